@@ -1,0 +1,3 @@
+//! Everything on which agent and coordinator must agree.
+
+pub mod txn;
