@@ -2,6 +2,14 @@
 //!
 //! A line enters this crate only if changing it on one side alone would break the other (`DESIGN.md` §2).
 
+pub mod assignment;
+pub mod blocker;
 pub mod ids;
+pub mod keys;
+pub mod lease;
 pub mod lifecycle;
+pub mod numbers;
+pub mod registration;
+pub mod stored;
 pub mod txn;
+pub mod wire;

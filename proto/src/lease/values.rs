@@ -1,0 +1,217 @@
+//! What stands under the lease's keys.
+
+use serde::{Deserialize, Serialize};
+
+use crate::assignment::Cause;
+use crate::ids::{AgentId, InstanceId, OpId, Version};
+use crate::numbers::{Era, Term, Token};
+use crate::stored::{Rest, STORED_VERSION};
+use crate::txn::LeaseId;
+
+/// The holder key: written only when ownership changes, so its mod revision counts the turns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Version of the stored form.
+    pub v: u32,
+    /// Held, or free.
+    #[serde(flatten)]
+    pub state: HolderState,
+    /// The era it was written in.
+    pub era: Era,
+    /// Dense count of changes, for people.
+    pub turn: u64,
+    /// Of the transaction that wrote it: whoever wonders whether his own one happened looks here.
+    pub op: OpId,
+    /// Why ownership changed.
+    pub cause: LeaseCause,
+    /// Wall clock of the writer, Unix milliseconds; for people, never for decisions.
+    pub at_ms: u64,
+    /// Of a newer writer.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// Who holds, or how the last turn ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "UPPERCASE")]
+pub enum HolderState {
+    /// Somebody holds.
+    Held(Held),
+    /// Nobody holds, and it is proved that the last one stopped.
+    Free(Free),
+}
+
+/// A turn.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Who.
+    pub owner: Owner,
+    /// The etcd lease that its beat is bound to.
+    pub lease_id: LeaseId,
+    /// As etcd granted it, in seconds.
+    pub ttl_s: u64,
+}
+
+/// The end of a turn.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Free {
+    /// Who held last.
+    pub last: Owner,
+    /// Why it is certain that he stopped.
+    pub stop_proof: StopProof,
+}
+
+/// One running copy of the service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Its process.
+    pub instance: InstanceId,
+    /// Its agent.
+    pub agent: AgentId,
+    /// Its host.
+    pub host: String,
+    /// The host's boot id: the clock that its deadlines are counted on.
+    pub boot_id: String,
+    /// The version it runs.
+    pub version: Version,
+}
+
+/// Why it is certain that a holder stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StopProof {
+    /// It acknowledged QUIESCED for its token.
+    Quiesced,
+    /// No process of it is left.
+    Dead,
+    /// Two operators say so (break-glass).
+    Operator,
+}
+
+/// Why ownership changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum LeaseCause {
+    /// Nobody held, or the holder had stopped.
+    Acquire,
+    /// The holder was lost and the quarantine has passed.
+    TakeOver,
+    /// Asked for by the coordinator.
+    HandOver {
+        /// Its rollout and step.
+        asked: Cause,
+        /// Its term.
+        term: Term,
+    },
+    /// Given up without a successor.
+    Release,
+    /// The same holder with a new process, or after its etcd lease was lost.
+    Renewed,
+}
+
+/// The beat: present as long as etcd believes in the holder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beat {
+    /// Version of the stored form.
+    pub v: u32,
+    /// The holder.
+    pub instance: InstanceId,
+    /// As in the holder key.
+    pub op: OpId,
+}
+
+/// An instance that could hold, bound to its own etcd lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// Version of the stored form.
+    pub v: u32,
+    /// Who.
+    pub owner: Owner,
+    /// Its etcd lease.
+    pub lease_id: LeaseId,
+    /// As etcd granted it, in seconds; equal for all candidates of a service (K7).
+    pub ttl_s: u64,
+    /// The assignment lets it hold, its readiness is true, and at least two renewals were accepted.
+    pub ready: bool,
+    /// It has traffic: preferred over one that has none.
+    pub serving: bool,
+    /// The intent it has prepared for.
+    pub prepared_for: Option<OpId>,
+    /// The intent it declined as holder, and went on.
+    pub declined: Option<OpId>,
+    /// The token under which its service has reported STARTED.
+    pub active: Option<Token>,
+    /// Of a newer agent.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// What the coordinator asks for. Consumed once the holder key carries its op id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// Version of the stored form.
+    pub v: u32,
+    /// The hand-over's id.
+    pub op: OpId,
+    /// What is asked.
+    pub kind: IntentKind,
+    /// Who holds.
+    pub from: InstanceId,
+    /// Who is to hold.
+    pub to: InstanceId,
+    /// How long the service may take to finish its unit of work, in milliseconds; then the hand-over is declined.
+    pub quiesce_timeout_ms: u64,
+    /// The coordinator's term.
+    pub term: Term,
+    /// Its rollout and step.
+    pub cause: Cause,
+}
+
+/// What an intent asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IntentKind {
+    /// Forward: to the candidate.
+    Handoff,
+    /// Back: to the current version.
+    Return,
+}
+
+/// The era key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EraValue {
+    /// Version of the stored form.
+    pub v: u32,
+    /// The era.
+    pub era: Era,
+}
+
+impl Holder {
+    /// Who holds now.
+    pub fn held(&self) -> Option<&Held> {
+        match &self.state {
+            HolderState::Held(held) => Some(held),
+            HolderState::Free(_) => None,
+        }
+    }
+
+    /// Whether `instance` holds now.
+    pub fn is_held_by(&self, instance: &InstanceId) -> bool {
+        self.held().is_some_and(|held| held.owner.instance == *instance)
+    }
+
+    /// Who holds, or held last.
+    pub fn owner(&self) -> &Owner {
+        match &self.state {
+            HolderState::Held(held) => &held.owner,
+            HolderState::Free(free) => &free.last,
+        }
+    }
+}
+
+impl Beat {
+    /// The beat of a turn.
+    pub(super) fn of(instance: &InstanceId, op: &OpId) -> Self {
+        Self { v: STORED_VERSION, instance: instance.clone(), op: op.clone() }
+    }
+}

@@ -1,0 +1,137 @@
+//! One linearizable look at the lease.
+
+use std::collections::BTreeMap;
+
+use super::values::{Beat, Candidate, EraValue, Holder, Intent};
+use crate::ids::InstanceId;
+use crate::keys::LeaseKeys;
+use crate::numbers::{Era, NumberError, Token};
+use crate::stored::{StoredError, decode};
+use crate::txn::{LeaseId, Revision};
+
+/// A value with the revisions that transactions compare.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen<T> {
+    /// The value.
+    pub value: T,
+    /// Revision of its last write.
+    pub mod_revision: Revision,
+    /// Revision in which the key came to be.
+    pub create_revision: Revision,
+    /// The etcd lease it is bound to; 0: none.
+    pub lease: LeaseId,
+}
+
+/// The lease's keys, all as of one revision.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LeaseView {
+    /// The holder key.
+    pub holder: Option<Seen<Holder>>,
+    /// The beat.
+    pub beat: Option<Seen<Beat>>,
+    /// The intent.
+    pub intent: Option<Seen<Intent>>,
+    /// The era, and the revision of its key (0: there is none, era 0).
+    pub era: (Era, Revision),
+    /// Whether take-over is frozen.
+    pub frozen: bool,
+    /// The candidates, by instance.
+    pub candidates: BTreeMap<InstanceId, Seen<Candidate>>,
+}
+
+/// Holder and beat contradict each other: somebody wrote past the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "lease keys are corrupt: the holder key was written in revision {holder}, the beat in {beat}; nobody acts until an \
+     operator has looked (`etcdctl get --prefix .../lease/`)"
+)]
+pub struct Corrupt {
+    holder: Revision,
+    beat: Revision,
+}
+
+impl LeaseView {
+    /// Revision of the holder key's last write; 0: there has never been one.
+    pub fn turn_revision(&self) -> Revision {
+        self.holder.as_ref().map_or(0, |seen| seen.mod_revision)
+    }
+
+    /// Revision of the beat's last write; 0: there is none.
+    pub fn beat_revision(&self) -> Revision {
+        self.beat.as_ref().map_or(0, |seen| seen.mod_revision)
+    }
+
+    /// The token of the present turn.
+    ///
+    /// # Errors
+    /// If the revision does not fit a token.
+    pub fn token(&self) -> Result<Option<Token>, NumberError> {
+        self.holder.as_ref().map(|seen| Token::new(seen.value.era, seen.mod_revision)).transpose()
+    }
+
+    /// The intent, unless the holder key shows that it is done.
+    pub fn open_intent(&self) -> Option<&Seen<Intent>> {
+        let done = self.holder.as_ref().map(|seen| &seen.value.op);
+        self.intent.as_ref().filter(|seen| done != Some(&seen.value.op))
+    }
+
+    /// Attachment rule 2 (`SAFETY.md` §1.4): a beat belongs to the turn that wrote it.
+    ///
+    /// # Errors
+    /// [`Corrupt`], with both revisions.
+    pub fn check(&self) -> Result<(), Corrupt> {
+        let (holder, beat) = (self.turn_revision(), self.beat_revision());
+        if beat != 0 && holder != beat { Err(Corrupt { holder, beat }) } else { Ok(()) }
+    }
+}
+
+/// One key as the store gives it, from a read or from a watch.
+#[derive(Debug, Clone, Copy)]
+pub struct RawEntry<'a> {
+    /// The value.
+    pub value: &'a [u8],
+    /// Revision of the last write.
+    pub mod_revision: Revision,
+    /// Revision in which the key came to be.
+    pub create_revision: Revision,
+    /// The etcd lease; 0: none.
+    pub lease: LeaseId,
+}
+
+impl RawEntry<'_> {
+    fn seen<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<Seen<T>, StoredError> {
+        Ok(Seen {
+            value: decode(key, self.value)?,
+            mod_revision: self.mod_revision,
+            create_revision: self.create_revision,
+            lease: self.lease,
+        })
+    }
+}
+
+impl LeaseView {
+    /// Takes in what one key holds now; `None`: it does not exist. Keys that are not the lease's are left alone.
+    ///
+    /// # Errors
+    /// [`StoredError::Garbled`]; the view is then as before.
+    pub fn put(&mut self, keys: &LeaseKeys, key: &str, entry: Option<RawEntry<'_>>) -> Result<(), StoredError> {
+        if key == keys.holder() {
+            self.holder = entry.map(|raw| raw.seen(key)).transpose()?;
+        } else if key == keys.beat() {
+            self.beat = entry.map(|raw| raw.seen(key)).transpose()?;
+        } else if key == keys.intent() {
+            self.intent = entry.map(|raw| raw.seen(key)).transpose()?;
+        } else if key == keys.freeze() {
+            self.frozen = entry.is_some();
+        } else if key == keys.era() {
+            let era: Option<Seen<EraValue>> = entry.map(|raw| raw.seen(key)).transpose()?;
+            self.era = era.map_or_else(Default::default, |seen| (seen.value.era, seen.mod_revision));
+        } else if let Some(Ok(instance)) = key.strip_prefix(&keys.candidates()).map(str::parse::<InstanceId>) {
+            match entry {
+                Some(raw) => self.candidates.insert(instance, raw.seen(key)?),
+                None => self.candidates.remove(&instance),
+            };
+        }
+        Ok(())
+    }
+}
