@@ -151,7 +151,6 @@ impl Config {
             fix: fix.to_owned(),
         };
         gate.check().map_err(|error| field(error.to_string()))?;
-        file.driver.check().map_err(|error| field(error.to_string()))?;
         for probe in &file.probes {
             probe.check().map_err(|error| field(error.to_string()))?;
         }
@@ -185,7 +184,8 @@ impl Config {
 
     /// Time between SIGTERM and SIGKILL.
     pub fn grace(&self) -> Duration {
-        self.driver.grace
+        let DriverSettings::Process(settings) = &self.driver;
+        settings.grace
     }
 }
 

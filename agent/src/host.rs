@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::core::next::{Effect, LeaseStand, Waiting};
 use crate::core::observed::{Boot, Crashes, Process};
 use crate::core::slot::retry_after;
-use crate::driver::{Adopted, Driver, Exit, StartSpec};
+use crate::driver::{Adopted, Driver, DriverError, DriverSettings, Exit, StartSpec};
 use crate::durable::DurableError;
 use crate::lease::{Life, LocalInstance, Wanted};
 use crate::probe::{ProbeRunner, Readiness};
@@ -25,6 +25,17 @@ use crate::state::{InstanceRecord, StateFile};
 
 /// Crashes that are this far apart are not a row.
 const CRASHES_FORGOTTEN_AFTER: Boot = Boot::from_secs(60);
+
+/// Why the host could not be taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum TakeOverError {
+    /// What runs could not be found out.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// What was found could not be recorded.
+    #[error(transparent)]
+    Durable(#[from] DurableError),
+}
 
 /// The host's slots, the driver and the state file.
 pub struct Host {
@@ -85,46 +96,56 @@ impl Host {
     /// Takes over what the state file knows: what still runs is adopted, what has ended is noted.
     ///
     /// # Errors
-    /// If the state file cannot be written.
-    pub fn take_over(
+    /// If the state file cannot be written, or the processes of the host cannot be looked at.
+    pub async fn take_over(
         config: Arc<Config>,
         driver: Arc<Driver>,
         file: StateFile,
         boot_id: String,
         wake: Arc<Notify>,
-    ) -> Result<Self, DurableError> {
+    ) -> Result<Self, TakeOverError> {
         let places = config.slots.iter().map(|(id, address)| (id.clone(), Place::empty(*address))).collect();
         let mut host = Self { config, driver, file, places, departed: BTreeMap::new(), wake, boot_id };
         let records: Vec<_> = host.file.state.instances.clone().into_iter().collect();
         for (slot, record) in records {
-            host.adopt(slot, record)?;
+            host.adopt(slot, record).await?;
         }
-        host.adopt_orphans()?;
+        host.adopt_orphans().await?;
         Ok(host)
     }
 
-    fn adopt(&mut self, slot: SlotId, record: InstanceRecord) -> Result<(), DurableError> {
-        let adopted = record.process.as_ref().map(|process| self.driver.adopt(process));
-        if let Some(Adopted::Running) = adopted {
-            info!(%slot, instance = %record.instance, version = %record.version, "adopted a running instance");
-            self.run(slot, record);
-            return Ok(());
+    async fn adopt(&mut self, slot: SlotId, record: InstanceRecord) -> Result<(), TakeOverError> {
+        let adopted = match &record.process {
+            Some(process) => self.driver.adopt(process).await?,
+            // The agent died between recording the id and starting the process, or just after: the search by marks tells.
+            None => Adopted::Gone { empty: false },
+        };
+        match adopted {
+            Adopted::Running(process) => {
+                info!(%slot, instance = %record.instance, version = %record.version, "adopted a running instance");
+                let record = InstanceRecord { process: Some(process), ..record };
+                self.file.change(|state| drop(state.instances.insert(slot.clone(), record.clone())))?;
+                self.run(slot, record);
+            }
+            Adopted::Gone { .. } => {
+                warn!(%slot, instance = %record.instance, "the instance ended while no agent watched");
+                // A boot of the host ends every process; a mere restart of the agent proves nothing of its descendants.
+                let rebooted = record.process.as_ref().is_some_and(|process| process.boot_id != self.boot_id);
+                self.depart(&slot, &record, rebooted);
+                self.file.change(|state| drop(state.instances.remove(&slot)))?;
+            }
         }
-        warn!(%slot, instance = %record.instance, version = %record.version, "the instance ended while no agent watched");
-        // A boot of the host ends every process; a mere restart of the agent proves nothing of its descendants.
-        let rebooted = record.process.as_ref().is_none_or(|process| process.boot_id != self.boot_id);
-        self.depart(&slot, &record, rebooted);
-        self.file.change(|state| drop(state.instances.remove(&slot)))
+        Ok(())
     }
 
     /// An agent that lost its state file adopts what it finds running before it changes anything.
-    fn adopt_orphans(&mut self) -> Result<(), DurableError> {
-        for found in self.driver.find_running() {
+    async fn adopt_orphans(&mut self) -> Result<(), TakeOverError> {
+        for found in self.driver.find_running().await? {
             let known = self.places.values().any(|place| place.holds(&found.record.instance));
-            let Some(place) = self.places.get(&found.slot).filter(|place| !known && place.running.is_none()) else {
+            let free = self.places.get(&found.slot).is_some_and(|place| place.running.is_none());
+            if known || !free {
                 continue;
-            };
-            drop(place.address);
+            }
             warn!(slot = %found.slot, version = %found.version, "found a running instance that the state file does not know");
             let record = InstanceRecord {
                 instance: found.record.instance.clone(),
@@ -133,8 +154,7 @@ impl Host {
                 lifecycle: Some(Lifecycle::Ready),
                 ready: true,
             };
-            self.file.change(|state| drop(state.instances.insert(found.slot.clone(), record.clone())))?;
-            self.adopt(found.slot, record)?;
+            self.adopt(found.slot, record).await?;
         }
         Ok(())
     }
@@ -154,7 +174,7 @@ impl Host {
     }
 
     /// Does one thing. What cannot be done comes back as a reason to wait.
-    pub fn act(&mut self, effect: &Effect) -> Option<Waiting> {
+    pub async fn act(&mut self, effect: &Effect) -> Option<Waiting> {
         match effect {
             Effect::Start { slot, version } => self.start(slot, version),
             Effect::FirstReady { slot } => self.set_lifecycle(slot, None),
@@ -163,13 +183,13 @@ impl Host {
                 let (driver, running) = (self.driver.clone(), self.running(slot)?);
                 running.process = Process::Stopping { kill_at: *kill_at, killed: false };
                 info!(%slot, instance = %running.record.instance, "stopping");
-                failed("be told to stop", slot, driver.signal_stop(&running.record.instance))
+                failed("be told to stop", slot, driver.signal_stop(&running.record.instance).await)
             }
             Effect::Kill { slot } => {
                 let (driver, running) = (self.driver.clone(), self.running(slot)?);
                 running.process = Process::Stopping { kill_at: clock::boot(), killed: true };
                 warn!(%slot, instance = %running.record.instance, "the grace is over; killing");
-                failed("be killed", slot, driver.kill(&running.record.instance))
+                failed("be killed", slot, driver.kill(&running.record.instance).await)
             }
         }
     }
@@ -186,8 +206,7 @@ impl Host {
         if let Err(error) = self.file.change(|state| drop(state.instances.insert(slot.clone(), record.clone()))) {
             return Some(disk(&error));
         }
-        let spec = self.start_spec(slot, &record);
-        let started = spec.and_then(|spec| self.driver.start(spec));
+        let started = self.driver.start(&self.start_spec(slot, &record));
         match started {
             Ok(process) => {
                 info!(%slot, instance = %record.instance, %version, pid = process.pid, "started");
@@ -206,17 +225,14 @@ impl Host {
         }
     }
 
-    fn start_spec(&self, slot: &SlotId, record: &InstanceRecord) -> Result<StartSpec, crate::driver::DriverError> {
-        let port = self.places.get(slot).map_or(0, |place| place.address.port());
-        let config = &self.config;
-        config.driver.start_spec(&crate::driver::StartContext {
-            agent: &config.agent,
+    fn start_spec(&self, slot: &SlotId, record: &InstanceRecord) -> StartSpec {
+        let DriverSettings::Process(settings) = &self.config.driver;
+        settings.start_spec(&crate::driver::Place {
             slot,
-            instance: &record.instance,
+            port: self.places.get(slot).map_or(0, |place| place.address.port()),
             version: &record.version,
-            port,
-            state_dir: &config.state_dir,
-            runtime_dir: &config.runtime_dir,
+            instance: &record.instance,
+            state_dir: &self.config.state_dir,
         })
     }
 

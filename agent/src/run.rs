@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use handover_proto::blocker::{Blocker, BlockerKind};
+use handover_proto::ids::InstanceId;
 use handover_proto::keys::EnvKeys;
 use handover_proto::registration::Registration;
 use handover_proto::stored::{Rest, STORED_VERSION};
@@ -22,7 +23,7 @@ use crate::config::Config;
 use crate::core::accept::{Accepted, Offer, Verdict, judge};
 use crate::core::next::{Next, Waiting, next};
 use crate::core::observed::{Instance, Observed, Slot};
-use crate::driver::{Driver, Exit};
+use crate::driver::{Driver, Exit, Owner};
 use crate::gate::client::GateLink;
 use crate::host::Host;
 use crate::lease::{KeeperHandle, KeeperStatus, Wanted};
@@ -49,13 +50,19 @@ pub async fn run(config: Config) -> Result<()> {
     let grpc = bind("listen", config.listen).await?;
     let operations = bind("operations", config.operations).await?;
     let store = Store::connect(&config.store)?;
-    let (driver, exits) = Driver::new().context("cannot become the reaper of the instances' processes")?;
+    let owner = Owner {
+        env: config.env.clone(),
+        service: config.service.clone(),
+        agent: config.agent.clone(),
+        state_dir: config.state_dir.clone(),
+    };
+    let (driver, exits) = Driver::open(&config.driver, owner)?;
     let driver = Arc::new(driver);
     let wake = Arc::new(Notify::new());
 
     let registration = registration(&config, &file, &boot_id);
     let mut from_store = follow_store(&config, &store, registration).await?;
-    let host = Host::take_over(config.clone(), driver.clone(), file, boot_id.clone(), wake.clone())?;
+    let host = Host::take_over(config.clone(), driver.clone(), file, boot_id.clone(), wake.clone()).await?;
     let routing = Routing::new(GateLink::connect(&config.gate.control), config.slots.clone());
     let (wanted, wanted_seen) = watch::channel(Wanted::default());
     let keeper = keeper(&config, &driver, wanted_seen)?;
@@ -121,10 +128,14 @@ async fn follow_store(config: &Config, store: &Store, me: Registration) -> Resul
 fn keeper(config: &Config, driver: &Arc<Driver>, wanted: watch::Receiver<Wanted>) -> Result<Option<KeeperHandle>> {
     let Some(settings) = config.lease.clone() else { return Ok(None) };
     let driver = driver.clone();
-    let kill = Arc::new(move |instance: &_| {
-        if let Err(error) = driver.kill(instance) {
-            error!(%instance, %error, "the holder of a lease that is over could not be killed");
-        }
+    // Called on the keeper's own thread, and carried out there: nothing on the main loop can delay it.
+    let kill = Arc::new(move |instance: &InstanceId| {
+        let (driver, instance) = (driver.clone(), instance.clone());
+        tokio::spawn(async move {
+            if let Err(error) = driver.kill(&instance).await {
+                error!(%instance, %error, "the holder of a lease that is over could not be killed");
+            }
+        });
     });
     let place = crate::lease::Place {
         endpoints: config.store.clone(),
@@ -193,7 +204,7 @@ impl AgentLoop {
         let mut keeper = self.keeper.as_ref().map(|keeper| keeper.status.clone());
         let mut stop = crate::signals::stop()?;
         loop {
-            let wake_at = self.settle();
+            let wake_at = self.settle().await;
             let until = wake_at.map(|at| at.saturating_sub(clock::boot()));
             tokio::select! {
                 Some(offered) = offers.recv() => self.offered(offered),
@@ -211,7 +222,7 @@ impl AgentLoop {
     }
 
     /// Laps until nothing is left to do now. Returns when to look again though nothing happened.
-    fn settle(&mut self) -> Option<Duration> {
+    async fn settle(&mut self) -> Option<Duration> {
         let mut trouble = None;
         for _ in 0..LAPS {
             let observed = self.observe();
@@ -230,7 +241,7 @@ impl AgentLoop {
                 return decided.wake_at;
             }
             for effect in &decided.effects {
-                trouble = self.host.act(effect).or(trouble);
+                trouble = self.host.act(effect).await.or(trouble);
             }
         }
         error!("the agent's decisions do not come to rest; please report this with the log");
