@@ -81,7 +81,7 @@ command = [
   "--ledger", "{ledger}", "--activity", "{activity}", "--lease-socket", "{run}/lease.sock",
   "--behaviour", "{{builds}}/{{version}}/behaviour.toml",
 ]
-grace = "5s"
+grace = "{grace}"
 
 [[probe]]
 name = "health"
@@ -123,7 +123,7 @@ port = {port_a}
 [[slot]]
 name = "b"
 port = {port_b}
-{extra}"#,
+"#,
             name = self.name,
             listen = self.agent_listen,
             operations = self.operations,
@@ -132,7 +132,7 @@ port = {port_b}
             builds = fleet.builds().display(),
             ledger = ledger.display(),
             activity = activity.display(),
-            extra = fleet.options.agent_extra,
+            grace = fleet.options.grace,
         )
     }
 }

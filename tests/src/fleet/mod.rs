@@ -39,13 +39,13 @@ pub struct Options {
     pub store: StoreKind,
     /// Filters of the programs' logs.
     pub log: String,
-    /// Added to every agent's config, at its end.
-    pub agent_extra: String,
+    /// Between SIGTERM and SIGKILL.
+    pub grace: String,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { hosts: 3, store: StoreKind::Embedded, log: "info".into(), agent_extra: String::new() }
+        Self { hosts: 3, store: StoreKind::Embedded, log: "info".into(), grace: "5s".into() }
     }
 }
 

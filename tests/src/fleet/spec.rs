@@ -17,6 +17,8 @@ pub struct Spec {
     pub shift: &'static [&'static str],
     /// Time for a candidate to become ready.
     pub start_deadline: &'static str,
+    /// The drain's deadline, and what happens then.
+    pub drain: (&'static str, &'static str),
 }
 
 impl Spec {
@@ -30,6 +32,7 @@ impl Spec {
             soak: "1s",
             shift: &["25%", "100%"],
             start_deadline: "10s",
+            drain: ("10s", "wait"),
         }
     }
 
@@ -57,8 +60,8 @@ min_samples = 20
 unready_dwell = "1s"
 
 [drain]
-deadline = "10s"
-at_deadline = "wait"
+deadline = "{drain}"
+at_deadline = "{at}"
 
 [lease]
 quiesce_timeout = "5s"
@@ -70,6 +73,8 @@ quiesce_timeout = "5s"
             step_soak = self.step_soak,
             soak = self.soak,
             start = self.start_deadline,
+            drain = self.drain.0,
+            at = self.drain.1,
         )
     }
 }
