@@ -1,1 +1,6 @@
-//! Placeholder of the skeleton.
+//! Handover's per-host agent, as a library.
+
+pub mod driver;
+pub mod durable;
+pub mod duration;
+pub mod probe;
