@@ -26,6 +26,9 @@ use crate::state::{InstanceRecord, StateFile};
 /// Crashes that are this far apart are not a row.
 const CRASHES_FORGOTTEN_AFTER: Boot = Boot::from_secs(60);
 
+/// The keeper may hear of an end before it has heard that the instance had just been handed the lease.
+const DEPARTED_KEPT: Boot = Boot::from_secs(10);
+
 /// Why the host could not be taken over.
 #[derive(Debug, thiserror::Error)]
 pub enum TakeOverError {
@@ -46,7 +49,7 @@ pub struct Host {
     /// Every slot of the config.
     pub places: BTreeMap<SlotId, Place>,
     /// Instances that ended while they may have held the lease; kept until the keeper has let go of them.
-    departed: BTreeMap<InstanceId, LocalInstance>,
+    departed: BTreeMap<InstanceId, (Boot, LocalInstance)>,
     wake: Arc<Notify>,
     boot_id: String,
 }
@@ -141,16 +144,17 @@ impl Host {
     /// An agent that lost its state file adopts what it finds running before it changes anything.
     async fn adopt_orphans(&mut self) -> Result<(), TakeOverError> {
         for found in self.driver.find_running().await? {
-            let known = self.places.values().any(|place| place.holds(&found.record.instance));
+            let known = self.places.values().any(|place| place.holds(&found.instance));
+            let Some(main) = found.main else { continue };
             let free = self.places.get(&found.slot).is_some_and(|place| place.running.is_none());
             if known || !free {
                 continue;
             }
             warn!(slot = %found.slot, version = %found.version, "found a running instance that the state file does not know");
             let record = InstanceRecord {
-                instance: found.record.instance.clone(),
+                instance: found.instance,
                 version: found.version,
-                process: Some(found.record),
+                process: Some(main),
                 lifecycle: Some(Lifecycle::Ready),
                 ready: true,
             };
@@ -301,12 +305,13 @@ impl Host {
         let Some(place) = self.places.get(slot) else { return };
         let mut local = self.local(slot, place.address, record);
         local.life = Life::Dead { proven };
-        self.departed.insert(record.instance.clone(), local);
+        self.departed.insert(record.instance.clone(), (clock::boot(), local));
     }
 
     /// The keeper has nothing left to do for these.
     pub fn forget_departed(&mut self, held: impl Fn(&InstanceId) -> bool) {
-        self.departed.retain(|instance, _| held(instance));
+        let now = clock::boot();
+        self.departed.retain(|instance, (since, _)| held(instance) || now < *since + DEPARTED_KEPT);
     }
 
     fn local(&self, slot: &SlotId, app: SocketAddr, record: &InstanceRecord) -> LocalInstance {
@@ -329,7 +334,8 @@ impl Host {
 
     /// What the lease keeper is to know.
     pub fn wanted(&self, stands: &BTreeMap<SlotId, LeaseStand>) -> Wanted {
-        let mut instances = self.departed.clone();
+        let mut instances: BTreeMap<_, _> =
+            self.departed.iter().map(|(instance, (_, local))| (instance.clone(), local.clone())).collect();
         for (slot, place) in &self.places {
             let Some(running) = &place.running else { continue };
             let stand = stands.get(slot).copied();

@@ -9,7 +9,7 @@ use crate::core::observed::{Instance, Observed, Process};
 use crate::gate::control::{Admission, GateReport, UpstreamReport};
 use crate::gate::counts::{ClassCounts, LATENCY_BOUNDS_MS};
 use crate::host::{Host, Place, Running};
-use crate::lease::KeeperStatus;
+use crate::lease::{KeeperStatus, LeaseState};
 
 /// An error with its whole chain of causes, on one line.
 pub fn chain(error: &dyn std::error::Error) -> String {
@@ -95,7 +95,7 @@ fn instance(from: &Sources<'_>, running: &Running, seen: Option<&Instance>) -> w
         drain: seen.map(drain),
         read_traffic: traffic(|upstream| &upstream.reads),
         write_traffic: traffic(|upstream| &upstream.writes),
-        resident_bytes: record.process.as_ref().map_or(0, |process| crate::driver::resident_bytes(process.pid)),
+        resident_bytes: record.process.as_ref().map_or(0, |process| crate::driver::resident_bytes(process.pid).unwrap_or_default()),
     }
 }
 
@@ -149,12 +149,24 @@ fn lease(keeper: Option<&KeeperStatus>) -> wire::LeaseReport {
     match holder.or_else(|| keeper.instances.iter().next()) {
         None => wire::LeaseReport { state: "none".into(), ..Default::default() },
         Some((instance, lease)) => wire::LeaseReport {
-            state: lease.state.to_string(),
+            state: lease_state(lease.state).to_owned(),
             instance: instance.to_string(),
             token: lease.token.map(|token| token.get().to_string()).unwrap_or_default(),
-            remaining_soft_ms: lease.remaining_soft_ms,
+            remaining_soft_ms: lease.remaining_soft.map_or(0, |soft| i64::try_from(millis(soft)).unwrap_or(i64::MAX)),
             reason: lease.reason.clone(),
         },
+    }
+}
+
+fn lease_state(state: LeaseState) -> &'static str {
+    match state {
+        LeaseState::None => "none",
+        LeaseState::Candidate => "candidate",
+        LeaseState::Starting => "starting",
+        LeaseState::Holder => "holder",
+        LeaseState::Quiescing => "quiescing",
+        LeaseState::Stopped => "stopped",
+        LeaseState::Fenced => "fenced",
     }
 }
 

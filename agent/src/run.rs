@@ -26,7 +26,7 @@ use crate::core::observed::{Instance, Observed, Slot};
 use crate::driver::{Driver, Exit, Owner};
 use crate::gate::client::GateLink;
 use crate::host::Host;
-use crate::lease::{KeeperHandle, KeeperStatus, Wanted};
+use crate::lease::{KeeperHandle, KeeperStatus, LeaseState, Wanted};
 use crate::register::{self, FromStore};
 use crate::report::{Sources, report};
 use crate::routing::Routing;
@@ -250,8 +250,9 @@ impl AgentLoop {
 
     fn observe(&mut self) -> Observed {
         let keeper = self.keeper.as_ref().map(|keeper| keeper.status.borrow().clone());
-        let lets_go = |instance: &_| keeper.as_ref().is_none_or(|status| status.may_stop(instance));
-        self.host.forget_departed(|instance| !lets_go(instance));
+        let lets_go = |instance: &_| keeper.as_ref().is_none_or(|status| may_stop(status, instance));
+        let held = |instance: &InstanceId| keeper.as_ref().is_some_and(|status| holds(status, instance));
+        self.host.forget_departed(held);
         let gate = self.routing.seen();
         let slots = self.host.places.iter().map(|(id, place)| {
             let instance = place.running.as_ref().map(|running| {
@@ -266,7 +267,7 @@ impl AgentLoop {
                     unmet: readiness.unmet(),
                     ledger: self.routing.ledger(id),
                     draining_since: running.draining_since,
-                    holds_lease: keeper.as_ref().is_some_and(|status| status.holds(id)),
+                    holds_lease: keeper.as_ref().is_some_and(|status| holds(status, id)),
                     lease_lets_stop: lets_go(id),
                 }
             });
@@ -383,6 +384,18 @@ impl AgentLoop {
             warn!(reason = trouble.sentence, "the end of an instance could not be recorded");
         }
     }
+}
+
+fn holds(status: &KeeperStatus, instance: &InstanceId) -> bool {
+    use LeaseState::{Candidate, Fenced, Holder, None, Quiescing, Starting, Stopped};
+    status.instances.get(instance).is_some_and(|lease| match lease.state {
+        Starting | Holder | Quiescing | Stopped => true,
+        None | Candidate | Fenced => false,
+    })
+}
+
+fn may_stop(status: &KeeperStatus, instance: &InstanceId) -> bool {
+    status.instances.get(instance).is_some_and(|lease| lease.may_stop)
 }
 
 async fn sleep(until: Option<Duration>) {

@@ -5,5 +5,6 @@
 
 pub mod billing;
 pub mod clock;
+pub mod fleet;
 pub mod load;
 pub mod span;

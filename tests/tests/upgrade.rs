@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use handover_tests::fleet::{Fleet, Options, Spec, StoreKind};
+use handover_tests::load::outcome::Outcome;
 use handover_tests::load::request::Mix;
 use handover_tests::load::{Load, LoadSpec};
 use handover_tests::receipt::Receipt;
+
+mod support;
+use support::{receipt, serving, table};
 
 /// Requests that outlive a soak, so that there is work in flight when an instance is to stop.
 const LONG: Duration = Duration::from_secs(3);
@@ -20,17 +24,6 @@ fn etcd() -> Option<StoreKind> {
     }
 }
 
-/// A fleet that serves 1.0.0, with 1.1.0 and a bad 1.2.0 installed.
-fn serving(options: Options) -> Fleet {
-    let fleet = Fleet::start(options).expect("a fleet");
-    fleet.install("1.0.0", "").expect("installed");
-    fleet.install("1.1.0", "").expect("installed");
-    fleet.install("1.2.0", "bad-after-requests = 50").expect("installed");
-    let outcome = fleet.cli().roll(&Spec::to("1.0.0")).expect("a command");
-    assert_eq!(outcome.code, 0, "bring-up: {}{}", outcome.out, outcome.err);
-    fleet
-}
-
 fn load(fleet: &Fleet, long: Duration) -> Load {
     let mut spec = LoadSpec::new(fleet.gates(), 150.0);
     spec.mix = Mix { write_share: 0.2, slow_share: 0.02, slow: long };
@@ -38,11 +31,6 @@ fn load(fleet: &Fleet, long: Duration) -> Load {
     let load = Load::start(spec).expect("load");
     fleet.wait_for("the load to be answered", |_| Ok(load.answered_well() > 100)).expect("answers");
     load
-}
-
-fn receipt(fleet: &Fleet, load: Load) -> Receipt {
-    let load = load.stop().expect("the load's numbers");
-    Receipt::of(load, &fleet.ledger(), &[fleet.activity()]).expect("a receipt")
 }
 
 fn version(fleet: &Fleet) -> String {
@@ -65,7 +53,7 @@ fn upgrade_under_load(options: Options) {
         .expect("done");
     assert!(drained_with_work.into_inner(), "no work was in flight at an instance whose traffic was gone");
     let receipt = receipt(&fleet, load);
-    assert!(receipt.holds(), "{receipt}");
+    assert!(receipt.verdict.passed, "{}", table(&receipt));
     let versions = &receipt.load.total.versions;
     assert!(versions.get("1.0.0") > Some(&0) && versions.get("1.1.0") > Some(&0), "{versions:?}");
     assert_eq!(version(&fleet), "1.1.0");
@@ -91,8 +79,8 @@ fn with_the_drain_switched_off_the_same_check_finds_lost_requests() {
     let outcome = fleet.cli().roll(&spec).expect("a command");
     assert_eq!(outcome.code, 0, "{}{}", outcome.out, outcome.err);
     let receipt = receipt(&fleet, load);
-    assert!(receipt.load.total.ours() > 0, "requests were cut, but the check saw none: {receipt}");
-    assert!(!receipt.holds());
+    assert!(receipt.load.total.ours() > 0, "requests were cut, but the check saw none: {}", table(&receipt));
+    assert!(!receipt.verdict.passed);
 }
 
 fn goes_back(options: Options, code: i32, roll: impl Fn(&Fleet) -> i32) -> Receipt {
@@ -103,7 +91,7 @@ fn goes_back(options: Options, code: i32, roll: impl Fn(&Fleet) -> i32) -> Recei
     let status = fleet.cli().status().expect("status");
     assert_eq!(status["lease"]["version"], "1.0.0", "{status}");
     let receipt = receipt(&fleet, load);
-    assert!(receipt.holds(), "{receipt}");
+    assert!(receipt.verdict.passed, "{}", table(&receipt));
     receipt
 }
 
@@ -114,8 +102,8 @@ fn a_version_that_goes_bad_under_traffic_is_rolled_back_and_we_lose_nothing() {
         assert!(format!("{}{}", outcome.out, outcome.err).contains("error"), "the cause is said: {}", outcome.out);
         outcome.code
     });
-    let faults = receipt.load.total.of(handover_tests::load::outcome::Outcome::ServiceFault);
-    assert!(faults > 0, "the bad version gave no errors: {receipt}");
+    let faults = receipt.load.total.of(Outcome::ServiceFault);
+    assert!(faults > 0, "the bad version gave no errors: {}", table(&receipt));
 }
 
 #[test]

@@ -98,5 +98,5 @@ pub fn processes_of(dir: &Path) -> Vec<i32> {
 
 /// Kills by pid; one that has ended meanwhile is fine.
 pub(super) fn kill(pid: i32) {
-    drop(send(Pid::from_raw(pid), Signal::SIGKILL));
+    let _ended_already = send(Pid::from_raw(pid), Signal::SIGKILL);
 }

@@ -1,6 +1,6 @@
 //! What the process tests share.
 
-use handover_tests::clock;
+use handover_tests::clock::BootNs;
 use handover_tests::fleet::{Fleet, Options, Spec};
 use handover_tests::load::Load;
 use handover_tests::receipt::verdict::Expect;
@@ -19,8 +19,13 @@ pub fn serving(options: Options) -> Fleet {
 
 /// What the run cost.
 pub fn receipt(fleet: &Fleet, load: Load) -> Receipt {
-    let until = clock::boot_ns();
+    let until = BootNs::now();
     let load = load.stop().expect("the load's numbers");
     let evidence = Evidence { ledger: fleet.ledger(), activity: vec![fleet.activity()], until };
-    Receipt::draw_up(load, &evidence, &Expect::default()).expect("a receipt")
+    Receipt::draw_up(load, &evidence, &Expect { service_faults: true, ..Expect::default() }).expect("a receipt")
+}
+
+/// The receipt for people.
+pub fn table(receipt: &Receipt) -> String {
+    receipt.to_string()
 }
