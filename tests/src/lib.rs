@@ -5,5 +5,7 @@
 
 pub mod billing;
 pub mod clock;
+pub mod guard;
 pub mod load;
+pub mod receipt;
 pub mod span;
