@@ -6,5 +6,7 @@
 pub mod billing;
 pub mod clock;
 pub mod fleet;
+pub mod guard;
 pub mod load;
+pub mod receipt;
 pub mod span;
