@@ -5,6 +5,7 @@
 
 pub mod billing;
 pub mod clock;
+pub mod demo;
 pub mod fleet;
 pub mod guard;
 pub mod load;

@@ -22,7 +22,7 @@ fn state(fleet: &Fleet) -> anyhow::Result<(String, String)> {
 }
 
 fn wait_end(fleet: &Fleet, rollout: &str) -> String {
-    let ended = |fleet: &Fleet| {
+    let ended = |fleet: &Fleet| -> anyhow::Result<Option<String>> {
         let (id, state) = state(fleet)?;
         Ok((id == rollout && ["done", "rolled-back", "failed"].contains(&state.as_str())).then_some(state))
     };

@@ -7,7 +7,7 @@ use handover_tests::receipt::verdict::Expect;
 use handover_tests::receipt::{Evidence, Receipt};
 
 /// A fleet that serves 1.0.0, with 1.1.0 and a bad 1.2.0 installed.
-pub fn serving(options: Options) -> Fleet {
+pub(crate) fn serving(options: Options) -> Fleet {
     let fleet = Fleet::start(options).expect("a fleet");
     fleet.install("1.0.0", "").expect("installed");
     fleet.install("1.1.0", "").expect("installed");
@@ -18,7 +18,7 @@ pub fn serving(options: Options) -> Fleet {
 }
 
 /// What the run cost.
-pub fn receipt(fleet: &Fleet, load: Load) -> Receipt {
+pub(crate) fn receipt(fleet: &Fleet, load: Load) -> Receipt {
     let until = BootNs::now();
     let load = load.stop().expect("the load's numbers");
     let evidence = Evidence { ledger: fleet.ledger(), activity: vec![fleet.activity()], until };
@@ -26,6 +26,6 @@ pub fn receipt(fleet: &Fleet, load: Load) -> Receipt {
 }
 
 /// The receipt for people.
-pub fn table(receipt: &Receipt) -> String {
+pub(crate) fn table(receipt: &Receipt) -> String {
     receipt.to_string()
 }
