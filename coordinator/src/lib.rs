@@ -1,1 +1,3 @@
-//! Placeholder of the skeleton.
+//! Handover's coordinator and command line.
+
+pub mod core;
