@@ -1,0 +1,227 @@
+//! What can be typed. Text becomes ids and durations here, and is trusted afterwards.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use clap_complete::Shell;
+use handover_proto::ids::{Env, RolloutId, Service};
+
+/// Where a coordinator listens unless told otherwise.
+pub const COORDINATOR: &str = "127.0.0.1:2791";
+/// Where the embedded store listens unless told otherwise: not etcd's port, so that neither is taken for the other.
+pub const STORE: &str = "127.0.0.1:2790";
+
+const EXAMPLES: &str = "\
+Examples:
+  handover serve                              run the coordinator, with the embedded store beside it
+  handover fleet                              what runs where
+  handover plan upgrade.toml                  what an upgrade would do; changes nothing
+  handover rollout start upgrade.toml         upgrade, and watch until it has ended
+  handover rollout abort --reason 'error 500' go back to the version before
+  handover why                                why nothing moves
+
+Exit codes: 0 done, 1 usage or internal error, 2 the plan has changes, 3 rolled back,
+4 failed and a human is needed, 5 refused by policy, 6 timed out while still running.";
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  handover serve                              one machine: embedded store under ./handover-data
+  handover serve --data /var/lib/handover     the same, kept elsewhere
+  handover --store 10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379 serve --listen 127.0.0.1:2791
+                                              on an etcd cluster; start as many as you like, one leads";
+
+const STORE_EXAMPLES: &str = "\
+`handover serve` starts this by itself when no --store is given. It is a single node without replication, and
+listens on loopback only; where one machine is not enough, use etcd.
+
+Example:
+  handover store --data /var/lib/handover";
+
+const PLAN_EXAMPLES: &str = "\
+Exit code 0: the fleet is already as the spec wants it; 2: there are changes; 5: a policy forbids it.
+
+Examples:
+  handover plan upgrade.toml
+  handover --json plan upgrade.toml | jq .steps";
+
+const START_EXAMPLES: &str = "\
+Interrupting the command does not interrupt the rollout; `handover rollout watch` shows it again.
+Exit code 0: done; 3: rolled back; 4: failed and a human is needed; 6: --timeout passed, it still runs.
+
+Examples:
+  handover rollout start upgrade.toml
+  handover --timeout 30m rollout start upgrade.toml
+  handover rollout start --detach upgrade.toml";
+
+/// Upgrades a running service without downtime on hosts that have no Kubernetes.
+#[derive(Debug, Parser)]
+#[command(name = "handover", version, after_help = EXAMPLES, propagate_version = true)]
+pub struct Args {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What holds for every command.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Global {
+    /// The coordinators to ask, the first that answers; a follower names the leader
+    #[arg(long, global = true, env = "HANDOVER_COORDINATOR", default_value = COORDINATOR, value_name = "ADDR", value_delimiter = ',')]
+    pub coordinator: Vec<String>,
+    /// The etcd members; none: the embedded store at 127.0.0.1:2790
+    #[arg(long, global = true, env = "HANDOVER_STORE", value_name = "ADDR,...", value_delimiter = ',')]
+    pub store: Vec<String>,
+    /// The environment: several may share an etcd cluster
+    #[arg(long, global = true, env = "HANDOVER_ENV", default_value = "default", value_name = "NAME")]
+    pub env: Env,
+    /// The service; may be left out while there is only one
+    #[arg(long, global = true, env = "HANDOVER_SERVICE", value_name = "NAME")]
+    pub service: Option<Service>,
+    /// One JSON object a line instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// How long to wait for an end or an answer, such as 30s or 1h30m; then exit code 6
+    #[arg(long, global = true, value_name = "TIME", value_parser = duration)]
+    pub timeout: Option<Duration>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show what a rollout with this spec would do, changing nothing
+    #[command(after_help = PLAN_EXAMPLES)]
+    Plan {
+        /// The spec, a TOML file; `-` reads standard input
+        spec: PathBuf,
+    },
+    /// Start a rollout, look at it, or give it an order
+    #[command(subcommand)]
+    Rollout(Rollout),
+    /// Show every instance: what is reported beside what is assigned
+    Fleet,
+    /// Look at the scheduler lease
+    #[command(subcommand)]
+    Lease(Lease),
+    /// Say why nothing moves, most important reason first
+    Why,
+    /// Run the coordinator; start several and one of them leads
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(Serve),
+    /// Run the embedded store: a single node that speaks the needed part of etcd's API
+    #[command(after_help = STORE_EXAMPLES)]
+    Store(Store),
+    /// Print a completion script
+    Completions {
+        /// For which shell
+        shell: Shell,
+    },
+}
+
+/// A rollout, or an order to it.
+#[derive(Debug, Subcommand)]
+pub enum Rollout {
+    /// Start a rollout and watch it until it has ended
+    #[command(after_help = START_EXAMPLES)]
+    Start {
+        /// The spec, a TOML file; `-` reads standard input
+        spec: PathBuf,
+        /// Watch until it has ended (the default)
+        #[arg(long, visible_alias = "wait", conflicts_with = "detach")]
+        watch: bool,
+        /// Return as soon as it has started
+        #[arg(long)]
+        detach: bool,
+    },
+    /// Show where it stands, once
+    Status(Which),
+    /// Show where it stands until it has ended
+    Watch(Which),
+    /// Stop before the next step; what serves goes on serving
+    Pause(OrderArgs),
+    /// Go on after a pause
+    Resume(OrderArgs),
+    /// Give up and go back to the version before
+    Abort(OrderArgs),
+    /// Go back to the version before, also after the rollout has ended
+    Rollback(OrderArgs),
+    /// List the rollouts, or one rollout's journal
+    History(Which),
+}
+
+/// Which rollout.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Which {
+    /// The rollout's id; left out: the one that runs, or ran last
+    pub rollout: Option<RolloutId>,
+}
+
+/// An order to a rollout.
+#[derive(Debug, Clone, clap::Args)]
+pub struct OrderArgs {
+    /// The rollout's id; left out: the one that runs
+    pub rollout: Option<RolloutId>,
+    /// Why, for the journal
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    pub reason: String,
+    /// Watch until the rollout has ended
+    #[arg(long)]
+    pub watch: bool,
+}
+
+/// The scheduler lease.
+#[derive(Debug, Subcommand)]
+pub enum Lease {
+    /// Show who holds it, since when, and who could
+    Show,
+}
+
+/// How the coordinator runs.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Serve {
+    /// Where to listen
+    #[arg(long, default_value = COORDINATOR, value_name = "ADDR")]
+    pub listen: SocketAddr,
+    /// Where the embedded store keeps its data; used only without --store
+    #[arg(long, default_value = "handover-data", value_name = "DIR")]
+    pub data: PathBuf,
+    /// Where the embedded store listens; used only without --store
+    #[arg(long, default_value = STORE, value_name = "ADDR")]
+    pub store_listen: SocketAddr,
+}
+
+/// How the embedded store runs.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Store {
+    /// Where to keep the data
+    #[arg(long, default_value = "handover-data", value_name = "DIR")]
+    pub data: PathBuf,
+    /// Where to listen: a loopback address
+    #[arg(long, default_value = STORE, value_name = "ADDR")]
+    pub listen: SocketAddr,
+}
+
+impl Global {
+    /// The store's endpoints, the embedded one's if none are configured.
+    pub fn store_endpoints(&self) -> Vec<String> {
+        if self.store.is_empty() { vec![STORE.to_owned()] } else { self.store.clone() }
+    }
+
+    /// The service as requests carry it; empty: the only one.
+    pub fn service_name(&self) -> String {
+        self.service.as_ref().map(ToString::to_string).unwrap_or_default()
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let rule = || format!("{text:?} is not a time with a unit; write it like 30s, 5m or 1h30m");
+    let signed: jiff::SignedDuration = text.parse().map_err(|_| rule())?;
+    Duration::try_from(signed).map_err(|_| rule())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,82 @@
+use super::*;
+use clap::CommandFactory;
+
+fn parse(line: &str) -> Args {
+    Args::try_parse_from(line.split(' ')).expect(line)
+}
+
+#[test]
+fn the_command_line_is_consistent_in_itself() {
+    Args::command().debug_assert();
+}
+
+#[test]
+fn global_options_are_taken_before_and_after_the_command() {
+    for line in ["handover --json --env demo fleet", "handover fleet --json --env demo"] {
+        let args = parse(line);
+        assert!(args.global.json && args.global.env.as_str() == "demo", "{line}");
+    }
+}
+
+#[test]
+fn without_endpoints_the_embedded_store_is_asked() {
+    assert_eq!(parse("handover fleet").global.store_endpoints(), vec![STORE.to_owned()]);
+    let given = parse("handover --store a:1,b:2 fleet").global;
+    assert_eq!(given.store_endpoints(), vec!["a:1".to_owned(), "b:2".to_owned()]);
+}
+
+#[test]
+fn a_time_without_a_unit_is_refused() {
+    assert_eq!(parse("handover --timeout 1h30m why").global.timeout, Some(Duration::from_secs(5400)));
+    for bad in ["30", "-5s", "soon"] {
+        let error = Args::try_parse_from(["handover", &format!("--timeout={bad}"), "why"]).expect_err(bad);
+        assert!(error.to_string().contains("30s, 5m or 1h30m"), "{error}");
+    }
+}
+
+#[test]
+fn names_are_checked_where_they_are_typed() {
+    let error = Args::try_parse_from(["handover", "--service", "Bill/ing", "fleet"]).expect_err("a bad name");
+    assert!(error.to_string().contains("lower-case letters"), "{error}");
+    assert!(Args::try_parse_from(["handover", "rollout", "status", "xyz"]).is_err());
+}
+
+#[test]
+fn start_watches_unless_it_is_told_to_detach() {
+    let Command::Rollout(Rollout::Start { detach, .. }) = parse("handover rollout start up.toml").command else {
+        panic!("not a start");
+    };
+    assert!(!detach);
+    assert!(Args::try_parse_from(["handover", "rollout", "start", "x", "--detach", "--wait"]).is_err());
+}
+
+#[test]
+fn every_command_that_people_know_is_there() {
+    for line in [
+        "plan a.toml",
+        "rollout start a.toml",
+        "rollout status",
+        "rollout watch 7f3a2c",
+        "rollout pause",
+        "rollout resume",
+        "rollout abort --reason x",
+        "rollout rollback",
+        "rollout history",
+        "fleet",
+        "lease show",
+        "why",
+        "serve",
+        "store --data d --listen 127.0.0.1:0",
+        "completions bash",
+    ] {
+        parse(&format!("handover {line}"));
+    }
+}
+
+#[test]
+fn help_teaches_by_example_and_names_the_exit_codes() {
+    let help = Args::command().render_help().to_string();
+    for line in ["handover rollout start upgrade.toml", "6 timed out while still running", "HANDOVER_COORDINATOR"] {
+        assert!(help.contains(line), "{line} is missing in\n{help}");
+    }
+}

@@ -1,0 +1,199 @@
+//! One function per command.
+
+use std::io::Read;
+use std::path::Path;
+
+use handover_proto::ids::OpId;
+use handover_proto::wire::{HistoryRequest, OrderRequest, SpecRequest, StatusReply, StatusRequest};
+
+use super::args::{Global, OrderArgs, Which};
+use super::connect::Coordinators;
+use super::out::Out;
+use super::outcome::{CliError, Outcome};
+use super::{fallback, render, watch};
+
+/// What every command works with.
+#[derive(Debug)]
+pub(super) struct Session {
+    global: Global,
+    coordinators: Coordinators,
+    out: Out,
+}
+
+impl Session {
+    /// For one command.
+    pub(super) fn new(global: Global) -> Self {
+        let coordinators = Coordinators::new(&global.coordinator, global.timeout);
+        let out = Out::new(global.json);
+        Self { global, coordinators, out }
+    }
+
+    /// `handover plan`.
+    ///
+    /// # Errors
+    /// [`CliError`]; a spec that a policy forbids is [`CliError::Refused`].
+    pub(super) async fn plan(&self, spec: &Path) -> Result<Outcome, CliError> {
+        let request = spec_request(spec)?;
+        let reply = self.coordinators.lead(|mut c| {
+            let request = request.clone();
+            async move { c.plan(request).await }
+        });
+        let reply = reply.await?;
+        self.out.answer(&reply, &render::plan(&reply))?;
+        Ok(if reply.changes { Outcome::Changes } else { Outcome::Done })
+    }
+
+    /// `handover rollout start`.
+    ///
+    /// # Errors
+    /// [`CliError`].
+    pub(super) async fn start(&mut self, spec: &Path, detach: bool) -> Result<Outcome, CliError> {
+        let request = spec_request(spec)?;
+        let reply = self.coordinators.lead(|mut c| {
+            let request = request.clone();
+            async move { c.start(request).await }
+        });
+        let reply = reply.await?;
+        if detach {
+            self.out.answer(&reply, &[format!("rollout {} has started", reply.rollout)])?;
+            return Ok(Outcome::Done);
+        }
+        self.watch(reply.rollout).await
+    }
+
+    /// `handover rollout watch`, and what `start` does after it started.
+    ///
+    /// # Errors
+    /// [`CliError`].
+    pub(super) async fn watch(&mut self, rollout: String) -> Result<Outcome, CliError> {
+        let request = StatusRequest { service: self.global.service_name(), rollout };
+        watch::until_ended(&self.coordinators, request, self.global.timeout, &mut self.out).await
+    }
+
+    /// `handover rollout status`.
+    ///
+    /// # Errors
+    /// [`CliError`].
+    pub(super) async fn status(&self, which: &Which) -> Result<Outcome, CliError> {
+        let reply = self.picture(id(which.rollout.as_ref())).await?;
+        self.out.answer(&reply, &render::status(&reply))?;
+        Ok(Outcome::Done)
+    }
+
+    /// `handover rollout pause | resume | abort | rollback`.
+    ///
+    /// # Errors
+    /// [`CliError`].
+    pub(super) async fn order(&mut self, order: &str, args: &OrderArgs) -> Result<Outcome, CliError> {
+        let request = OrderRequest {
+            rollout: id(args.rollout.as_ref()),
+            service: self.global.service_name(),
+            order: order.to_owned(),
+            by: operator(),
+            reason: args.reason.clone(),
+        };
+        let reply = self.coordinators.lead(|mut c| {
+            let request = request.clone();
+            async move { c.order(request).await }
+        });
+        let reply = reply.await?;
+        if args.watch {
+            return self.watch(reply.rollout).await;
+        }
+        self.out.answer(&reply, std::slice::from_ref(&reply.message))?;
+        Ok(Outcome::Done)
+    }
+
+    /// `handover rollout history`.
+    ///
+    /// # Errors
+    /// [`CliError`].
+    pub(super) async fn history(&self, which: &Which) -> Result<Outcome, CliError> {
+        let request = HistoryRequest { service: self.global.service_name(), rollout: id(which.rollout.as_ref()) };
+        let reply = self.coordinators.read(|mut c| {
+            let request = request.clone();
+            async move { c.history(request).await }
+        });
+        let reply = match reply.await {
+            Err(CliError::NoCoordinator { addresses, .. }) => {
+                fallback::history(&self.global, addresses, &request).await?
+            }
+            other => other?,
+        };
+        let text = render::history(&reply);
+        if reply.lines.is_empty() {
+            self.out.answers(&reply.rollouts, &text)?;
+        } else {
+            self.out.answers(&reply.lines, &text)?;
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// `handover fleet`.
+    ///
+    /// # Errors
+    /// [`CliError`].
+    pub(super) async fn fleet(&self) -> Result<Outcome, CliError> {
+        let reply = self.picture(String::new()).await?;
+        self.out.answers(&reply.fleet, &render::fleet(&reply))?;
+        Ok(Outcome::Done)
+    }
+
+    /// `handover lease show`.
+    ///
+    /// # Errors
+    /// [`CliError`].
+    pub(super) async fn lease(&self) -> Result<Outcome, CliError> {
+        let reply = self.picture(String::new()).await?;
+        let lease = reply.lease.unwrap_or_default();
+        self.out.answer(&lease, &render::lease(&lease, reply.at_ms))?;
+        Ok(Outcome::Done)
+    }
+
+    /// `handover why`.
+    ///
+    /// # Errors
+    /// [`CliError`].
+    pub(super) async fn why(&self) -> Result<Outcome, CliError> {
+        let reply = self.picture(String::new()).await?;
+        self.out.answers(&reply.blockers, &render::why(&reply))?;
+        Ok(Outcome::Done)
+    }
+
+    /// The status from a coordinator, or, if none answers, from the store.
+    async fn picture(&self, rollout: String) -> Result<StatusReply, CliError> {
+        let request = StatusRequest { service: self.global.service_name(), rollout };
+        let reply = self.coordinators.read(|mut c| {
+            let request = request.clone();
+            async move { c.status(request).await }
+        });
+        match reply.await {
+            Err(CliError::NoCoordinator { addresses, .. }) => fallback::status(&self.global, addresses, &request).await,
+            other => other,
+        }
+    }
+}
+
+fn id(rollout: Option<&handover_proto::ids::RolloutId>) -> String {
+    rollout.map(ToString::to_string).unwrap_or_default()
+}
+
+fn spec_request(path: &Path) -> Result<SpecRequest, CliError> {
+    let file = path.display().to_string();
+    let read = || match file.as_str() {
+        "-" => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).map(|_| text)
+        }
+        _ => std::fs::read_to_string(path),
+    };
+    let spec = read().map_err(|source| CliError::Spec { file: file.clone(), source })?;
+    Ok(SpecRequest { spec, file, by: operator(), op: OpId::random().to_string() })
+}
+
+/// Who asks, for the journal: `user@host`.
+fn operator() -> String {
+    let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
+    let host = nix::unistd::gethostname().ok().map(|host| host.to_string_lossy().into_owned());
+    format!("{}@{}", user.unwrap_or_else(|| "unknown".into()), host.unwrap_or_else(|| "unknown".into()))
+}

@@ -1,0 +1,176 @@
+//! What each host is to be at a given place of the plan: whole desired states, computed from the plan alone.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use handover_proto::assignment::{Assignment, Cause, LeaseWish, Route, SlotWish, Upstream};
+use handover_proto::ids::{AgentId, SlotId, Version};
+use handover_proto::lifecycle::Lifecycle;
+use handover_proto::numbers::Term;
+use handover_proto::stored::STORED_VERSION;
+
+use super::event::BackStep;
+use super::plan::{Host, Plan, Step};
+use super::progress::{Progress, State};
+
+/// A place on the way forward or on the way back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// At this step of the plan.
+    Forward {
+        /// Its number, from 0.
+        step: u32,
+    },
+    /// At this step of the way back.
+    Back {
+        /// Which.
+        step: BackStep,
+        /// How far forward the rollout had come.
+        from_step: u32,
+    },
+}
+
+impl Place {
+    /// Where a rollout is; none: it is over.
+    pub fn of(progress: &Progress) -> Option<Self> {
+        match progress.state {
+            State::Running { step } | State::Paused { step, .. } => Some(Self::Forward { step }),
+            State::GoingBack { step, from_step, .. } => Some(Self::Back { step, from_step }),
+            State::Ended { .. } => None,
+        }
+    }
+
+    /// The furthest step of the plan that was entered.
+    pub fn reached_step(self) -> u32 {
+        match self {
+            Self::Forward { step } | Self::Back { from_step: step, .. } => step,
+        }
+    }
+}
+
+/// The hosts that the rollout has touched at this place; the others stay as they are.
+pub fn begun(plan: &Plan, place: Place) -> impl Iterator<Item = &Host> {
+    let until = plan.steps_until(place.reached_step());
+    plan.hosts.iter().filter(move |host| until.contains(&Step::Start { wave: host.wave }))
+}
+
+/// What is wanted of a host at this place.
+pub fn wanted(plan: &Plan, place: Place, host: &Host, term: Term) -> Assignment {
+    let stand = Stand::at(plan, place, host);
+    let mut slots = BTreeMap::new();
+    let mut routes = Vec::new();
+    let both = [
+        (host.current.as_ref(), plan.from.as_ref(), stand.current),
+        (Some(&host.candidate), Some(&plan.to), stand.candidate),
+    ];
+    for (slot, version, wish) in both {
+        let (Some(slot), Some(version)) = (slot, version) else { continue };
+        slots.insert(slot.clone(), wish.slot(version));
+        routes.extend(wish.route(slot));
+    }
+    Assignment {
+        v: STORED_VERSION,
+        term,
+        cause: Cause { rollout: Some(plan.id.clone()), step: place.reached_step(), plan_hash: plan.hash().to_owned() },
+        slots,
+        routes,
+        drain: plan.rules.drain,
+        hooks: Vec::new(),
+        fallback: None,
+    }
+}
+
+/// Whether two assignments ask for the same, whoever decided them and when. A slot that is to be TERMINATED and one
+/// that is not named are both to be empty.
+pub fn same(a: &Assignment, b: &Assignment) -> bool {
+    let occupied = |assignment: &Assignment| -> BTreeMap<SlotId, SlotWish> {
+        let slots = assignment.slots.iter().filter(|(_, wish)| wish.lifecycle != Lifecycle::Terminated);
+        slots.map(|(slot, wish)| (slot.clone(), wish.clone())).collect()
+    };
+    let routes = |assignment: &Assignment| -> BTreeMap<Upstream, (u32, u32)> {
+        let weighted = assignment.routes.iter().filter(|route| route.reads + route.writes > 0);
+        weighted.map(|route| (route.to.clone(), (route.reads, route.writes))).collect()
+    };
+    occupied(a) == occupied(b)
+        && routes(a) == routes(b)
+        && (a.drain, &a.hooks, &a.fallback) == (b.drain, &b.hooks, &b.fallback)
+}
+
+/// What is wanted of the two slots of a host.
+struct Stand {
+    current: Wish,
+    candidate: Wish,
+}
+
+/// What is wanted of one slot.
+#[derive(Clone, Copy)]
+enum Wish {
+    Runs { reads: u32, writes: u32, lease: LeaseWish },
+    Empty,
+}
+
+impl Stand {
+    fn at(plan: &Plan, place: Place, host: &Host) -> Self {
+        match place {
+            Place::Forward { step } => Self::forward(plan.steps_until(step), host),
+            Place::Back { step, .. } => Self::back(step),
+        }
+    }
+
+    fn forward(until: &[Step], host: &Host) -> Self {
+        let shifts = until.iter().rev().find_map(|step| match step {
+            Step::Shift { wave, reads, writes, .. } if *wave == host.wave => Some((*reads, *writes)),
+            _ => None,
+        });
+        let (reads, writes) = shifts.unwrap_or((0, 0));
+        // One side may hold the lease, never both by plan: the switch is one step, and the move itself is asked for.
+        let (old, new) = if until.contains(&Step::Lease) {
+            (LeaseWish::Never, LeaseWish::Eligible)
+        } else {
+            (LeaseWish::Eligible, LeaseWish::Never)
+        };
+        let current = if until.contains(&Step::Retire) {
+            Wish::Empty
+        } else {
+            Wish::Runs { reads: 100 - reads.min(100), writes: 100 - writes.min(100), lease: old }
+        };
+        Self { current, candidate: Wish::Runs { reads, writes, lease: new } }
+    }
+
+    fn back(step: BackStep) -> Self {
+        let current = Wish::Runs { reads: 100, writes: 100, lease: LeaseWish::Eligible };
+        let candidate = match step {
+            // Still running: one that holds the lease has to hand it over first.
+            BackStep::Routes | BackStep::Lease => Wish::Runs { reads: 0, writes: 0, lease: LeaseWish::Never },
+            BackStep::Stop => Wish::Empty,
+        };
+        Self { current, candidate }
+    }
+}
+
+impl Wish {
+    fn slot(self, version: &Version) -> SlotWish {
+        let (lifecycle, lease) = match self {
+            Self::Runs { reads: 0, writes: 0, lease } => (Lifecycle::Ready, lease),
+            Self::Runs { lease, .. } => (Lifecycle::Serving, lease),
+            Self::Empty => (Lifecycle::Terminated, LeaseWish::Never),
+        };
+        SlotWish { version: version.clone(), lifecycle, lease }
+    }
+
+    fn route(self, slot: &SlotId) -> Option<Route> {
+        match self {
+            Self::Runs { reads, writes, .. } if reads + writes > 0 => {
+                Some(Route { to: Upstream::Slot(slot.clone()), reads, writes })
+            }
+            Self::Runs { .. } | Self::Empty => None,
+        }
+    }
+}
+
+/// The wanted assignment of every begun host, by agent.
+pub fn all_wanted(plan: &Plan, place: Place, term: Term) -> BTreeMap<AgentId, Assignment> {
+    begun(plan, place).map(|host| (host.agent.clone(), wanted(plan, place, host, term))).collect()
+}

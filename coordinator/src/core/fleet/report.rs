@@ -1,0 +1,88 @@
+//! From the wire's report to the typed one.
+
+use handover_proto::ids::IdError;
+use handover_proto::numbers::Serial;
+use handover_proto::wire;
+
+use super::{Counts, Instance, Process, Reported, Slot, Traffic};
+
+/// A report that cannot be used. The agent counts as silent with it.
+#[derive(Debug, thiserror::Error)]
+#[error("a report of agent {agent:?} cannot be read; do agent and coordinator fit together?")]
+pub struct ReportError {
+    agent: String,
+    source: IdError,
+}
+
+impl Reported {
+    /// Reads a report.
+    ///
+    /// # Errors
+    /// [`ReportError`] if a name or an id in it is none.
+    pub fn from_wire(report: &wire::Report) -> Result<Self, ReportError> {
+        let garbled = |source| ReportError { agent: report.agent.clone(), source };
+        let slot = |slot: &wire::SlotReport| Ok((slot.slot.parse()?, Slot::from_wire(slot)?));
+        Ok(Self {
+            accepted: Serial(report.accepted),
+            reached: Serial(report.reached),
+            blocker: report.blocker.as_ref().map(wire::Blocker::typed),
+            gate: report.gate.as_ref().is_some_and(|gate| gate.connected),
+            slots: report.slots.iter().map(slot).collect::<Result<_, IdError>>().map_err(garbled)?,
+        })
+    }
+}
+
+impl Slot {
+    fn from_wire(slot: &wire::SlotReport) -> Result<Self, IdError> {
+        Ok(Self {
+            instance: slot.instance.as_ref().map(Instance::from_wire).transpose()?,
+            crashes: slot.crashes,
+            last_exit: slot.last_exit.as_ref().map(|exit| exit.how.clone()),
+        })
+    }
+}
+
+impl Instance {
+    fn from_wire(instance: &wire::InstanceReport) -> Result<Self, IdError> {
+        let unmet = |condition: &wire::Condition| format!("{} ({})", condition.name, condition.reading);
+        let ledger = instance.drain.iter().flat_map(|drain| &drain.lines);
+        Ok(Self {
+            id: instance.instance.parse()?,
+            version: instance.version.parse()?,
+            lifecycle: instance.lifecycle().typed(),
+            process: Process::from_wire(instance.process()),
+            ready: instance.ready,
+            unmet: instance.conditions.iter().filter(|condition| !condition.met).map(unmet).collect(),
+            since_ms: instance.since_ms,
+            reads: instance.reads,
+            writes: instance.writes,
+            in_flight: ledger.clone().map(|line| line.count).sum(),
+            oldest_ms: ledger.map(|line| line.oldest_ms).max().unwrap_or(0),
+            traffic: Traffic {
+                reads: Counts::from_wire(instance.read_traffic.as_ref()),
+                writes: Counts::from_wire(instance.write_traffic.as_ref()),
+            },
+        })
+    }
+}
+
+impl Process {
+    fn from_wire(process: wire::ProcessState) -> Self {
+        match process {
+            wire::ProcessState::Unspecified => Self::Unknown,
+            wire::ProcessState::Starting => Self::Starting,
+            wire::ProcessState::Running => Self::Running,
+            wire::ProcessState::Stopping => Self::Stopping,
+            wire::ProcessState::Exited => Self::Exited,
+        }
+    }
+}
+
+impl Counts {
+    fn from_wire(traffic: Option<&wire::Traffic>) -> Self {
+        traffic.map_or_else(Self::default, |traffic| Self {
+            requests: traffic.requests,
+            bad: traffic.errors.saturating_add(traffic.lost),
+        })
+    }
+}

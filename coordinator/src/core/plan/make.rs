@@ -1,0 +1,254 @@
+//! From a spec and the fleet as it is to a plan, or to the reason why there can be none.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use handover_proto::ids::{AgentId, RolloutId, Service, SlotId, Version};
+use handover_proto::lifecycle::Lifecycle;
+use handover_proto::stored::{STORED_VERSION, StoredError};
+
+use super::{Host, Plan, Step};
+use crate::core::event::sha256_hex;
+use crate::core::fleet::{Agent, Fleet};
+use crate::core::spec::Spec;
+
+/// Why there can be no such rollout.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// No agent has registered for the service.
+    #[error("no agent is registered for service {service}; known are: {}", list(known))]
+    UnknownService {
+        /// As the spec names it.
+        service: Service,
+        /// Those that agents have registered for.
+        known: BTreeSet<Service>,
+    },
+    /// The fleet is as the spec wants it.
+    #[error("no changes: {version} serves on every host already")]
+    NoChanges {
+        /// The version.
+        version: Version,
+    },
+    /// An agent is not heard.
+    #[error("agent {agent} is not heard; start it, or retire its registration if its host is gone for good")]
+    Silent {
+        /// Which.
+        agent: AgentId,
+    },
+    /// An agent without its gate.
+    #[error("the gate of agent {agent} does not answer; start handover-gate@SERVICE on its host")]
+    NoGate {
+        /// Which.
+        agent: AgentId,
+    },
+    /// No place for the candidate.
+    #[error("agent {agent} has {} slot ({}), and start-first needs two; add a slot to its config", slots.len(), list(slots))]
+    TooFewSlots {
+        /// Which.
+        agent: AgentId,
+        /// What it has.
+        slots: BTreeSet<SlotId>,
+    },
+    /// Every other place is taken.
+    #[error("agent {agent} has no empty slot for the candidate ({}); end what runs there first", list(taken))]
+    NoEmptySlot {
+        /// Which.
+        agent: AgentId,
+        /// What runs where.
+        taken: BTreeSet<String>,
+    },
+    /// Assigned or reported is a slot that the agent's config does not have.
+    #[error(
+        "agent {agent} serves from slot {slot}, which its registration does not have; put the slot back into its config"
+    )]
+    UnknownSlot {
+        /// Which.
+        agent: AgentId,
+        /// The slot.
+        slot: SlotId,
+    },
+    /// More than one slot of a host serves.
+    #[error(
+        "agent {agent} serves from more than one slot ({}); wait until that has ended (`handover why`)",
+        list(serving)
+    )]
+    InTransition {
+        /// Which.
+        agent: AgentId,
+        /// What serves where.
+        serving: BTreeSet<String>,
+    },
+    /// The hosts that would change differ.
+    #[error("the hosts to change serve different versions ({}); roll out one of those first, to all", list(serving))]
+    Mixed {
+        /// What serves where.
+        serving: BTreeSet<String>,
+    },
+    /// More are to serve than there are.
+    #[error("min_serving = {min_serving} cannot be met by {hosts} hosts; write at most {hosts}")]
+    Floor {
+        /// As the spec says.
+        min_serving: usize,
+        /// As the fleet has.
+        hosts: usize,
+    },
+    /// Cannot be written as JSON.
+    #[error(transparent)]
+    Unwritable(#[from] StoredError),
+}
+
+fn list<T: ToString>(all: &BTreeSet<T>) -> String {
+    let words: Vec<String> = all.iter().map(ToString::to_string).collect();
+    if words.is_empty() { "none".to_owned() } else { words.join(", ") }
+}
+
+/// The slot and version that serve on a host.
+type Serving = Option<(SlotId, Version)>;
+
+impl Plan {
+    /// Plans the rollout `id`. `known` are all services that agents have registered for, for the error's text.
+    ///
+    /// # Errors
+    /// [`PlanError`] with the first reason why it cannot be; [`PlanError::NoChanges`] if there is nothing to do.
+    pub fn make(spec: &Spec, fleet: &Fleet, known: &BTreeSet<Service>, id: &RolloutId) -> Result<Self, PlanError> {
+        if fleet.agents.is_empty() {
+            return Err(PlanError::UnknownService { service: spec.service.clone(), known: known.clone() });
+        }
+        let mut serving = BTreeMap::new();
+        for (id, agent) in &fleet.agents {
+            serving.insert(id.clone(), looked_at(id, agent)?);
+        }
+        let from = from_version(&serving, &spec.version)?;
+        let changing = |served: &Serving| served.as_ref().is_none_or(|(_, version)| *version != spec.version);
+        serving.retain(|_, served| changing(served));
+        let min_serving = floor(spec, fleet.agents.len())?;
+        let hosts = hosts(spec, fleet, serving, from.is_none())?;
+        let holder = fleet.lease.holder.as_ref().map(|seen| seen.value.owner());
+        let lease_moves = holder
+            .is_some_and(|owner| Some(&owner.version) == from.as_ref() && hosts.iter().any(|h| h.agent == owner.agent));
+        let plan = Self {
+            v: STORED_VERSION,
+            id: id.clone(),
+            service: spec.service.clone(),
+            lease_to: hosts.first().filter(|_| lease_moves).map(|host| host.agent.clone()),
+            steps: if from.is_some() { upgrade(spec, &hosts) } else { bring_up(spec) },
+            from,
+            to: spec.version.clone(),
+            way: spec.way,
+            hosts,
+            min_serving,
+            rules: spec.rules.clone(),
+            hash: String::new(),
+        };
+        let hash = sha256_hex(&plan.to_bytes()?);
+        Ok(Self { hash, ..plan })
+    }
+}
+
+/// What serves on a host; and that the host can take part.
+fn looked_at(id: &AgentId, agent: &Agent) -> Result<Serving, PlanError> {
+    let report = agent.seen().ok_or_else(|| PlanError::Silent { agent: id.clone() })?;
+    if !report.gate {
+        return Err(PlanError::NoGate { agent: id.clone() });
+    }
+    let slots = &agent.registration.slots;
+    if slots.len() < 2 {
+        return Err(PlanError::TooFewSlots { agent: id.clone(), slots: slots.keys().cloned().collect() });
+    }
+    let wished = agent.assignment().into_iter().flat_map(|assignment| &assignment.slots);
+    let wished = wished.filter(|(_, wish)| wish.lifecycle == Lifecycle::Serving);
+    let reported = report.slots.iter().filter_map(|(slot, seen)| seen.instance.as_ref().map(|found| (slot, found)));
+    let reported = reported.filter(|(_, found)| found.lifecycle == Some(Lifecycle::Serving));
+    let mut all: Vec<(SlotId, Version)> = wished.map(|(slot, wish)| (slot.clone(), wish.version.clone())).collect();
+    all.extend(reported.map(|(slot, found)| (slot.clone(), found.version.clone())));
+    all.sort();
+    all.dedup();
+    if let Some((slot, _)) = all.iter().find(|(slot, _)| !slots.contains_key(slot)) {
+        return Err(PlanError::UnknownSlot { agent: id.clone(), slot: slot.clone() });
+    }
+    if all.len() > 1 {
+        let serving = all.iter().map(|(slot, version)| format!("{slot}: {version}")).collect();
+        return Err(PlanError::InTransition { agent: id.clone(), serving });
+    }
+    Ok(all.pop())
+}
+
+/// The one version that serves on the hosts that are to change; none: nothing serves there.
+fn from_version(serving: &BTreeMap<AgentId, Serving>, to: &Version) -> Result<Option<Version>, PlanError> {
+    let versions: BTreeSet<Option<&Version>> =
+        serving.values().map(|served| served.as_ref().map(|(_, version)| version)).filter(|v| *v != Some(to)).collect();
+    let mut different = versions.into_iter();
+    match (different.next(), different.next()) {
+        (None, _) => Err(PlanError::NoChanges { version: to.clone() }),
+        (Some(one), None) => Ok(one.cloned()),
+        (Some(_), Some(_)) => {
+            let words = |(agent, served): (&AgentId, &Serving)| match served {
+                Some((_, version)) => format!("{agent}: {version}"),
+                None => format!("{agent}: nothing"),
+            };
+            Err(PlanError::Mixed { serving: serving.iter().map(words).collect() })
+        }
+    }
+}
+
+fn floor(spec: &Spec, hosts: usize) -> Result<usize, PlanError> {
+    let min_serving = spec.min_serving.unwrap_or_else(|| hosts.saturating_sub(1).max(1));
+    if min_serving > hosts { Err(PlanError::Floor { min_serving, hosts }) } else { Ok(min_serving) }
+}
+
+/// By name, the lease holder's host last, so that the lease moves once.
+fn hosts(
+    spec: &Spec,
+    fleet: &Fleet,
+    serving: BTreeMap<AgentId, Serving>,
+    at_once: bool,
+) -> Result<Vec<Host>, PlanError> {
+    let holder = fleet.lease.holder.as_ref().map(|seen| &seen.value.owner().agent);
+    let mut order: Vec<(AgentId, Serving)> = serving.into_iter().collect();
+    order.sort_by_key(|(agent, _)| Some(agent) == holder);
+    let wave_size = if at_once { order.len() } else { spec.wave_size };
+    let host = |(index, (id, served)): (usize, (AgentId, Serving))| {
+        let current = served.map(|(slot, _)| slot);
+        let candidate = empty_slot(fleet, &id, current.as_ref())?;
+        let wave = u32::try_from(index / wave_size.max(1)).unwrap_or(u32::MAX);
+        Ok(Host { agent: id, wave, current, candidate })
+    };
+    order.into_iter().enumerate().map(host).collect()
+}
+
+fn empty_slot(fleet: &Fleet, id: &AgentId, current: Option<&SlotId>) -> Result<SlotId, PlanError> {
+    let Some(agent) = fleet.agents.get(id) else { return Err(PlanError::Silent { agent: id.clone() }) };
+    let wished = |slot: &SlotId| {
+        let wish = agent.assignment().and_then(|assignment| assignment.slots.get(slot));
+        wish.filter(|wish| wish.lifecycle != Lifecycle::Terminated).map(|wish| &wish.version)
+    };
+    let runs = |slot: &SlotId| {
+        let found = agent.seen().and_then(|report| report.slots.get(slot)?.instance.as_ref());
+        found.filter(|found| found.lifecycle != Some(Lifecycle::Terminated)).map(|found| &found.version)
+    };
+    let others = || agent.registration.slots.keys().filter(|slot| Some(*slot) != current);
+    let empty = others().find(|slot| wished(slot).or_else(|| runs(slot)).is_none());
+    empty.cloned().ok_or_else(|| {
+        let words = |slot: &SlotId| wished(slot).or_else(|| runs(slot)).map(|version| format!("{slot}: {version}"));
+        PlanError::NoEmptySlot { agent: id.clone(), taken: others().filter_map(words).collect() }
+    })
+}
+
+fn upgrade(spec: &Spec, hosts: &[Host]) -> Vec<Step> {
+    let waves = hosts.last().map_or(0, |host| host.wave + 1);
+    let mut steps = Vec::new();
+    for wave in 0..waves {
+        let shift = |reads, writes| Step::Shift { wave, reads, writes, soak: spec.step_soak };
+        steps.push(Step::Start { wave });
+        steps.extend(spec.shift.iter().map(|reads| shift(*reads, 0)));
+        // Writes last and at once: two versions that write at the same time on one host are what goes wrong first.
+        steps.push(shift(100, 100));
+    }
+    steps.extend([Step::Lease, Step::Soak { soak: spec.soak }, Step::Retire]);
+    steps
+}
+
+/// Nothing serves, so nothing can be lost: all hosts at once.
+fn bring_up(spec: &Spec) -> Vec<Step> {
+    let shift = Step::Shift { wave: 0, reads: 100, writes: 100, soak: spec.step_soak };
+    vec![Step::Start { wave: 0 }, shift, Step::Lease]
+}

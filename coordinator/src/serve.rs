@@ -1,0 +1,134 @@
+//! `handover serve`: the coordinator.
+//!
+//! ```text
+//! store ── mirror ──▶ World ◀── links ◀── reports ── agents
+//!                       │  ▲                  ▲
+//!                       ▼  │                  │ Assign
+//!   election ──▶ engine: next, journal ── links
+//!                       │
+//!                    service ◀── command line
+//! ```
+
+mod embedded;
+mod leader;
+mod link;
+mod links;
+mod service;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use handover_proto::ids::Env;
+use handover_store::client::Store;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+pub use embedded::{Embedded, EmbeddedError};
+pub use leader::{Election, LEADER_TTL, Leader, Leadership, Mandate};
+pub use links::Links;
+pub use service::refuse_view;
+
+use crate::cli::args::{self, Global};
+use crate::clock::wall_ms;
+use crate::world::World;
+
+/// Name of the metadata entry of a "not-leader" refusal that holds the leader's address.
+pub const LEADER_HEADER: &str = "handover-leader";
+
+/// Runs the coordinator until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Whatever keeps it from starting, with its cause.
+pub async fn run(global: Global, serve: args::Serve) -> anyhow::Result<()> {
+    let stop = stop_signal()?;
+    let listener = TcpListener::bind(serve.listen).await;
+    let listener =
+        listener.with_context(|| format!("cannot listen at {}; does a coordinator run there?", serve.listen))?;
+    let embedded = global.store.is_empty().then(|| Embedded { data: serve.data, listen: serve.store_listen });
+    let endpoints = match &embedded {
+        Some(embedded) => {
+            embedded.ensure().await?;
+            vec![embedded.listen.to_string()]
+        }
+        None => global.store,
+    };
+    let store = Store::connect(&endpoints)?;
+    Coordinator { store, env: global.env, embedded }.run(listener, stop).await
+}
+
+/// Resolves at the first SIGTERM or SIGINT.
+///
+/// # Errors
+/// If the signals cannot be listened for.
+pub fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    })
+}
+
+/// One coordinator in one process.
+pub struct Coordinator {
+    /// The store.
+    pub store: Store,
+    /// Its environment.
+    pub env: Env,
+    /// The embedded store to bring back if it goes away.
+    pub embedded: Option<Embedded>,
+}
+
+impl Coordinator {
+    /// Serves on `listener` until `stop` resolves.
+    ///
+    /// # Errors
+    /// If this host cannot be identified, or the server breaks.
+    pub async fn run(self, listener: TcpListener, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let address: SocketAddr = listener.local_addr().context("the listening address is not known")?;
+        let world = Arc::new(watch::Sender::new(World::new(&self.env)));
+        let keys = world.borrow().keys.clone();
+        let (leadership, leading) = watch::channel(Leadership::Unknown);
+        let me = Leader::here(address.to_string()).context("this host cannot be identified")?;
+        let (stopping, stopped) = watch::channel(false);
+
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(mirror(self.store.clone(), Arc::clone(&world)));
+        tasks.spawn(Links::new(Arc::clone(&world), leading.clone()).run());
+        if let Some(embedded) = self.embedded {
+            tasks.spawn(embedded.keep(world.subscribe()));
+        }
+        let election = Election::new(self.store.clone(), &keys, me, world.subscribe(), leadership);
+        let election = election.run(told(stopped.clone()));
+        let service = service::serve(listener, Arc::clone(&world), leading, told(stopped));
+        tracing::info!(%address, env = %self.env, "coordinator");
+        let both = async { tokio::join!(election, service).1 };
+        tokio::pin!(both);
+        tokio::select! {
+            ended = &mut both => return ended.context("the coordinator's server broke"),
+            Some(ended) = tasks.join_next() => anyhow::bail!("a part of the coordinator ended by itself: {ended:?}"),
+            () = stop => {}
+        }
+        tracing::info!("stopping; the agents keep what they have");
+        stopping.send_replace(true);
+        both.await.context("the coordinator's server broke")
+    }
+}
+
+/// Follows the environment in the store, for ever.
+async fn mirror(store: Store, world: Arc<watch::Sender<World>>) {
+    let prefix = world.borrow().keys.prefix();
+    let mut watch = store.watch(&prefix, 0);
+    loop {
+        let item = watch.next().await;
+        world.send_modify(|world| world.follow(item, wall_ms()));
+    }
+}
+
+async fn told(mut stopped: watch::Receiver<bool>) {
+    // A sender that is gone means stop as well.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}

@@ -1,0 +1,159 @@
+//! The gRPC surface: `Coordinator`, health and reflection.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use handover_proto::wire::coordinator_server::{Coordinator, CoordinatorServer};
+use handover_proto::wire::{
+    DESCRIPTOR, HistoryReply, HistoryRequest, OrderReply, OrderRequest, PlanReply, SpecRequest, StartReply,
+    StatusReply, StatusRequest, kind, refusal,
+};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Code, Request, Response, Status};
+
+use super::LEADER_HEADER;
+use super::leader::Leadership;
+use crate::clock::wall_ms;
+use crate::view::{self, ViewError, Viewer};
+use crate::world::World;
+
+/// Answers on `listener` until `stop` resolves.
+///
+/// # Errors
+/// If the server breaks.
+pub(super) async fn serve(
+    listener: TcpListener,
+    world: Arc<watch::Sender<World>>,
+    leadership: watch::Receiver<Leadership>,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<CoordinatorServer<Service>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTOR)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let service = Service { world, leadership };
+    let server = Server::builder()
+        .add_service(CoordinatorServer::new(service))
+        .add_service(health_service)
+        .add_service(reflection)
+        .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
+    // Streams to watching command lines never end by themselves, so they are cut: they come back to the next leader.
+    tokio::select! {
+        ended = server => Ok(ended?),
+        () = stop => Ok(()),
+    }
+}
+
+/// The refusal that a view's error becomes.
+pub fn refuse_view(error: &ViewError) -> Status {
+    match error {
+        ViewError::UnknownService { .. } | ViewError::UnknownRollout(_) => {
+            refusal(Code::NotFound, kind::POLICY, error.to_string())
+        }
+        ViewError::Several(_) => refusal(Code::InvalidArgument, kind::INVALID, error.to_string()),
+        ViewError::Stored(_) => refusal(Code::DataLoss, kind::STORE, error.to_string()),
+    }
+}
+
+struct Service {
+    world: Arc<watch::Sender<World>>,
+    leadership: watch::Receiver<Leadership>,
+}
+
+impl Service {
+    fn viewer(&self) -> Viewer {
+        viewer(&self.leadership)
+    }
+
+    fn not_leader(&self) -> Status {
+        match &*self.leadership.borrow() {
+            Leadership::Following(leader) => {
+                let sentence = format!("this coordinator follows; the leader is at {}", leader.endpoint);
+                let mut status = refusal(Code::FailedPrecondition, kind::NOT_LEADER, sentence);
+                if let Ok(value) = leader.endpoint.parse() {
+                    status.metadata_mut().insert(LEADER_HEADER, value);
+                }
+                status
+            }
+            Leadership::Unknown | Leadership::Leading(_) => {
+                refusal(Code::FailedPrecondition, kind::NOT_LEADER, "no coordinator leads at the moment; try again")
+            }
+        }
+    }
+}
+
+fn viewer(leadership: &watch::Receiver<Leadership>) -> Viewer {
+    let (leader, term) = match &*leadership.borrow() {
+        Leadership::Unknown => (String::new(), 0),
+        Leadership::Following(leader) => (leader.endpoint.clone(), 0),
+        Leadership::Leading(mandate) => (String::new(), mandate.term.get()),
+    };
+    Viewer { leader, term, at_ms: wall_ms() }
+}
+
+#[tonic::async_trait]
+impl Coordinator for Service {
+    async fn plan(&self, _request: Request<SpecRequest>) -> Result<Response<PlanReply>, Status> {
+        Err(self.not_leader())
+    }
+
+    async fn start(&self, _request: Request<SpecRequest>) -> Result<Response<StartReply>, Status> {
+        Err(self.not_leader())
+    }
+
+    async fn order(&self, _request: Request<OrderRequest>) -> Result<Response<OrderReply>, Status> {
+        Err(self.not_leader())
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<StatusReply, Status>> + Send>>;
+
+    async fn watch(&self, request: Request<StatusRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let (to_client, replies) = mpsc::channel(1);
+        tokio::spawn(tell(Arc::clone(&self.world), self.leadership.clone(), request.into_inner(), to_client));
+        Ok(Response::new(Box::pin(ReceiverStream::new(replies))))
+    }
+
+    async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
+        let status = view::status(&self.world.borrow(), request.get_ref(), &self.viewer());
+        status.map(Response::new).map_err(|error| refuse_view(&error))
+    }
+
+    async fn history(&self, request: Request<HistoryRequest>) -> Result<Response<HistoryReply>, Status> {
+        let history = view::history(&self.world.borrow(), request.get_ref());
+        history.map(Response::new).map_err(|error| refuse_view(&error))
+    }
+}
+
+/// Sends the status now and whenever it differs from what was sent last, until the client is gone.
+async fn tell(
+    world: Arc<watch::Sender<World>>,
+    leadership: watch::Receiver<Leadership>,
+    request: StatusRequest,
+    to_client: mpsc::Sender<Result<StatusReply, Status>>,
+) {
+    let mut changes = world.subscribe();
+    let mut last = None;
+    loop {
+        let status = view::status(&changes.borrow_and_update(), &request, &viewer(&leadership));
+        let status = status.map_err(|error| refuse_view(&error));
+        let timeless = status.as_ref().ok().map(|reply| StatusReply { at_ms: 0, ..reply.clone() });
+        let failed = status.is_err();
+        if failed || timeless != last {
+            last = timeless;
+            if to_client.send(status).await.is_err() || failed {
+                return;
+            }
+        }
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = to_client.closed() => return,
+        }
+    }
+}

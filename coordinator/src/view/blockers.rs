@@ -1,0 +1,50 @@
+//! Everything that is not as it should be, most important first.
+
+use handover_proto::blocker::{Blocker as TypedBlocker, BlockerKind};
+use handover_proto::ids::Service;
+use handover_proto::registration::Registration;
+use handover_proto::stored::StoredError;
+use handover_proto::wire::Blocker;
+
+use crate::world::{Heard, World};
+
+/// The store itself.
+pub(super) fn of_store(world: &World) -> Vec<Blocker> {
+    let blocker = |(reason, since_ms): &(String, u64)| TypedBlocker {
+        kind: BlockerKind::Store,
+        since_ms: *since_ms,
+        waiting_for: format!("the store: {reason}"),
+    };
+    world.cut_off.as_ref().map(|cut| blocker(cut).into()).into_iter().collect()
+}
+
+/// Agents that are not heard, refuse, or wait for something themselves.
+pub(super) fn of_agents(world: &World, service: &Service) -> Result<Vec<Blocker>, StoredError> {
+    let mut silent = Vec::new();
+    let mut own = Vec::new();
+    for (agent, registration) in world.registrations(service)? {
+        let Some(heard) = world.heard.get(&(service.clone(), agent.clone())) else { continue };
+        silent.extend(silence(&registration, heard));
+        let assigned = world.assigned(service, &agent)?;
+        let refused = heard.refused.as_ref().filter(|r| assigned.as_ref().is_some_and(|a| a.serial == r.serial));
+        own.extend(refused.map(|refusal| {
+            let waiting_for = format!("{agent} refuses its assignment {}: {}", refusal.serial, refusal.reason);
+            Blocker::from(TypedBlocker { kind: BlockerKind::Refused, since_ms: refusal.at_ms, waiting_for })
+        }));
+        let reported = heard.report.as_ref().filter(|_| heard.silent.is_none()).and_then(|r| r.blocker.clone());
+        own.extend(
+            reported.map(|blocker| Blocker { waiting_for: format!("{agent}: {}", blocker.waiting_for), ..blocker }),
+        );
+    }
+    silent.extend(own);
+    Ok(silent)
+}
+
+fn silence(registration: &Registration, heard: &Heard) -> Option<Blocker> {
+    let silence = heard.silent.as_ref()?;
+    let waiting_for = format!(
+        "agent {} at {} is not heard ({}); check handover-agent@{} on host {}",
+        registration.agent, registration.endpoint, silence.reason, registration.service, registration.host
+    );
+    Some(TypedBlocker { kind: BlockerKind::AgentSilent, since_ms: silence.since_ms, waiting_for }.into())
+}

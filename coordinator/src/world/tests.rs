@@ -1,0 +1,93 @@
+use super::*;
+use handover_store::client::{Change, StoreError};
+
+fn entry(key: &str, value: &str, revision: Revision) -> Entry {
+    Entry { key: key.into(), value: value.into(), mod_revision: revision, create_revision: revision, lease: 0 }
+}
+
+fn world() -> World {
+    World::new(&"demo".parse().expect("env"))
+}
+
+fn changes(revision: Revision, key: &str, value: Option<&str>) -> WatchItem {
+    let value = value.map(|value| entry(key, value, revision));
+    WatchItem::Changes { revision, changes: vec![Change { key: key.into(), value }] }
+}
+
+#[test]
+fn an_own_write_is_not_undone_by_older_news() {
+    let mut world = world();
+    world.wrote(entry("/k", "new", 7));
+    world.follow(changes(5, "/k", Some("old")), 0);
+    world.follow(changes(6, "/k", None), 0);
+    assert_eq!(world.entry("/k").map(|entry| entry.value.clone()), Some(b"new".to_vec()));
+}
+
+#[test]
+fn a_late_own_write_does_not_bring_back_what_is_gone() {
+    let mut world = world();
+    world.follow(changes(6, "/k", Some("old")), 0);
+    world.follow(changes(8, "/k", None), 0);
+    world.wrote(entry("/k", "late", 7));
+    assert_eq!(world.entry("/k"), None);
+    world.wrote(entry("/k", "again", 9));
+    assert!(world.entry("/k").is_some());
+}
+
+#[test]
+fn a_reset_forgets_what_was_known() {
+    let mut world = world();
+    world.wrote(entry("/k", "x", 7));
+    world.follow(WatchItem::Reset(Listing { entries: vec![], revision: 9, cluster_id: 1 }), 0);
+    assert!(world.entry("/k").is_none() && world.listed);
+}
+
+#[test]
+fn a_cut_is_remembered_since_its_first_moment_and_ends_with_news() {
+    let mut world = world();
+    let cut = || {
+        WatchItem::Interrupted(StoreError::Unreachable {
+            operation: "watching".into(),
+            endpoints: "x".into(),
+            reason: "refused".into(),
+        })
+    };
+    world.follow(cut(), 100);
+    world.follow(cut(), 200);
+    assert_eq!(world.cut_off.as_ref().map(|(_, since)| *since), Some(100));
+    world.follow(WatchItem::Changes { revision: 1, changes: vec![] }, 300);
+    assert_eq!(world.cut_off, None);
+}
+
+#[test]
+fn services_are_known_by_their_keys_and_rollouts_are_none() {
+    let mut world = world();
+    let billing: Service = "billing".parse().expect("name");
+    let agent: AgentId = "app-01".parse().expect("name");
+    let rollout = RolloutId::random();
+    world.wrote(entry(&world.keys.leader(), "{}", 1));
+    world.wrote(entry(&world.keys.rollout(&rollout).event(1), "{}", 2));
+    world.wrote(entry(&world.keys.service(&billing).agent(&agent), "{}", 3));
+    assert_eq!(world.services(), BTreeSet::from([billing]));
+    assert_eq!(world.rollouts(), vec![rollout]);
+}
+
+#[test]
+fn a_garbled_value_is_an_error_that_names_its_key() {
+    let mut world = world();
+    let billing: Service = "billing".parse().expect("name");
+    let key = world.keys.service(&billing).agent(&"app-01".parse().expect("name"));
+    world.wrote(entry(&key, "not json", 3));
+    let error = world.registrations(&billing).expect_err("garbled");
+    assert!(error.to_string().contains(&key), "{error}");
+}
+
+#[test]
+fn rollouts_are_ordered_by_their_first_record() {
+    let mut world = world();
+    let (early, late): (RolloutId, RolloutId) = ("ffffff".parse().expect("id"), "000000".parse().expect("id"));
+    world.wrote(entry(&world.keys.rollout(&early).event(1), "{}", 5));
+    world.wrote(entry(&world.keys.rollout(&late).event(1), "{}", 9));
+    world.wrote(entry(&world.keys.rollout(&early).event(2), "{}", 12));
+    assert_eq!(world.rollouts(), vec![early, late]);
+}
