@@ -1,0 +1,211 @@
+//! The moving part: one thread decides, writes to disk and only then lets the world see it.
+//!
+//! Readers, keep-alives and watches look at the state behind a lock that is never held across disk work, so that a slow
+//! disk delays writers and nobody else.
+
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use etcd_client::proto::PbResponseHeader;
+use handover_proto::txn::{LeaseId, Revision};
+use tokio::sync::{oneshot, watch};
+use tonic::{Code, Status};
+
+use super::disk::{Disk, DiskError, Identity};
+use super::state::{Refusal, Reply, Request, State};
+
+/// What a waiting thread sleeps at most when no lease stands.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// What every connection sees: all of it is on disk already.
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    identity: Identity,
+    started: Instant,
+    /// Moves as soon as a revision is durable.
+    committed: watch::Sender<Revision>,
+    /// True once the server stops: streams end.
+    closing: watch::Sender<bool>,
+}
+
+/// A handle for those who write. When the last one is dropped, the writer thread ends.
+#[derive(Clone)]
+pub(crate) struct Engine {
+    shared: Arc<Shared>,
+    orders: Sender<Order>,
+}
+
+/// A request on its way to the writer.
+struct Order {
+    request: Request,
+    answer: oneshot::Sender<Result<(Reply, Revision), Refusal>>,
+}
+
+/// The writer thread, and the message that it leaves behind.
+pub(crate) struct Writer {
+    pub(crate) thread: JoinHandle<()>,
+    pub(crate) ended: oneshot::Receiver<Result<(), DiskError>>,
+}
+
+impl Shared {
+    /// The state as it stands on disk. Hold it for a few lines.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing that panics is done under the lock; and the state is changed in one call.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Time since the start, which leases run on.
+    pub(crate) fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    pub(crate) fn header(&self, revision: Revision) -> PbResponseHeader {
+        let Identity { cluster_id, member_id, raft_term } = self.identity;
+        PbResponseHeader { cluster_id, member_id, revision, raft_term }
+    }
+
+    pub(crate) fn committed(&self) -> watch::Receiver<Revision> {
+        self.committed.subscribe()
+    }
+
+    /// Resolves once the server stops.
+    pub(crate) async fn closed(&self) {
+        // The sender lives as long as we do.
+        let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
+    }
+
+    /// Ends every stream, now and later.
+    pub(crate) fn close(&self) {
+        self.closing.send_replace(true);
+    }
+
+    /// Carries out a request that changes nothing.
+    pub(crate) fn read(&self, request: &Request) -> Result<(Reply, Revision), Status> {
+        let (state, now) = (self.state(), self.now());
+        let (effects, reply) = state.decide(request, now).map_err(refuse)?;
+        Ok((reply, effects.revision))
+    }
+
+    /// A lease gets its full TTL again; `None`: it is gone.
+    pub(crate) fn keep_alive(&self, lease: LeaseId) -> (Option<Duration>, Revision) {
+        let (mut state, now) = (self.state(), self.now());
+        (state.renew(lease, now), state.revision())
+    }
+}
+
+impl Engine {
+    /// Opens the data directory and starts the writer.
+    pub(crate) fn start(data: &Path) -> Result<(Self, Writer), DiskError> {
+        let (disk, identity, stored) = Disk::open(data)?;
+        let state = State::restore(stored, Duration::ZERO);
+        let shared = Arc::new(Shared {
+            committed: watch::Sender::new(state.revision()),
+            closing: watch::Sender::new(false),
+            state: Mutex::new(state),
+            identity,
+            started: Instant::now(),
+        });
+        let (orders, queue) = channel();
+        let (tell, ended) = oneshot::channel();
+        let seen = shared.clone();
+        let body = move || {
+            // Nobody listens any more once the server has gone: then there is nobody to tell.
+            let _ = tell.send(run(&seen, &disk, &queue));
+        };
+        let spawned = std::thread::Builder::new().name("store-writer".to_owned()).spawn(body);
+        let thread = spawned.map_err(|error| DiskError::Io {
+            action: "start the writer thread for",
+            path: data.to_owned(),
+            reason: error.to_string(),
+        })?;
+        Ok((Self { shared, orders }, Writer { thread, ended }))
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Carries out a request; what it changed is on disk when this returns.
+    pub(crate) async fn write(&self, request: Request) -> Result<(Reply, Revision), Status> {
+        let (answer, answered) = oneshot::channel();
+        self.orders.send(Order { request, answer }).map_err(|_| stopped())?;
+        answered.await.map_err(|_| stopped())?.map_err(refuse)
+    }
+}
+
+/// etcd's words for "in doubt": the client must read back.
+fn stopped() -> Status {
+    Status::unavailable("etcdserver: server stopped")
+}
+
+pub(crate) fn refuse(refusal: Refusal) -> Status {
+    let code = match refusal {
+        Refusal::LeaseNotFound => Code::NotFound,
+        Refusal::LeaseExists => Code::FailedPrecondition,
+        Refusal::Compacted | Refusal::Future | Refusal::TtlTooLarge => Code::OutOfRange,
+        Refusal::Unsupported(_) => Code::Unimplemented,
+        Refusal::EmptyKey
+        | Refusal::ValueProvided
+        | Refusal::LeaseProvided
+        | Refusal::KeyNotFound
+        | Refusal::TooManyOps
+        | Refusal::DuplicateKey
+        | Refusal::TooLarge => Code::InvalidArgument,
+    };
+    Status::new(code, refusal.to_string())
+}
+
+/// Until every [`Engine`] is gone, or the disk fails.
+fn run(shared: &Shared, disk: &Disk, queue: &Receiver<Order>) -> Result<(), DiskError> {
+    loop {
+        let wait = expire(shared, disk)?;
+        match queue.recv_timeout(wait) {
+            Ok(order) => {
+                let answer = carry_out(shared, disk, &order.request)?;
+                // A caller that hung up has its write all the same.
+                let _ = order.answer.send(answer);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+    }
+}
+
+/// Ends every lease whose time has come; gives the time until the next.
+fn expire(shared: &Shared, disk: &Disk) -> Result<Duration, DiskError> {
+    loop {
+        let next = shared.state().next_expiry();
+        match next {
+            None => return Ok(LONG),
+            Some((deadline, lease)) => {
+                let left = deadline.saturating_sub(shared.now());
+                if !left.is_zero() {
+                    return Ok(left);
+                }
+                tracing::info!(lease = format!("{lease:x}"), "a lease expired");
+                // Cannot be refused: the writer alone ends leases, and this one stands.
+                let _ = carry_out(shared, disk, &Request::Expire(lease))?;
+            }
+        }
+    }
+}
+
+fn carry_out(shared: &Shared, disk: &Disk, request: &Request) -> Result<Result<(Reply, Revision), Refusal>, DiskError> {
+    let decided = shared.state().decide(request, shared.now());
+    let (effects, reply) = match decided {
+        Ok(decided) => decided,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let revision = effects.revision;
+    disk.write(&effects)?;
+    shared.state().evolve(effects, shared.now());
+    shared.committed.send_replace(revision);
+    Ok(Ok((reply, revision)))
+}
