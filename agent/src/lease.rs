@@ -7,9 +7,14 @@
 //! Everything but `keeper`, `effects`, `call`, `local`, `files` and [`clock`] is pure: time and answers come in as values.
 
 mod answer;
+mod call;
 pub mod clock;
 pub mod deadline;
+mod effects;
 pub mod event;
+mod files;
+pub mod keeper;
+mod local;
 pub mod memory;
 mod moves;
 pub mod next;
@@ -20,6 +25,11 @@ pub mod renewal;
 pub mod settings;
 pub mod started;
 pub mod state;
+mod status;
 mod upkeep;
 pub mod waiting;
 pub mod wanted;
+
+pub use effects::Kill;
+pub use keeper::{KeeperHandle, LeaseError, Place, spawn};
+pub use local::SocketError;

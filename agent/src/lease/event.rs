@@ -1,6 +1,5 @@
 //! What answers and news change in the core. One exhaustive match over the events.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use handover_proto::ids::{InstanceId, OpId};
@@ -203,7 +202,8 @@ impl Core {
             }
             Err(error) => {
                 self.store_trouble = Some(error.to_string());
-                self.pending = reading.map(|pending| Pending { stage: Stage::Answered, ..pending }).or(self.pending.take());
+                self.pending =
+                    reading.map(|pending| Pending { stage: Stage::Answered, ..pending }).or(self.pending.take());
                 self.read.end(now.plus(REST));
             }
         }
@@ -225,7 +225,8 @@ impl Core {
                 local.had_lease = true;
             }
             Ok(grant) => {
-                self.store_trouble = Some(format!("the store granted a TTL of {:?} instead of {min_ttl:?} (K2)", grant.ttl));
+                self.store_trouble =
+                    Some(format!("the store granted a TTL of {:?} instead of {min_ttl:?} (K2)", grant.ttl));
                 self.spent.insert(grant.id, super::state::Chore::default());
                 local.grant.end(now.plus(REST));
             }
@@ -343,7 +344,9 @@ impl Core {
 impl Local {
     /// A renewal was accepted: the turn that its lease carries lasts longer, and the service is told so.
     fn extend(&mut self, deadlines: Deadlines, now: Boot) {
-        let Some(turn) = self.turn.as_mut().filter(|_| self.live.as_ref().is_some_and(|live| live.used)) else { return };
+        let Some(turn) = self.turn.as_mut().filter(|_| self.live.as_ref().is_some_and(|live| live.used)) else {
+            return;
+        };
         turn.deadlines = Some(turn.deadlines.map_or(deadlines, |old| old.extended_by(deadlines)));
         if self.service.order == Order::Active {
             self.service.renumber(now);
@@ -370,9 +373,4 @@ fn written(asked: &Txn, revision: i64, created: Option<i64>) -> Option<Change> {
         }
         Op::Delete(_) | Op::Get(_) => None,
     })
-}
-
-/// For tests and the shell: the instances with what each service is told.
-pub(super) fn published(core: &Core) -> BTreeMap<InstanceId, super::record::Published> {
-    core.locals.iter().map(|(id, local)| (id.clone(), core.published(local))).collect()
 }

@@ -37,7 +37,11 @@ impl Core {
         if !self.picture.is_known() {
             return Err(Waiting::Store(self.store_trouble.clone()));
         }
-        if self.is_holder(&local.wanted.owner.instance) { self.holder_move(local, now) } else { self.taker_move(local, now) }
+        if self.is_holder(&local.wanted.owner.instance) {
+            self.holder_move(local, now)
+        } else {
+            self.taker_move(local, now)
+        }
     }
 
     fn holder_move(&self, local: &Local, now: Boot) -> Result<Option<Move>, Waiting> {
@@ -75,7 +79,11 @@ impl Core {
     fn mint_move(&self, local: &Local, turn: &MyTurn, now: Boot) -> Result<Option<Move>, Waiting> {
         let live = local.live.as_ref().ok_or(Waiting::Renewal(None))?;
         if !self.is_beating(local, turn) {
-            return if self.is_fit(local, live, now) { Ok(Some(Move::Mint)) } else { Err(Waiting::Renewal(local.doubt())) };
+            return if self.is_fit(local, live, now) {
+                Ok(Some(Move::Mint))
+            } else {
+                Err(Waiting::Renewal(local.doubt()))
+            };
         }
         if self.in_time(live, now) && turn.haunted {
             return Ok(Some(Move::Mint));
@@ -179,7 +187,9 @@ impl Core {
         let before_me = view.candidates.values().find(|seen| serving(&seen.value));
         let until = self.courtesy_end();
         match before_me {
-            Some(other) if !local.wanted.serving && view.open_intent().is_none() && until.is_some_and(|end| now < end) => {
+            Some(other)
+                if !local.wanted.serving && view.open_intent().is_none() && until.is_some_and(|end| now < end) =>
+            {
                 Err(Waiting::Courtesy(other.value.owner.instance.clone()))
             }
             Some(_) | None => Ok(()),
@@ -193,7 +203,12 @@ impl Core {
     }
 
     /// Builds the transaction. It compares every revision that the view showed.
-    pub(super) fn build(&self, local: &Local, kind: Move, now: &Now) -> Result<(handover_proto::ids::OpId, Txn), Refused> {
+    pub(super) fn build(
+        &self,
+        local: &Local,
+        kind: Move,
+        now: &Now,
+    ) -> Result<(handover_proto::ids::OpId, Txn), Refused> {
         let (keys, view, me) = (self.picture.keys(), self.picture.view(), &local.wanted.owner.instance);
         // T1 and T2 by the one that the intent names fulfil it.
         let asked = view.open_intent().filter(|intent| match kind {

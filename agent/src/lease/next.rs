@@ -17,7 +17,6 @@ use super::record::Published;
 use super::renewal::Expectation;
 use super::state::{Core, LiveLease, Local, Move, MyTurn, Order, Why};
 use super::waiting::Waiting;
-use super::wanted::Life;
 
 /// Longest that a service may take to install its token before it is asked again.
 const START_LIMIT: Duration = Duration::from_secs(5);
@@ -249,7 +248,8 @@ impl Core {
         if !self.picture.is_known() || !local.is_alive() {
             return Ok(None);
         }
-        let base = local.live.as_ref().filter(|live| live.id == held.lease_id).and_then(|live| Some((live.base?, live.ttl)));
+        let base =
+            local.live.as_ref().filter(|live| live.id == held.lease_id).and_then(|live| Some((live.base?, live.ttl)));
         // A service that this process has not seen stopped may have been told ACTIVE by an earlier one, which may also
         // have sent a T3 or T4 since.
         let inherited = !local.service.idle;
@@ -292,7 +292,11 @@ impl Core {
         if !listens || !(news || again) {
             return None;
         }
-        Some(LeaseStep::Tell { instance: id.clone(), record: self.published(local), limit: self.call_limit(local, now) })
+        Some(LeaseStep::Tell {
+            instance: id.clone(),
+            record: self.published(local),
+            limit: self.call_limit(local, now),
+        })
     }
 
     fn call_limit(&self, local: &Local, now: Boot) -> Duration {
@@ -356,14 +360,5 @@ impl Core {
             moments.push(local.live.as_ref().and_then(|live| self.fit_until(live)));
         }
         moments.into_iter().flatten().filter(|moment| *moment > now).min()
-    }
-
-    /// Whether `local` could be told to begin, as far as its life goes.
-    pub(super) fn may_stop(&self, local: &Local) -> bool {
-        let id = &local.wanted.owner.instance;
-        let given_up = local.wanted.life != Life::Running;
-        let pending = self.pending.as_ref().is_some_and(|pending| pending.instance == *id);
-        let stopped = local.is_stopped() || local.service.started.is_none();
-        given_up && self.picture.is_known() && !self.is_holder(id) && local.turn.is_none() && !pending && stopped
     }
 }

@@ -156,7 +156,9 @@ impl Why {
             Self::GiveUp => "this instance is to be stopped".to_owned(),
             Self::Deadline => "no renewal was accepted before the soft deadline; the store may be away".to_owned(),
             Self::LeaseLost => "the etcd lease was lost; a new turn is being asked for".to_owned(),
-            Self::Haunted => "the outcome of an earlier transaction is not certain; a new turn is being asked for".to_owned(),
+            Self::Haunted => {
+                "the outcome of an earlier transaction is not certain; a new turn is being asked for".to_owned()
+            }
             Self::EraRaised => "the era was raised; the turn of the old era has ended".to_owned(),
             Self::Corrupt(what) => what.clone(),
         }

@@ -168,7 +168,8 @@ fn lost(view: &LeaseView, expected: &Expectation) -> Option<Verdict> {
             if view.turn_revision() != *turn {
                 return Some(Verdict::OwnershipLost);
             }
-            let mine = view.beat.as_ref().is_some_and(|beat| beat.mod_revision == *turn && beat.lease == expected.lease);
+            let mine =
+                view.beat.as_ref().is_some_and(|beat| beat.mod_revision == *turn && beat.lease == expected.lease);
             (!mine).then_some(Verdict::LeaseLost)
         }
         Standing::Candidate(instance) => {

@@ -94,7 +94,9 @@ pub enum SettingsError {
         attempt: Duration,
     },
     /// The quarantine's floor.
-    #[error("lease: quarantine {wanted:?} is shorter than ttl * (1 + rho) + 0.25 s = {floor:?}; leave it out or raise it")]
+    #[error(
+        "lease: quarantine {wanted:?} is shorter than ttl * (1 + rho) + 0.25 s = {floor:?}; leave it out or raise it"
+    )]
     Quarantine {
         /// As configured.
         wanted: Duration,

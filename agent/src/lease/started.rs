@@ -180,7 +180,8 @@ impl Local {
             (Order::Active, _) | (Order::Stopped, Some(_)) | (Order::Fenced | Order::Quiesce(_), None) => {
                 return Err(illegal());
             }
-            (Order::Stopped | Order::Unknown, None) | (Order::Unknown | Order::Quiesce(_) | Order::Fenced, Some(_)) => {}
+            (Order::Stopped | Order::Unknown, None) | (Order::Unknown | Order::Quiesce(_) | Order::Fenced, Some(_)) => {
+            }
         }
         self.service.order = order.clone();
         self.service.ordered_at = now;

@@ -6,6 +6,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use handover_proto::ids::{InstanceId, OpId};
@@ -246,6 +247,11 @@ impl Core {
     pub(super) fn leaving_is_saved(&self, id: &InstanceId, turn: &MyTurn) -> bool {
         let saved = self.saved.turns.get(id).filter(|saved| saved.revision == turn.revision);
         self.saved.boot_id == self.boot_id && saved.is_some_and(|saved| saved.leaving)
+    }
+
+    /// Where `id`'s service takes its calls.
+    pub(super) fn app(&self, id: &InstanceId) -> Option<SocketAddr> {
+        self.locals.get(id).map(|local| local.wanted.app)
     }
 
     /// Whether the store shows this turn as the present one.

@@ -50,7 +50,11 @@ impl Core {
     /// Whether nothing is left of an instance that is not reported any more.
     pub(super) fn is_gone(&self, local: &Local) -> bool {
         let id = &local.wanted.owner.instance;
-        !local.reported && local.turn.is_none() && local.live.is_none() && self.picture.is_known() && !self.is_holder(id)
+        !local.reported
+            && local.turn.is_none()
+            && local.live.is_none()
+            && self.picture.is_known()
+            && !self.is_holder(id)
     }
 
     /// The renewal that is due for `local`.
@@ -81,7 +85,9 @@ impl Core {
     /// # Errors
     /// If it has no stored form.
     pub(super) fn candidate_due(&self, local: &Local, now: Boot) -> Result<Option<Txn>, StoredError> {
-        let Some(live) = local.live.as_ref().filter(|_| local.put.is_due(now) && local.is_alive()) else { return Ok(None) };
+        let Some(live) = local.live.as_ref().filter(|_| local.put.is_due(now) && local.is_alive()) else {
+            return Ok(None);
+        };
         let me = &local.wanted.owner.instance;
         let stands = self.picture.view().candidates.get(me);
         let rest = stands.map(|seen| seen.value.rest.clone()).unwrap_or_default();
@@ -124,7 +130,8 @@ impl Core {
         }
         let outcome = self.pending.as_ref().is_some_and(|pending| pending.stage == Stage::Answered);
         // The quarantine is counted from a read, so each moment without one makes the dark longer.
-        let loss = self.picture.held().is_some() && self.picture.view().beat.is_none() && self.picture.beat_gone().is_none();
+        let loss =
+            self.picture.held().is_some() && self.picture.view().beat.is_none() && self.picture.beat_gone().is_none();
         let due = now >= self.poll_at();
         (outcome || loss || due).then(|| lease::read(self.picture.keys()))
     }

@@ -26,7 +26,9 @@ pub enum Waiting {
     #[error("an operator: the era was raised while this instance held; stop it, or start it anew")]
     EraRaised,
     /// The holder has died without proof that no process of it is left.
-    #[error("the end of the quarantine: the holder's process died, but it is not proved that none of its children is left")]
+    #[error(
+        "the end of the quarantine: the holder's process died, but it is not proved that none of its children is left"
+    )]
     DeadUnproven,
     /// The service's QUIESCED.
     #[error("the service to finish its unit of work and acknowledge QUIESCED{}", because(.0))]
@@ -38,7 +40,9 @@ pub enum Waiting {
     #[error("the service to acknowledge STOPPED once, before it may take the lease{}", because(.0))]
     Greeting(Option<String>),
     /// K4.
-    #[error("a change of config: the service's longest unit takes {declared:?}, the lease allows {configured:?} (K4); raise c_unit")]
+    #[error(
+        "a change of config: the service's longest unit takes {declared:?}, the lease allows {configured:?} (K4); raise c_unit"
+    )]
     UnitTooLong {
         /// By the service.
         declared: Duration,
@@ -87,9 +91,11 @@ impl Waiting {
             Self::Successor(_) => BlockerKind::Lease,
             Self::Disk(_) => BlockerKind::Disk,
             Self::Readiness => BlockerKind::Readiness,
-            Self::DeadUnproven | Self::IntentForOther(_) | Self::Quarantine(_) | Self::Courtesy(_) | Self::Refused(_) => {
-                BlockerKind::LeaseDark
-            }
+            Self::DeadUnproven
+            | Self::IntentForOther(_)
+            | Self::Quarantine(_)
+            | Self::Courtesy(_)
+            | Self::Refused(_) => BlockerKind::LeaseDark,
         }
     }
 }
