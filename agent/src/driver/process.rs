@@ -208,12 +208,7 @@ fn signal_others(watch: &Watch, watched: &Watched, signal: Signal) -> io::Result
     })
 }
 
-async fn watch_one(
-    watch: Arc<Watch>,
-    watched: Arc<Watched>,
-    ended: Option<Ended>,
-    exits: mpsc::Sender<Exit>,
-) {
+async fn watch_one(watch: Arc<Watch>, watched: Arc<Watched>, ended: Option<Ended>, exits: mpsc::Sender<Exit>) {
     let instance = watched.record.instance.clone();
     if let Some(mut ended) = ended
         && let Err(error) = ended.wait().await

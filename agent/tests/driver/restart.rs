@@ -69,7 +69,13 @@ async fn an_instance_outlives_its_agent_and_the_next_one_sees_its_exit() {
     let exit = stage.exit().await;
     assert_eq!(
         exit,
-        Exit { instance: record.instance, status: ExitStatus::Unknown, empty: true, proven: false, tail: exit.tail.clone() }
+        Exit {
+            instance: record.instance,
+            status: ExitStatus::Unknown,
+            empty: true,
+            proven: false,
+            tail: exit.tail.clone()
+        }
     );
 }
 
