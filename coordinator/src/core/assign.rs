@@ -1,8 +1,5 @@
 //! What each host is to be at a given place of the plan: whole desired states, computed from the plan alone.
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::BTreeMap;
 
 use handover_proto::assignment::{Assignment, Cause, LeaseWish, Route, SlotWish, Upstream};

@@ -3,19 +3,30 @@
 //! Level-triggered: the same function serves normal work, a new coordinator and a host that comes late. Whatever it
 //! decides is one journal record with its assignments; the caller commits that in one transaction and asks again.
 
+mod back;
+mod changes;
+mod forward;
+mod lease;
+pub(in crate::core) mod met;
+mod triggers;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use handover_proto::assignment::Assignment;
-use handover_proto::blocker::Blocker;
-use handover_proto::ids::AgentId;
-use handover_proto::lease::Intent;
+use handover_proto::assignment::{Assignment, Cause};
+use handover_proto::blocker::{Blocker, BlockerKind};
+use handover_proto::ids::{AgentId, InstanceId, OpId};
+use handover_proto::lease::{Intent, IntentKind};
 use handover_proto::numbers::Term;
+use handover_proto::stored::STORED_VERSION;
 
-use super::event::{Event, Outcome};
+use self::forward::Lap;
+use super::assign::Place;
+use super::duration;
+use super::event::{Event, Outcome, sha256_hex};
 use super::fleet::Fleet;
 use super::plan::Plan;
-use super::progress::Progress;
+use super::progress::{Progress, State};
 use super::samples::Samples;
 
 /// Most assignments in one decision: etcd takes 128 operations in one transaction, and the record, the checks and the
@@ -70,8 +81,95 @@ pub enum Ask {
     Withdraw,
 }
 
-/// Decides.
+/// Who decides when no operator did, in the journal.
+const OURSELVES: &str = "handover";
+
+/// How long the last step waits for hosts that are not heard. Their assignment is stored by then; this is only how soon
+/// the operator is told.
+const SILENT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Decides. `samples` has observed the same fleet at the same time.
 pub fn next(plan: &Plan, progress: &Progress, fleet: &Fleet, samples: &Samples, now: Now) -> Decision {
-    let _ = (plan, progress, fleet, samples, now);
-    Decision::Wait { blockers: Vec::new(), until: None }
+    let lap = Lap { plan, progress, fleet, samples, now };
+    match &progress.state {
+        State::Running { step } => forward::next(lap, *step),
+        State::Paused { step, by, reason } => forward::paused(lap, *step, by, reason),
+        State::GoingBack { step, from_step, reason, .. } => back::next(lap, *step, *from_step, reason),
+        State::Ended { outcome, .. } => Decision::Ended(*outcome),
+    }
+}
+
+/// The end when only hosts are left that have not been heard for long: honest about what is not known.
+fn ended_without_silent(lap: Lap<'_>, waits: &[Blocker], what: &str) -> Option<Decision> {
+    let patience = lap.progress.since_ms.saturating_add(duration::millis(SILENT_PATIENCE));
+    let only_silent = waits.iter().all(|blocker| blocker.kind == BlockerKind::AgentSilent);
+    if !only_silent || lap.now.wall_ms < patience {
+        return None;
+    }
+    let left: Vec<&str> = waits.iter().map(|blocker| blocker.waiting_for.as_str()).collect();
+    let reason = format!("{what}; left for later, with its assignment stored: {}", left.join("; "));
+    Some(Act::only(Event::Ended { outcome: Outcome::Failed, reason }))
+}
+
+impl Lap<'_> {
+    fn trigger(self, deadlines: bool) -> Option<String> {
+        triggers::reason(self.plan, self.progress, self.fleet, self.samples, self.now, deadlines)
+    }
+
+    /// The boot time at which the wall clock should show this.
+    fn at_wall(self, wall_ms: u64) -> Option<Duration> {
+        let left = Duration::from_millis(wall_ms.saturating_sub(self.now.wall_ms));
+        Some(self.now.boot.saturating_add(left))
+    }
+
+    fn deadline(self) -> Option<Duration> {
+        self.at_wall(self.progress.since_ms.saturating_add(duration::millis(self.plan.rules.start_deadline)))
+    }
+
+    /// The request's id follows from rollout and count, so that deciding twice asks once.
+    fn ask(self, intent: IntentKind, from: InstanceId, to: InstanceId) -> Decision {
+        let count = self.progress.asks;
+        let digest = sha256_hex(format!("{}/asks/{count}", self.plan.id).as_bytes());
+        let Some(op) = digest.get(..16).and_then(|digits| digits.parse::<OpId>().ok()) else {
+            let waiting_for = "an operation id for the hand-over".to_owned();
+            return Decision::wait(Blocker {
+                kind: BlockerKind::Unknown,
+                since_ms: self.progress.since_ms,
+                waiting_for,
+            });
+        };
+        let step = Place::of(self.progress).map_or(0, Place::reached_step);
+        let cause = Cause { rollout: Some(self.plan.id.clone()), step, plan_hash: self.plan.hash().to_owned() };
+        let value = Intent {
+            v: STORED_VERSION,
+            op: op.clone(),
+            kind: intent,
+            from: from.clone(),
+            to: to.clone(),
+            quiesce_timeout_ms: duration::millis(self.plan.rules.quiesce_timeout),
+            term: self.now.term,
+            cause,
+        };
+        Act::all(Event::Asked { op, intent, from, to }, BTreeMap::new(), Some(Ask::Intent(value)))
+    }
+}
+
+impl Decision {
+    fn wait(blocker: Blocker) -> Self {
+        Self::Wait { blockers: vec![blocker], until: None }
+    }
+}
+
+impl Act {
+    fn only(event: Event) -> Decision {
+        Self::assign(event, BTreeMap::new())
+    }
+
+    fn assign(event: Event, assignments: BTreeMap<AgentId, Assignment>) -> Decision {
+        Self::all(event, assignments, None)
+    }
+
+    fn all(event: Event, assignments: BTreeMap<AgentId, Assignment>, ask: Option<Ask>) -> Decision {
+        Decision::Do(Box::new(Self { event, assignments, ask }))
+    }
 }

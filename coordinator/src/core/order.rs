@@ -1,8 +1,5 @@
 //! What an operator can order while a rollout runs.
 
-#[cfg(test)]
-mod tests;
-
 use super::event::{BackStep, Event, Outcome};
 use super::plan::Plan;
 use super::progress::{Progress, State};

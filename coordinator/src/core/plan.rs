@@ -6,8 +6,6 @@
 //! warm, and only then that is retired: the point of no return.
 
 mod make;
-#[cfg(test)]
-mod tests;
 mod words;
 
 use std::time::Duration;

@@ -11,9 +11,6 @@
 //!      GoingBack(Routes) ──▶ GoingBack(Lease) ──▶ GoingBack(Stop) ──Ended(RolledBack|Failed)──▶ Ended
 //! ```
 
-#[cfg(test)]
-mod tests;
-
 use handover_proto::ids::{InstanceId, OpId};
 use handover_proto::lease::IntentKind;
 

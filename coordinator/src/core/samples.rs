@@ -1,18 +1,198 @@
 //! What one coordinator remembers from lap to lap: since when things have been as they are, and how the candidates
 //! answered. Starts empty with every coordinator, so that dwell times are always ones that it has seen itself.
 
-use super::fleet::Fleet;
-use super::next::Now;
-use super::plan::Plan;
+mod history;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use handover_proto::ids::{AgentId, InstanceId};
+
+use self::history::History;
+use super::assign::{Place, begun};
+use super::duration;
+use super::fleet::{Counts, Fleet, Instance, Traffic};
+use super::next::{Now, met};
+use super::plan::{Host, Plan};
 use super::progress::Progress;
 
 /// The memory. One per rollout and coordinator.
 #[derive(Debug, Clone, Default)]
-pub struct Samples {}
+pub struct Samples {
+    met: Option<(Place, Duration)>,
+    unready: BTreeMap<AgentId, Duration>,
+    last: BTreeMap<InstanceId, Traffic>,
+    histories: BTreeMap<Scope, History>,
+    crossed: BTreeMap<(Scope, Class), Duration>,
+}
+
+/// Whose answers are judged together: a bad host must show among many good ones.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Scope {
+    All,
+    Host(AgentId),
+}
+
+/// Which answers are judged together: bad writes must show among many good reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    Any,
+    Reads,
+    Writes,
+}
+
+const CLASSES: [Class; 3] = [Class::Any, Class::Reads, Class::Writes];
 
 impl Samples {
-    /// Takes in one look at the fleet. To be called before every [`super::next::next`].
+    /// Takes in one look at the fleet. To be called before every [`super::next::next`], with the same fleet and time.
     pub fn observe(&mut self, plan: &Plan, progress: &Progress, fleet: &Fleet, now: Now) {
-        let _ = (plan, progress, fleet, now);
+        let Some(place @ Place::Forward { step }) = Place::of(progress) else { return };
+        let is_met = met::forward(plan, step, fleet, progress.since_ms).is_empty();
+        self.met =
+            is_met.then(|| self.met.filter(|(since_place, _)| *since_place == place).unwrap_or((place, now.boot)));
+        for host in begun(plan, place) {
+            self.observe_readiness(plan, host, fleet, now.boot);
+            if let Some(candidate) = fleet.instance(&host.agent, &host.candidate).filter(|c| c.version == plan.to) {
+                self.observe_traffic(&host.agent, candidate, now.boot);
+            }
+        }
+        self.judge(plan, now.boot);
+    }
+
+    /// Since when (boot time) the step there has been met without a break.
+    pub fn met_since(&self, place: Place) -> Option<Duration> {
+        self.met.filter(|(met_place, _)| *met_place == place).map(|(_, since)| since)
+    }
+
+    /// Which serving candidate has not been ready for too long.
+    pub(super) fn unready(&self, plan: &Plan, boot: Duration) -> Option<String> {
+        let dwell = plan.rules.health.unready_dwell;
+        let (agent, _) = self.unready.iter().find(|(_, since)| boot.saturating_sub(**since) >= dwell)?;
+        Some(format!("{agent}: the serving candidate {} is not ready for {} now", plan.to, duration::text(dwell)))
+    }
+
+    /// Whose answers have been too bad for too long.
+    pub(super) fn failing(&self, plan: &Plan, boot: Duration) -> Option<String> {
+        let health = &plan.rules.health;
+        let ((scope, class), _) =
+            self.crossed.iter().find(|(_, since)| boot.saturating_sub(**since) >= health.dwell)?;
+        Some(format!("{}, for {} now", self.words(plan, scope, *class, boot), duration::text(health.dwell)))
+    }
+
+    /// Whose answers look too bad, though they are too few or have not been so for long enough.
+    pub(super) fn suspect(&self, plan: &Plan, boot: Duration) -> Option<String> {
+        let scopes = self.histories.iter().flat_map(|(scope, history)| CLASSES.map(|class| (scope, history, class)));
+        let limit = plan.rules.health.max_error_rate;
+        let bad = |(_, history, class): &(&Scope, &History, Class)| {
+            let counts = class.of(history.recent(&plan.rules.health, class.counted(), boot));
+            limit.is_crossed_by(counts.bad, counts.requests.max(counts.bad))
+        };
+        scopes.into_iter().find(bad).map(|(scope, _, class)| self.words(plan, scope, class, boot))
+    }
+
+    fn words(&self, plan: &Plan, scope: &Scope, class: Class, boot: Duration) -> String {
+        let history = self.histories.get(scope);
+        let traffic = history.map(|history| history.recent(&plan.rules.health, class.counted(), boot));
+        let counts = class.of(traffic.unwrap_or_default());
+        let limit = plan.rules.health.max_error_rate;
+        let (bad, all) = (counts.bad, counts.requests.max(counts.bad));
+        format!("{scope}: {bad} of {all} {class} to candidate {} failed, the limit is {limit}", plan.to)
+    }
+
+    /// Only what an agent has taken and reports: one that is not heard starts the dwell anew when it comes back.
+    fn observe_readiness(&mut self, plan: &Plan, host: &Host, fleet: &Fleet, boot: Duration) {
+        let seen = fleet.seen(&host.agent).filter(|(agent, _)| agent.has_taken());
+        let weights = seen.and_then(|(agent, _)| agent.assignment()).map(|wanted| wanted.weights(&host.candidate));
+        let serves = weights.is_some_and(|(reads, writes)| reads + writes > 0);
+        let candidate = fleet.instance(&host.agent, &host.candidate);
+        if serves && !candidate.is_some_and(|found| found.version == plan.to && found.ready) {
+            self.unready.entry(host.agent.clone()).or_insert(boot);
+        } else {
+            self.unready.remove(&host.agent);
+        }
+    }
+
+    fn observe_traffic(&mut self, agent: &AgentId, candidate: &Instance, boot: Duration) {
+        // What an unknown instance had counted before this coordinator looked says nothing about now.
+        let before = self.last.insert(candidate.id.clone(), candidate.traffic).unwrap_or(candidate.traffic);
+        let delta = candidate.traffic.since(before);
+        for scope in [Scope::All, Scope::Host(agent.clone())] {
+            self.histories.entry(scope).or_default().push(boot, delta);
+        }
+    }
+
+    fn judge(&mut self, plan: &Plan, boot: Duration) {
+        let health = &plan.rules.health;
+        for (scope, history) in &mut self.histories {
+            history.forget(health, boot);
+            for class in CLASSES {
+                let counts = class.of(history.recent(health, class.counted(), boot));
+                let all = counts.requests.max(counts.bad);
+                let key = (scope.clone(), class);
+                if all >= health.min_samples && health.max_error_rate.is_crossed_by(counts.bad, all) {
+                    self.crossed.entry(key).or_insert(boot);
+                } else {
+                    self.crossed.remove(&key);
+                }
+            }
+        }
+    }
+}
+
+impl Traffic {
+    /// What was counted since `before`; a counter that went back began anew.
+    fn since(self, before: Self) -> Self {
+        Self { reads: self.reads.since(before.reads), writes: self.writes.since(before.writes) }
+    }
+}
+
+impl Counts {
+    fn since(self, before: Self) -> Self {
+        if self.requests < before.requests || self.bad < before.bad {
+            return self;
+        }
+        Self { requests: self.requests - before.requests, bad: self.bad - before.bad }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self { requests: self.requests.saturating_add(other.requests), bad: self.bad.saturating_add(other.bad) }
+    }
+}
+
+impl Class {
+    fn of(self, traffic: Traffic) -> Counts {
+        match self {
+            Self::Any => traffic.reads.plus(traffic.writes),
+            Self::Reads => traffic.reads,
+            Self::Writes => traffic.writes,
+        }
+    }
+
+    /// How many samples some traffic has for this class.
+    fn counted(self) -> impl Fn(Traffic) -> u64 {
+        move |traffic| {
+            let counts = self.of(traffic);
+            counts.requests.max(counts.bad)
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all hosts"),
+            Self::Host(agent) => write!(f, "{agent}"),
+        }
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Any => "requests",
+            Self::Reads => "reads",
+            Self::Writes => "writes",
+        })
     }
 }

@@ -4,8 +4,6 @@
 //! keys are refused, because a misspelt limit must not silently be none.
 
 mod raw;
-#[cfg(test)]
-mod tests;
 
 use std::fmt;
 use std::time::Duration;

@@ -1,0 +1,121 @@
+//! The way forward, and the pause on it.
+
+use std::collections::BTreeMap;
+
+use handover_proto::assignment::Assignment;
+use handover_proto::blocker::{Blocker, BlockerKind};
+use handover_proto::ids::AgentId;
+
+use super::changes::{changes, floor_blocker};
+use super::lease::{self, Standing};
+use super::{Act, Ask, Decision, Now, OURSELVES, ended_without_silent, met};
+use crate::core::assign::Place;
+use crate::core::duration;
+use crate::core::event::{BackStep, Event, Outcome};
+use crate::core::fleet::Fleet;
+use crate::core::plan::{Plan, Step};
+use crate::core::progress::Progress;
+use crate::core::samples::Samples;
+
+/// Everything that a lap looks at.
+#[derive(Clone, Copy)]
+pub(super) struct Lap<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) progress: &'a Progress,
+    pub(super) fleet: &'a Fleet,
+    pub(super) samples: &'a Samples,
+    pub(super) now: Now,
+}
+
+/// Running at `step`.
+pub(super) fn next(lap: Lap<'_>, step: u32) -> Decision {
+    if let Some(reason) = lap.trigger(true) {
+        return go_back(lap, step, reason);
+    }
+    if let Err(corrupt) = lap.fleet.lease.check() {
+        return pause(corrupt.to_string());
+    }
+    let late = changes(lap.plan, Place::Forward { step }, lap.fleet, lap.now);
+    if !late.is_empty() {
+        let agents = late.keys().cloned().collect();
+        return unless_floor(lap, late, |late| Act::assign(Event::Assigned { agents }, late));
+    }
+    let waits = met::forward(lap.plan, step, lap.fleet, lap.progress.since_ms);
+    if !waits.is_empty() {
+        return left_silent(lap, step, &waits).unwrap_or(Decision::Wait { blockers: waits, until: lap.deadline() });
+    }
+    if lap.plan.step(step) == Some(&Step::Lease) {
+        match lease::forward(lap.plan, lap.progress, lap.fleet, lap.now) {
+            Standing::Settled => {}
+            Standing::Wait(blocker) => return Decision::wait(blocker),
+            Standing::Ask { intent, from, to } => return lap.ask(intent, from, to),
+            Standing::Stuck(reason) => return pause(reason),
+            Standing::Broken(reason) => return go_back(lap, step, reason),
+        }
+    }
+    soak(lap, step).unwrap_or_else(|| enter(lap, step + 1))
+}
+
+/// Paused at `step`: limits stay in force, deadlines do not.
+pub(super) fn paused(lap: Lap<'_>, step: u32, by: &str, reason: &str) -> Decision {
+    if let Some(reason) = lap.trigger(false) {
+        return go_back(lap, step, reason);
+    }
+    let waiting_for = format!("`handover rollout resume` or `rollback`: paused by {by} ({reason})");
+    Decision::wait(Blocker { kind: BlockerKind::Paused, since_ms: lap.progress.since_ms, waiting_for })
+}
+
+fn pause(reason: String) -> Decision {
+    Act::only(Event::Paused { by: OURSELVES.to_owned(), reason })
+}
+
+/// The latch and the traffic's way back, in one transaction.
+fn go_back(lap: Lap<'_>, step: u32, reason: String) -> Decision {
+    let place = Place::Back { step: BackStep::Routes, from_step: step };
+    let event = Event::Back { by: OURSELVES.to_owned(), reason };
+    Act::assign(event, changes(lap.plan, place, lap.fleet, lap.now))
+}
+
+fn unless_floor(
+    lap: Lap<'_>,
+    changes: BTreeMap<AgentId, Assignment>,
+    act: impl FnOnce(BTreeMap<AgentId, Assignment>) -> Decision,
+) -> Decision {
+    match floor_blocker(lap.plan, lap.fleet, &changes, lap.progress.since_ms) {
+        Some(blocker) => Decision::wait(blocker),
+        None => act(changes),
+    }
+}
+
+/// What a step that is met is still watched for.
+fn soak(lap: Lap<'_>, step: u32) -> Option<Decision> {
+    let soak = lap.plan.step(step).map(Step::soak)?;
+    let met_since = lap.samples.met_since(Place::Forward { step }).unwrap_or(lap.now.boot);
+    let until = met_since.saturating_add(soak);
+    if lap.now.boot < until {
+        let waiting_for = format!("the soak of this step, {}", duration::text(soak));
+        let blocker = Blocker { kind: BlockerKind::Soak, since_ms: lap.progress.since_ms, waiting_for };
+        return Some(Decision::Wait { blockers: vec![blocker], until: Some(until) });
+    }
+    // Too little to go back for, too much to go on with.
+    let suspect = lap.samples.suspect(lap.plan, lap.now.boot)?;
+    let waiting_for = format!("enough answers to judge: {suspect}");
+    Some(Decision::wait(Blocker { kind: BlockerKind::Samples, since_ms: lap.progress.since_ms, waiting_for }))
+}
+
+fn enter(lap: Lap<'_>, next: u32) -> Decision {
+    // An intent that has done its work would keep others from the lease, should the new holder be lost.
+    let ask = lap.fleet.lease.intent.as_ref().map(|_| Ask::Withdraw);
+    if lap.plan.step(next).is_none() {
+        return Act::all(Event::Ended { outcome: Outcome::Done, reason: String::new() }, BTreeMap::new(), ask);
+    }
+    let changes = changes(lap.plan, Place::Forward { step: next }, lap.fleet, lap.now);
+    unless_floor(lap, changes, |changes| Act::all(Event::Entered { step: next }, changes, ask))
+}
+
+/// At the last step nobody waits for ever for a host that is gone: its assignment is stored, and the outcome says so.
+fn left_silent(lap: Lap<'_>, step: u32, waits: &[Blocker]) -> Option<Decision> {
+    let from = lap.plan.from.as_ref().filter(|_| lap.plan.step(step) == Some(&Step::Retire))?;
+    let done = format!("{} serves, but {from} could not be seen to stop everywhere", lap.plan.to);
+    ended_without_silent(lap, waits, &done)
+}

@@ -1,0 +1,180 @@
+//! What the coordinator does about the scheduler lease: it asks, and waits. It never moves it (`SAFETY.md` I14).
+
+use std::time::Duration;
+
+use handover_proto::blocker::{Blocker, BlockerKind};
+use handover_proto::ids::InstanceId;
+use handover_proto::lease::{IntentKind, Owner};
+
+use super::Now;
+use crate::core::duration;
+use crate::core::fleet::Fleet;
+use crate::core::plan::{Host, Plan};
+use crate::core::progress::{Asked, Progress};
+
+/// On top of the service's own time to quiesce: ten seconds in which a holder waits for an heir that does not come
+/// (`SAFETY.md` §1.12, H2), and the start of the heir's work.
+const MARGIN: Duration = Duration::from_secs(15);
+
+/// How long the lease's keys may lag behind the journal in this coordinator's view.
+const VIEW_LAG: Duration = Duration::from_secs(2);
+
+/// Where the lease stands as to a step.
+pub(super) enum Standing {
+    /// Where it should be.
+    Settled,
+    /// On its way.
+    Wait(Blocker),
+    /// The holder has to be asked.
+    Ask { intent: IntentKind, from: InstanceId, to: InstanceId },
+    /// It does not go on like this: why.
+    Stuck(String),
+    /// A candidate holds, but does not work: why.
+    Broken(String),
+}
+
+/// Forward: an instance of the new version holds and works, if one of the current version held before.
+pub(super) fn forward(plan: &Plan, progress: &Progress, fleet: &Fleet, now: Now) -> Standing {
+    let holder = holder(fleet);
+    let ours = plan.lease_to.is_some() || holder.is_some_and(|owner| is_current(plan, owner));
+    if !ours {
+        return Standing::Settled;
+    }
+    let late = is_late(plan, progress.since_ms, now);
+    let wait = |kind, what: String| {
+        if late { Standing::Stuck(what) } else { Standing::Wait(blocker(kind, progress, what)) }
+    };
+    let Some(owner) = holder.filter(|_| fleet.lease.beat.is_some()) else {
+        return wait(
+            BlockerKind::LeaseDark,
+            format!("a candidate {} to take the scheduler lease: nobody holds it", plan.to),
+        );
+    };
+    if is_current(plan, owner) {
+        let heir = heirs(plan).find_map(|host| ready_heir(fleet, host, &host.candidate, &plan.to));
+        return hand_over(plan, progress, fleet, owner, IntentKind::Handoff, heir, now);
+    }
+    let token = fleet.lease.token().ok().flatten();
+    let active = fleet.lease.candidates.get(&owner.instance).and_then(|seen| seen.value.active);
+    let what = || format!("{}: its service to work under the scheduler lease", owner.agent);
+    match token == active && token.is_some() {
+        true => Standing::Settled,
+        false if late && is_candidate(plan, owner) => Standing::Broken(format!(
+            "{}: the candidate holds the scheduler lease, but its service does not work under it",
+            owner.agent
+        )),
+        false => wait(BlockerKind::Lease, what()),
+    }
+}
+
+/// Back: no candidate holds, or it has been asked and there is nothing more to wait for. It stops next, and with it its
+/// right to the lease.
+pub(super) fn back(plan: &Plan, progress: &Progress, fleet: &Fleet, now: Now) -> Standing {
+    let holder = holder(fleet).filter(|owner| is_candidate(plan, owner) && plan.from.is_some());
+    let reachable = |owner: &&Owner| fleet.seen(&owner.agent).is_some() && fleet.lease.beat.is_some();
+    let Some(owner) = holder.filter(reachable).filter(|_| !is_late(plan, progress.since_ms, now)) else {
+        return Standing::Settled;
+    };
+    let heir = plan.hosts.iter().rev().find_map(|host| {
+        let (slot, version) = (host.current.as_ref()?, plan.from.as_ref()?);
+        ready_heir(fleet, host, slot, version)
+    });
+    match hand_over(plan, progress, fleet, owner, IntentKind::Return, heir, now) {
+        Standing::Stuck(_) => Standing::Settled,
+        other => other,
+    }
+}
+
+fn hand_over(
+    plan: &Plan,
+    progress: &Progress,
+    fleet: &Fleet,
+    owner: &Owner,
+    intent: IntentKind,
+    heir: Option<InstanceId>,
+    now: Now,
+) -> Standing {
+    let asked = progress.asked.as_ref().filter(|asked| asked.intent == intent && asked.from == owner.instance);
+    match asked.map(|asked| answer(asked, plan, fleet, now)) {
+        Some(Answer::Pending) => {
+            let what = format!("{}: its service to acknowledge QUIESCE, and the lease to move", owner.agent);
+            return Standing::Wait(blocker(BlockerKind::Quiesce, progress, what));
+        }
+        Some(Answer::Declined) => {
+            let timeout = duration::text(plan.rules.quiesce_timeout);
+            return Standing::Stuck(format!(
+                "{}: the scheduler lease was not handed over; its service has {timeout} to acknowledge QUIESCE",
+                owner.agent
+            ));
+        }
+        Some(Answer::HeirGone) | None => {}
+    }
+    match heir {
+        Some(to) => Standing::Ask { intent, from: owner.instance.clone(), to },
+        None if is_late(plan, progress.since_ms, now) => {
+            Standing::Stuck("no instance is ready to take the scheduler lease".to_owned())
+        }
+        None => {
+            let what = format!("an instance that is ready to take the scheduler lease from {}", owner.agent);
+            Standing::Wait(blocker(BlockerKind::Lease, progress, what))
+        }
+    }
+}
+
+/// What became of a request.
+enum Answer {
+    Pending,
+    Declined,
+    HeirGone,
+}
+
+fn answer(asked: &Asked, plan: &Plan, fleet: &Fleet, now: Now) -> Answer {
+    let lease = &fleet.lease;
+    let declined = lease.candidates.get(&asked.from).and_then(|seen| seen.value.declined.as_ref());
+    let stands = lease.intent.as_ref().is_some_and(|seen| seen.value.op == asked.op);
+    let just_asked = now.wall_ms < asked.at_ms.saturating_add(duration::millis(VIEW_LAG));
+    if declined == Some(&asked.op) || is_late(plan, asked.at_ms, now) {
+        Answer::Declined
+    } else if just_asked || (stands && lease.candidates.contains_key(&asked.to)) {
+        Answer::Pending
+    } else {
+        Answer::HeirGone
+    }
+}
+
+fn is_late(plan: &Plan, since_ms: u64, now: Now) -> bool {
+    now.wall_ms >= since_ms.saturating_add(duration::millis(plan.rules.quiesce_timeout + MARGIN))
+}
+
+fn holder(fleet: &Fleet) -> Option<&Owner> {
+    fleet.lease.holder.as_ref().and_then(|seen| seen.value.held()).map(|held| &held.owner)
+}
+
+fn is_current(plan: &Plan, owner: &Owner) -> bool {
+    plan.host(&owner.agent).is_some() && plan.from.as_ref() == Some(&owner.version)
+}
+
+fn is_candidate(plan: &Plan, owner: &Owner) -> bool {
+    plan.host(&owner.agent).is_some() && owner.version == plan.to
+}
+
+/// The planned one first, then those that have soaked longest.
+fn heirs(plan: &Plan) -> impl Iterator<Item = &Host> {
+    let planned = plan.lease_to.as_ref().and_then(|agent| plan.host(agent));
+    planned.into_iter().chain(&plan.hosts)
+}
+
+fn ready_heir(
+    fleet: &Fleet,
+    host: &Host,
+    slot: &handover_proto::ids::SlotId,
+    version: &handover_proto::ids::Version,
+) -> Option<InstanceId> {
+    let found = fleet.instance(&host.agent, slot).filter(|found| found.version == *version && found.ready)?;
+    fleet.lease.candidates.get(&found.id).filter(|seen| seen.value.ready).map(|_| found.id.clone())
+}
+
+fn blocker(kind: BlockerKind, progress: &Progress, waiting_for: String) -> Blocker {
+    let since_ms = progress.asked.as_ref().map_or(progress.since_ms, |asked| asked.at_ms.max(progress.since_ms));
+    Blocker { kind, since_ms, waiting_for }
+}
