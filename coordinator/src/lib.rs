@@ -3,10 +3,11 @@
 //! The road: [`cli`] asks a coordinator ([`serve`]), which keeps a [`world`], decides with the pure [`core`], and shows what
 //! is with a [`view`].
 
-mod cause;
+pub mod cause;
 pub mod cli;
 mod clock;
 pub mod core;
+pub mod rollout;
 pub mod serve;
 pub mod telemetry;
 pub mod view;

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use handover::cause::chain;
 use handover::cli::args::{Args, Command};
 use handover::cli::outcome::Outcome;
 use handover::{cli, telemetry};
@@ -21,7 +22,7 @@ fn main() -> ExitCode {
     match run(args) {
         Ok(outcome) => ExitCode::from(outcome.code()),
         Err(error) => {
-            eprintln!("handover: {}", chain(&error));
+            eprintln!("handover: {}", chain(error.as_ref()));
             let outcome = error.downcast_ref::<cli::outcome::CliError>().map_or(Outcome::Error, |e| e.outcome());
             ExitCode::from(outcome.code())
         }
@@ -40,17 +41,4 @@ fn usage(error: &clap::Error) -> ExitCode {
         Ok(()) => ExitCode::from(outcome.code()),
         Err(_) => ExitCode::from(Outcome::Error.code()),
     }
-}
-
-/// The error with its causes, each said once.
-fn chain(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if text.is_empty() {
-            text = cause;
-        } else if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
 }

@@ -10,9 +10,14 @@
 //! ```
 
 mod embedded;
+mod engine;
+mod failpoint;
+mod journal;
 mod leader;
 mod link;
 mod links;
+mod orders;
+mod reign;
 mod service;
 
 use std::net::SocketAddr;
@@ -20,14 +25,18 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use handover_proto::ids::Env;
-use handover_store::client::Store;
+use handover_store::client::{Store, WatchItem};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 pub use embedded::{Embedded, EmbeddedError};
+pub use engine::{Engine, EngineError};
+pub use journal::{Append, AppendError, Appended};
 pub use leader::{Election, LEADER_TTL, Leader, Leadership, Mandate};
 pub use links::Links;
+pub use orders::Request;
+pub use reign::{Desk, reign};
 pub use service::refuse_view;
 
 use crate::cli::args::{self, Global};
@@ -97,13 +106,15 @@ impl Coordinator {
 
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(mirror(self.store.clone(), Arc::clone(&world)));
+        let (desk, handed_in) = watch::channel(None);
+        tasks.spawn(reign(self.store.clone(), Arc::clone(&world), leading.clone(), desk));
         tasks.spawn(Links::new(Arc::clone(&world), leading.clone()).run());
         if let Some(embedded) = self.embedded {
             tasks.spawn(embedded.keep(world.subscribe()));
         }
         let election = Election::new(self.store.clone(), &keys, me, world.subscribe(), leadership);
         let election = election.run(told(stopped.clone()));
-        let service = service::serve(listener, Arc::clone(&world), leading, told(stopped));
+        let service = service::serve(listener, Arc::clone(&world), leading, handed_in, told(stopped));
         tracing::info!(%address, env = %self.env, "coordinator");
         let both = async { tokio::join!(election, service).1 };
         tokio::pin!(both);
@@ -124,6 +135,9 @@ async fn mirror(store: Store, world: Arc<watch::Sender<World>>) {
     let mut watch = store.watch(&prefix, 0);
     loop {
         let item = watch.next().await;
+        if let WatchItem::Changes { changes, .. } = &item {
+            changes.iter().for_each(|change| failpoint::see(&change.key));
+        }
         world.send_modify(|world| world.follow(item, wall_ms()));
     }
 }

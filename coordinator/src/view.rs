@@ -3,11 +3,13 @@
 mod blockers;
 mod fleet;
 mod lease;
+mod rollout;
 
 use handover_proto::ids::Service;
 use handover_proto::stored::StoredError;
 use handover_proto::wire::{HistoryReply, HistoryRequest, StatusReply, StatusRequest};
 
+use crate::rollout::{Rollout, RolloutError};
 use crate::world::World;
 
 /// A question that has no answer.
@@ -30,6 +32,9 @@ pub enum ViewError {
     /// A stored value is not readable.
     #[error(transparent)]
     Stored(#[from] StoredError),
+    /// A rollout is not readable, or there is no such one.
+    #[error(transparent)]
+    Rollout(#[from] RolloutError),
 }
 
 /// Whose view it is.
@@ -50,17 +55,30 @@ pub struct Viewer {
 pub fn status(world: &World, request: &StatusRequest, viewer: &Viewer) -> Result<StatusReply, ViewError> {
     let mut reply =
         StatusReply { leader: viewer.leader.clone(), term: viewer.term, at_ms: viewer.at_ms, ..StatusReply::default() };
-    let Some(service) = service(world, &request.service)? else {
+    let named = named(world, &request.rollout)?;
+    let service = match &named {
+        Some(rollout) => Some(rollout.plan.service.clone()),
+        None => service(world, &request.service)?,
+    };
+    let Some(service) = service else {
         reply.blockers = blockers::of_store(world);
         return Ok(reply);
     };
     let lease = world.lease(&service)?;
+    let rollout = match named {
+        Some(rollout) => Some(rollout),
+        None => Rollout::latest(world, &service)?,
+    };
     reply.service = service.to_string();
     reply.fleet = fleet::rows(world, &service, &lease)?;
     reply.current_version = fleet::current_version(&reply.fleet);
     reply.lease = Some(lease::status(&lease));
     reply.blockers = blockers::of_store(world);
+    if let Some(rollout) = &rollout {
+        reply.blockers.extend(blockers::of_rollout(world, rollout, viewer)?);
+    }
     reply.blockers.extend(blockers::of_agents(world, &service)?);
+    reply.rollout = rollout.as_ref().map(rollout::status);
     Ok(reply)
 }
 
@@ -82,11 +100,30 @@ pub fn service(world: &World, asked: &str) -> Result<Option<Service>, ViewError>
     Ok(known.into_iter().next())
 }
 
-/// The rollouts of a service.
+/// The rollout that is asked for by its id.
+fn named(world: &World, id: &str) -> Result<Option<Rollout>, ViewError> {
+    if id.is_empty() {
+        return Ok(None);
+    }
+    let id = id.parse().map_err(|_| ViewError::UnknownRollout(id.to_owned()))?;
+    Ok(Some(Rollout::read(world, &id)?))
+}
+
+/// The rollouts of a service, newest first, or one rollout's journal.
 ///
 /// # Errors
 /// [`ViewError`].
 pub fn history(world: &World, request: &HistoryRequest) -> Result<HistoryReply, ViewError> {
-    service(world, &request.service)?;
-    Ok(HistoryReply::default())
+    if let Some(rollout) = named(world, &request.rollout)? {
+        return Ok(HistoryReply { rollouts: vec![rollout::status(&rollout)], lines: rollout::lines(&rollout) });
+    }
+    let service = service(world, &request.service)?;
+    let mut rollouts = Vec::new();
+    for id in world.rollouts().iter().rev() {
+        let rollout = Rollout::read(world, id)?;
+        if service.as_ref() == Some(&rollout.plan.service) {
+            rollouts.push(rollout::status(&rollout));
+        }
+    }
+    Ok(HistoryReply { rollouts, lines: Vec::new() })
 }

@@ -3,9 +3,12 @@
 //! One value with one owner at a time, from which every view and every decision is made. The same value, made from one
 //! listing of the store and without reports, serves the command line when no coordinator answers.
 
+mod fleet;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use handover_proto::assignment::Assignment;
+use handover_proto::blocker::Blocker;
 use handover_proto::ids::{AgentId, Env, RolloutId, Service};
 use handover_proto::keys::{EnvKeys, ServiceKeys, alive_agent};
 use handover_proto::lease::{LeaseView, RawEntry};
@@ -30,6 +33,8 @@ pub struct World {
     pub cut_off: Option<(String, u64)>,
     /// What is heard of each agent.
     pub heard: BTreeMap<(Service, AgentId), Heard>,
+    /// What the engine waits for, while it is ours.
+    pub waiting: BTreeMap<Service, Vec<Blocker>>,
 }
 
 /// What is heard of one agent.
@@ -84,6 +89,7 @@ impl World {
             listed: false,
             cut_off: None,
             heard: BTreeMap::new(),
+            waiting: BTreeMap::new(),
         }
     }
 
@@ -111,7 +117,10 @@ impl World {
             }
             WatchItem::Changes { revision, changes } => {
                 self.cut_off = None;
-                self.followed = self.followed.max(revision);
+                if revision <= self.followed {
+                    return;
+                }
+                self.followed = revision;
                 for change in changes {
                     match change.value {
                         Some(entry) => self.put(entry),
@@ -122,15 +131,23 @@ impl World {
         }
     }
 
-    /// Takes in a write of our own before the watch tells of it; one that it has told of already changes nothing.
-    pub fn wrote(&mut self, entry: Entry) {
-        if entry.mod_revision > self.followed {
-            self.put(entry);
+    /// Takes in writes of our own before the watch tells of them; what it has told of already changes nothing.
+    pub fn wrote(&mut self, entries: Vec<Entry>, deleted: &[String], revision: Revision) {
+        if revision > self.followed {
+            entries.into_iter().for_each(|entry| self.put(entry));
+            deleted.iter().for_each(|key| self.delete(key, revision));
+        }
+    }
+
+    /// Takes in a listing that was asked for beside the watch, unless the watch is further.
+    pub fn relist(&mut self, listing: Listing) {
+        if listing.revision >= self.followed {
+            self.reset(listing);
         }
     }
 
     fn put(&mut self, entry: Entry) {
-        if self.entries.get(&entry.key).is_none_or(|known| known.mod_revision < entry.mod_revision) {
+        if self.entries.get(&entry.key).is_none_or(|known| known.mod_revision <= entry.mod_revision) {
             self.entries.insert(entry.key.clone(), entry);
         }
     }

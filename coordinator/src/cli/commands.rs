@@ -7,7 +7,7 @@ use handover_proto::ids::OpId;
 use handover_proto::wire::{HistoryRequest, OrderRequest, SpecRequest, StatusReply, StatusRequest};
 
 use super::args::{Global, OrderArgs, Which};
-use super::connect::Coordinators;
+use super::connect::{Coordinators, Repeat};
 use super::out::Out;
 use super::outcome::{CliError, Outcome};
 use super::{fallback, render, watch};
@@ -34,7 +34,7 @@ impl Session {
     /// [`CliError`]; a spec that a policy forbids is [`CliError::Refused`].
     pub(super) async fn plan(&self, spec: &Path) -> Result<Outcome, CliError> {
         let request = spec_request(spec)?;
-        let reply = self.coordinators.lead(|mut c| {
+        let reply = self.coordinators.read(|mut c| {
             let request = request.clone();
             async move { c.plan(request).await }
         });
@@ -49,11 +49,15 @@ impl Session {
     /// [`CliError`].
     pub(super) async fn start(&mut self, spec: &Path, detach: bool) -> Result<Outcome, CliError> {
         let request = spec_request(spec)?;
-        let reply = self.coordinators.lead(|mut c| {
+        let reply = self.coordinators.lead(Repeat::Safe, |mut c| {
             let request = request.clone();
             async move { c.start(request).await }
         });
         let reply = reply.await?;
+        if reply.rollout.is_empty() {
+            self.out.answer(&reply, &["nothing to do: the fleet is as the spec wants it".to_owned()])?;
+            return Ok(Outcome::Done);
+        }
         if detach {
             self.out.answer(&reply, &[format!("rollout {} has started", reply.rollout)])?;
             return Ok(Outcome::Done);
@@ -92,7 +96,7 @@ impl Session {
             by: operator(),
             reason: args.reason.clone(),
         };
-        let reply = self.coordinators.lead(|mut c| {
+        let reply = self.coordinators.lead(Repeat::Unsafe, |mut c| {
             let request = request.clone();
             async move { c.order(request).await }
         });

@@ -24,6 +24,15 @@ const RETRY: Duration = Duration::from_millis(200);
 /// A client of one coordinator.
 pub(super) type Client = CoordinatorClient<Channel>;
 
+/// Whether a call may be made again when its answer was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// It carries an operation id.
+    Safe,
+    /// It might be carried out twice.
+    Unsafe,
+}
+
 /// The configured coordinators.
 #[derive(Debug, Clone)]
 pub(super) struct Coordinators {
@@ -73,12 +82,11 @@ impl Coordinators {
         self.bounded(call(client)).await.map_err(|status| self.explain(&status))
     }
 
-    /// A call that only the leader answers: follows its address, and waits while one is being elected. The call must be
-    /// idempotent, since a broken connection leaves it open whether it was carried out.
+    /// A call that only the leader answers: follows its address, and waits while one is being elected.
     ///
     /// # Errors
     /// [`CliError::NoCoordinator`] if nobody answers or nobody leads, [`CliError::Refused`].
-    pub(super) async fn lead<T, F>(&self, call: impl Fn(Client) -> F) -> Result<T, CliError>
+    pub(super) async fn lead<T, F>(&self, repeat: Repeat, call: impl Fn(Client) -> F) -> Result<T, CliError>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
@@ -90,7 +98,8 @@ impl Coordinators {
                 Err(status) => status,
             };
             let elsewhere = refusal_kind(&status) == Some(kind::NOT_LEADER);
-            if (!elsewhere && !is_away(&status)) || Instant::now() > until {
+            let again = elsewhere || (is_away(&status) && repeat == Repeat::Safe);
+            if !again || Instant::now() > until {
                 return Err(self.explain(&status));
             }
             let leader = status.metadata().get(LEADER_HEADER).and_then(|value| value.to_str().ok());

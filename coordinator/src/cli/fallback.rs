@@ -14,7 +14,11 @@ use crate::world::World;
 ///
 /// # Errors
 /// [`CliError::Nobody`] if the store cannot be read either, [`CliError::Refused`].
-pub(super) async fn status(global: &Global, addresses: String, request: &StatusRequest) -> Result<StatusReply, CliError> {
+pub(super) async fn status(
+    global: &Global,
+    addresses: String,
+    request: &StatusRequest,
+) -> Result<StatusReply, CliError> {
     let world = read(global, addresses).await?;
     let viewer = Viewer { at_ms: wall_ms(), ..Viewer::default() };
     view::status(&world, request, &viewer).map_err(|error| CliError::of(&refuse_view(&error)))
@@ -24,7 +28,11 @@ pub(super) async fn status(global: &Global, addresses: String, request: &StatusR
 ///
 /// # Errors
 /// As [`status`].
-pub(super) async fn history(global: &Global, addresses: String, request: &HistoryRequest) -> Result<HistoryReply, CliError> {
+pub(super) async fn history(
+    global: &Global,
+    addresses: String,
+    request: &HistoryRequest,
+) -> Result<HistoryReply, CliError> {
     let world = read(global, addresses).await?;
     view::history(&world, request).map_err(|error| CliError::of(&refuse_view(&error)))
 }

@@ -23,8 +23,9 @@ const LONGEST_REST: Duration = Duration::from_secs(1);
 const CONNECT: Duration = Duration::from_secs(1);
 /// An agent answers once the assignment is on its disk.
 const ASSIGN: Duration = Duration::from_secs(5);
-/// A stream without a report for this long is dead: the agent reports counters once a second.
-const SILENCE: Duration = Duration::from_secs(4);
+/// A stream without a report for this long is dead: the agent reports counters once a second, and an observation older
+/// than two seconds decides nothing (`SAFETY.md` R1).
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// What is to be delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]

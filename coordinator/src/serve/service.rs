@@ -9,7 +9,7 @@ use handover_proto::wire::{
     StatusReply, StatusRequest, kind, refusal,
 };
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
@@ -18,7 +18,13 @@ use tonic::{Code, Request, Response, Status};
 
 use super::LEADER_HEADER;
 use super::leader::Leadership;
+use super::orders::{self, Refused, Request as Order};
+use super::reign::Desk;
+use crate::cause::chain;
 use crate::clock::wall_ms;
+use crate::core::plan::PlanError;
+use crate::core::spec::Spec;
+use crate::rollout::RolloutError;
 use crate::view::{self, ViewError, Viewer};
 use crate::world::World;
 
@@ -30,6 +36,7 @@ pub(super) async fn serve(
     listener: TcpListener,
     world: Arc<watch::Sender<World>>,
     leadership: watch::Receiver<Leadership>,
+    desk: watch::Receiver<Desk>,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -38,7 +45,7 @@ pub(super) async fn serve(
         .register_encoded_file_descriptor_set(DESCRIPTOR)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let service = Service { world, leadership };
+    let service = Service { world, leadership, desk };
     let server = Server::builder()
         .add_service(CoordinatorServer::new(service))
         .add_service(health_service)
@@ -58,18 +65,32 @@ pub fn refuse_view(error: &ViewError) -> Status {
             refusal(Code::NotFound, kind::POLICY, error.to_string())
         }
         ViewError::Several(_) => refusal(Code::InvalidArgument, kind::INVALID, error.to_string()),
-        ViewError::Stored(_) => refusal(Code::DataLoss, kind::STORE, error.to_string()),
+        ViewError::Rollout(RolloutError::Unknown(_)) => refusal(Code::NotFound, kind::POLICY, chain(error)),
+        ViewError::Stored(_) | ViewError::Rollout(_) => refusal(Code::DataLoss, kind::STORE, chain(error)),
     }
 }
 
 struct Service {
     world: Arc<watch::Sender<World>>,
     leadership: watch::Receiver<Leadership>,
+    desk: watch::Receiver<Desk>,
 }
 
 impl Service {
     fn viewer(&self) -> Viewer {
         viewer(&self.leadership)
+    }
+
+    /// Asks the engine, if it runs here.
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, Status>>) -> Order,
+    ) -> Result<Response<T>, Status> {
+        let Some(desk) = self.desk.borrow().clone() else { return Err(self.not_leader()) };
+        let (reply, answer) = oneshot::channel();
+        desk.send(request(reply)).await.map_err(|_| self.not_leader())?;
+        // The engine ended in between: the request may have been recorded, which a repeat finds out.
+        answer.await.map_err(|_| self.not_leader())?.map(Response::new)
     }
 
     fn not_leader(&self) -> Status {
@@ -100,16 +121,25 @@ fn viewer(leadership: &watch::Receiver<Leadership>) -> Viewer {
 
 #[tonic::async_trait]
 impl Coordinator for Service {
-    async fn plan(&self, _request: Request<SpecRequest>) -> Result<Response<PlanReply>, Status> {
-        Err(self.not_leader())
+    async fn plan(&self, request: Request<SpecRequest>) -> Result<Response<PlanReply>, Status> {
+        match orders::plan(&self.world.borrow(), request.get_ref()) {
+            Ok((_, plan)) => Ok(Response::new(plan.reply())),
+            Err(Refused::Plan(PlanError::NoChanges { version })) => {
+                let spec = Spec::parse(&request.get_ref().file, &request.get_ref().spec).map_err(Refused::from);
+                let service = spec.map_err(|refused| refused.status())?.service.to_string();
+                let to_version = version.to_string();
+                Ok(Response::new(PlanReply { service, to_version, ..PlanReply::default() }))
+            }
+            Err(refused) => Err(refused.status()),
+        }
     }
 
-    async fn start(&self, _request: Request<SpecRequest>) -> Result<Response<StartReply>, Status> {
-        Err(self.not_leader())
+    async fn start(&self, request: Request<SpecRequest>) -> Result<Response<StartReply>, Status> {
+        self.ask(|reply| Order::Start(request.into_inner(), reply)).await
     }
 
-    async fn order(&self, _request: Request<OrderRequest>) -> Result<Response<OrderReply>, Status> {
-        Err(self.not_leader())
+    async fn order(&self, request: Request<OrderRequest>) -> Result<Response<OrderReply>, Status> {
+        self.ask(|reply| Order::Order(request.into_inner(), reply)).await
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<StatusReply, Status>> + Send>>;

@@ -1,11 +1,19 @@
 //! Everything that is not as it should be, most important first.
 
 use handover_proto::blocker::{Blocker as TypedBlocker, BlockerKind};
+use std::time::Duration;
+
 use handover_proto::ids::Service;
+use handover_proto::numbers::Term;
 use handover_proto::registration::Registration;
 use handover_proto::stored::StoredError;
 use handover_proto::wire::Blocker;
 
+use super::Viewer;
+use crate::core::next::{Decision, Now, next};
+use crate::core::progress::State;
+use crate::core::samples::Samples;
+use crate::rollout::Rollout;
 use crate::world::{Heard, World};
 
 /// The store itself.
@@ -16,6 +24,30 @@ pub(super) fn of_store(world: &World) -> Vec<Blocker> {
         waiting_for: format!("the store: {reason}"),
     };
     world.cut_off.as_ref().map(|cut| blocker(cut).into()).into_iter().collect()
+}
+
+/// What the rollout waits for: as the engine says, or, where there is none, as the same decision comes out here.
+pub(super) fn of_rollout(world: &World, rollout: &Rollout, viewer: &Viewer) -> Result<Vec<Blocker>, StoredError> {
+    let Rollout { plan, progress, .. } = rollout;
+    if matches!(progress.state, State::Ended { .. }) {
+        return Ok(Vec::new());
+    }
+    if let Some(waiting) = world.waiting.get(&plan.service) {
+        return Ok(waiting.iter().cloned().map(Into::into).collect());
+    }
+    let mut blockers = Vec::new();
+    if viewer.leader.is_empty() {
+        let waiting_for = "a coordinator that leads: none does; start one with `handover serve`".to_owned();
+        let since_ms = progress.since_ms;
+        blockers.push(TypedBlocker { kind: BlockerKind::Operator, since_ms, waiting_for }.into());
+    }
+    let now = Now { wall_ms: viewer.at_ms, boot: Duration::ZERO, term: Term::default() };
+    let fleet = world.fleet(&plan.service, viewer.at_ms)?;
+    match next(plan, progress, &fleet, &Samples::default(), now) {
+        Decision::Wait { blockers: waiting, .. } => blockers.extend(waiting.into_iter().map(Into::into)),
+        Decision::Do(_) | Decision::Ended(_) => {}
+    }
+    Ok(blockers)
 }
 
 /// Agents that are not heard, refuse, or wait for something themselves.

@@ -5,6 +5,11 @@ fn entry(key: &str, value: &str, revision: Revision) -> Entry {
     Entry { key: key.into(), value: value.into(), mod_revision: revision, create_revision: revision, lease: 0 }
 }
 
+fn wrote(world: &mut World, entry: Entry) {
+    let revision = entry.mod_revision;
+    world.wrote(vec![entry], &[], revision);
+}
+
 fn world() -> World {
     World::new(&"demo".parse().expect("env"))
 }
@@ -17,7 +22,7 @@ fn changes(revision: Revision, key: &str, value: Option<&str>) -> WatchItem {
 #[test]
 fn an_own_write_is_not_undone_by_older_news() {
     let mut world = world();
-    world.wrote(entry("/k", "new", 7));
+    wrote(&mut world, entry("/k", "new", 7));
     world.follow(changes(5, "/k", Some("old")), 0);
     world.follow(changes(6, "/k", None), 0);
     assert_eq!(world.entry("/k").map(|entry| entry.value.clone()), Some(b"new".to_vec()));
@@ -28,16 +33,16 @@ fn a_late_own_write_does_not_bring_back_what_is_gone() {
     let mut world = world();
     world.follow(changes(6, "/k", Some("old")), 0);
     world.follow(changes(8, "/k", None), 0);
-    world.wrote(entry("/k", "late", 7));
+    wrote(&mut world, entry("/k", "late", 7));
     assert_eq!(world.entry("/k"), None);
-    world.wrote(entry("/k", "again", 9));
+    wrote(&mut world, entry("/k", "again", 9));
     assert!(world.entry("/k").is_some());
 }
 
 #[test]
 fn a_reset_forgets_what_was_known() {
     let mut world = world();
-    world.wrote(entry("/k", "x", 7));
+    wrote(&mut world, entry("/k", "x", 7));
     world.follow(WatchItem::Reset(Listing { entries: vec![], revision: 9, cluster_id: 1 }), 0);
     assert!(world.entry("/k").is_none() && world.listed);
 }
@@ -65,9 +70,12 @@ fn services_are_known_by_their_keys_and_rollouts_are_none() {
     let billing: Service = "billing".parse().expect("name");
     let agent: AgentId = "app-01".parse().expect("name");
     let rollout = RolloutId::random();
-    world.wrote(entry(&world.keys.leader(), "{}", 1));
-    world.wrote(entry(&world.keys.rollout(&rollout).event(1), "{}", 2));
-    world.wrote(entry(&world.keys.service(&billing).agent(&agent), "{}", 3));
+    let key = world.keys.leader();
+    wrote(&mut world, entry(&key, "{}", 1));
+    let key = world.keys.rollout(&rollout).event(1);
+    wrote(&mut world, entry(&key, "{}", 2));
+    let key = world.keys.service(&billing).agent(&agent);
+    wrote(&mut world, entry(&key, "{}", 3));
     assert_eq!(world.services(), BTreeSet::from([billing]));
     assert_eq!(world.rollouts(), vec![rollout]);
 }
@@ -77,7 +85,7 @@ fn a_garbled_value_is_an_error_that_names_its_key() {
     let mut world = world();
     let billing: Service = "billing".parse().expect("name");
     let key = world.keys.service(&billing).agent(&"app-01".parse().expect("name"));
-    world.wrote(entry(&key, "not json", 3));
+    wrote(&mut world, entry(&key, "not json", 3));
     let error = world.registrations(&billing).expect_err("garbled");
     assert!(error.to_string().contains(&key), "{error}");
 }
@@ -86,8 +94,11 @@ fn a_garbled_value_is_an_error_that_names_its_key() {
 fn rollouts_are_ordered_by_their_first_record() {
     let mut world = world();
     let (early, late): (RolloutId, RolloutId) = ("ffffff".parse().expect("id"), "000000".parse().expect("id"));
-    world.wrote(entry(&world.keys.rollout(&early).event(1), "{}", 5));
-    world.wrote(entry(&world.keys.rollout(&late).event(1), "{}", 9));
-    world.wrote(entry(&world.keys.rollout(&early).event(2), "{}", 12));
+    let key = world.keys.rollout(&early).event(1);
+    wrote(&mut world, entry(&key, "{}", 5));
+    let key = world.keys.rollout(&late).event(1);
+    wrote(&mut world, entry(&key, "{}", 9));
+    let key = world.keys.rollout(&early).event(2);
+    wrote(&mut world, entry(&key, "{}", 12));
     assert_eq!(world.rollouts(), vec![early, late]);
 }
