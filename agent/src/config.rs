@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::driver::DriverSettings;
 use crate::gate::settings::GateSettings;
-use crate::lease::LeaseSettings;
+use crate::lease::settings::LeaseSettings;
 use crate::probe::ProbeSettings;
 
 /// A config file that cannot be used.

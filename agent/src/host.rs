@@ -19,7 +19,7 @@ use crate::core::observed::{Boot, Crashes, Process};
 use crate::core::slot::retry_after;
 use crate::driver::{Adopted, Driver, DriverError, DriverSettings, Exit, StartSpec};
 use crate::durable::DurableError;
-use crate::lease::{Life, LocalInstance, Wanted};
+use crate::lease::wanted::{Life, LocalInstance, Wanted};
 use crate::probe::{ProbeRunner, Readiness};
 use crate::state::{InstanceRecord, StateFile};
 

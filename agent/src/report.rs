@@ -9,7 +9,7 @@ use crate::core::observed::{Instance, Observed, Process};
 use crate::gate::control::{Admission, GateReport, UpstreamReport};
 use crate::gate::counts::{ClassCounts, LATENCY_BOUNDS_MS};
 use crate::host::{Host, Place, Running};
-use crate::lease::{KeeperStatus, LeaseState};
+use crate::lease::wanted::{KeeperStatus, LeaseState};
 
 /// An error with its whole chain of causes, on one line.
 pub fn chain(error: &dyn std::error::Error) -> String {

@@ -16,6 +16,7 @@ use handover_store::client::Store;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::clock;
@@ -26,7 +27,8 @@ use crate::core::observed::{Instance, Observed, Slot};
 use crate::driver::{Driver, Exit, Owner};
 use crate::gate::client::GateLink;
 use crate::host::Host;
-use crate::lease::{KeeperHandle, KeeperStatus, LeaseState, Wanted};
+use crate::lease::KeeperHandle;
+use crate::lease::wanted::{KeeperStatus, LeaseState, Wanted};
 use crate::register::{self, FromStore};
 use crate::report::{Sources, report};
 use crate::routing::Routing;
@@ -145,7 +147,7 @@ fn keeper(config: &Config, driver: &Arc<Driver>, wanted: watch::Receiver<Wanted>
         state_dir: config.state_dir.clone(),
         runtime_dir: config.runtime_dir.clone(),
     };
-    Ok(Some(crate::lease::spawn(settings, place, wanted, kill)?))
+    Ok(Some(crate::lease::spawn(settings, place, wanted, kill, CancellationToken::new())?))
 }
 
 fn serve(
