@@ -1,9 +1,11 @@
 //! One host of the fleet: its names, ports, config file and processes.
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use serde_json::Value;
 
 use super::{Fleet, Process};
 
@@ -52,6 +54,28 @@ impl Host {
         std::fs::create_dir_all(&dir)?;
         std::fs::write(&host.config, host.text(fleet, ports[3], ports[4]))?;
         Ok(host)
+    }
+
+    /// The agent's own report, from its operations port.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn status(&self) -> Result<Value> {
+        let answer = self.get("/status")?;
+        let (_, body) = answer.split_once("\r\n\r\n").context("no end of the head")?;
+        Ok(serde_json::from_str(body)?)
+    }
+
+    /// Asks the operations port; the answer is whole, head and body.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn get(&self, path: &str) -> Result<String> {
+        let mut stream = TcpStream::connect(self.operations)?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 
     fn text(&self, fleet: &Fleet, port_a: u16, port_b: u16) -> String {

@@ -120,6 +120,10 @@ impl Fleet {
             let alive = status["fleet"].as_array().into_iter().flatten().filter(|row| row["alive"] == true).count();
             Ok(rows == alive && rows >= fleet.hosts.len())
         })?;
+        fleet.wait_for("every agent to reach its gate", |fleet| {
+            let statuses: Result<Vec<_>> = fleet.hosts.iter().map(Host::status).collect();
+            Ok(statuses?.iter().all(|status| status["gate"]["connected"] == true))
+        })?;
         Ok(fleet)
     }
 
