@@ -65,8 +65,8 @@ pub enum DurableError {
 /// # Errors
 /// When the value has no JSON form or the file system refuses; the old content then still stands.
 pub fn save(path: &Path, value: &impl Serialize) -> Result<(), DurableError> {
-    let json = serde_json::to_string_pretty(value)
-        .map_err(|source| DurableError::Encode { path: path.to_owned(), source })?;
+    let json =
+        serde_json::to_string_pretty(value).map_err(|source| DurableError::Encode { path: path.to_owned(), source })?;
     let aside = aside(path);
     let io = |operation, path: &Path| {
         let path = path.to_owned();

@@ -20,15 +20,8 @@ use super::{ExitStatus, kernel};
 static REGISTER: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 
 /// Variables that are meant for the agent itself and would mislead its children.
-const NOT_INHERITED: [&str; 7] = [
-    "NOTIFY_SOCKET",
-    "WATCHDOG_PID",
-    "WATCHDOG_USEC",
-    "LISTEN_PID",
-    "LISTEN_FDS",
-    "LISTEN_FDNAMES",
-    "JOURNAL_STREAM",
-];
+const NOT_INHERITED: [&str; 7] =
+    ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "JOURNAL_STREAM"];
 
 /// A child of the agent. Dropping it does not end it: when it ends, the sweep for strays takes it away.
 #[derive(Debug)]

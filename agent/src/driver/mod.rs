@@ -34,11 +34,11 @@ pub use error::DriverError;
 pub use exit::{Exit, ExitStatus};
 pub use found::Found;
 pub use marks::Owner;
-pub use template::{Template, TemplateError, Values};
 pub use process::ProcessDriver;
 pub use record::{Adopted, ProcessRecord, StartSpec};
 pub use settings::{DriverSettings, Place, ProcessSettings, SettingsError};
 pub use table::resident_bytes;
+pub use template::{Template, TemplateError, Values};
 
 use handover_proto::ids::InstanceId;
 

@@ -19,8 +19,11 @@ pub(super) struct Spawned {
 /// Runs the command in its own process group, its output appended to the file.
 pub(super) fn spawn(spec: &StartSpec, owner: &Owner) -> Result<Spawned, DriverError> {
     let program = program(spec)?;
-    let output = open_output(&spec.output)
-        .map_err(|source| DriverError::Output { version: spec.version.clone(), path: spec.output.clone(), source })?;
+    let output = open_output(&spec.output).map_err(|source| DriverError::Output {
+        version: spec.version.clone(),
+        path: spec.output.clone(),
+        source,
+    })?;
     let refused = |source| DriverError::Spawn { path: program.clone(), source };
     let mut command = Command::new(&program);
     child::clean_env(&mut command);

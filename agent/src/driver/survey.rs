@@ -60,11 +60,7 @@ impl Watch {
     }
 
     /// Finds the processes of one instance and has `act` done on them before any other survey. Blocks likewise.
-    pub(super) fn with_members<T>(
-        &self,
-        watched: &Watched,
-        act: impl FnOnce(Found) -> io::Result<T>,
-    ) -> io::Result<T> {
+    pub(super) fn with_members<T>(&self, watched: &Watched, act: impl FnOnce(Found) -> io::Result<T>) -> io::Result<T> {
         self.survey(Some(watched), act)
     }
 

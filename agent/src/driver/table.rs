@@ -52,8 +52,7 @@ pub(super) fn row(pid: i32) -> io::Result<Option<Row>> {
 
 /// The process has ended between the listing and the reading.
 pub(super) fn is_gone(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound
-        || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
 }
 
 /// `proc_pid_stat(5)`. The name stands in parentheses and may itself hold blanks and parentheses.

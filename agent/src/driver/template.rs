@@ -128,9 +128,7 @@ impl TryFrom<String> for Template {
 
 fn named(name: &str, text: &str) -> Result<Name, TemplateError> {
     let found = NAMES.iter().find(|(known, _)| *known == name);
-    found
-        .map(|(_, name)| *name)
-        .ok_or_else(|| TemplateError::Unknown { name: name.to_owned(), text: text.to_owned() })
+    found.map(|(_, name)| *name).ok_or_else(|| TemplateError::Unknown { name: name.to_owned(), text: text.to_owned() })
 }
 
 impl fmt::Display for Template {

@@ -14,7 +14,8 @@ fn key(pid: i32) -> Key {
 fn table(rows: &[(i32, i32, i32, i32)]) -> Table {
     let agent = [(1, 0, 1, 1), (50, 1, 50, 50), (AGENT, 50, 50, 50)];
     let all = agent.iter().chain(rows);
-    all.map(|&(pid, parent, group, session)| (pid, Row { key: key(pid), parent, group, session, ended: false })).collect()
+    all.map(|&(pid, parent, group, session)| (pid, Row { key: key(pid), parent, group, session, ended: false }))
+        .collect()
 }
 
 #[derive(Default)]
