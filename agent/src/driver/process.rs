@@ -255,14 +255,18 @@ async fn last_lines(record: ProcessRecord) -> Vec<String> {
 
 async fn sweep(watch: Arc<Watch>, mut child_ended: tokio::signal::unix::Signal) {
     let (least, most) = SWEEP_EVERY;
+    let mut unfinished = false;
     loop {
         tokio::time::sleep(least).await;
-        // Either is a reason to look; that none came is one as well, since instances fork without telling.
-        let _ = tokio::time::timeout(most - least, child_ended.recv()).await;
-        let watch = Arc::clone(&watch);
-        match spawn_blocking(move || watch.sweep()).await.map_err(io::Error::other).flatten() {
-            Ok(()) => {}
-            Err(error) => tracing::warn!(%error, "cannot survey the instances' processes"),
+        if !unfinished {
+            // Either is a reason to look; that none came is one as well, since instances fork without telling.
+            let _ = tokio::time::timeout(most - least, child_ended.recv()).await;
         }
+        let watch = Arc::clone(&watch);
+        let swept = spawn_blocking(move || watch.sweep()).await.map_err(io::Error::other).flatten();
+        unfinished = swept.unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot survey the instances' processes");
+            false
+        });
     }
 }
