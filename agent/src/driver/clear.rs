@@ -80,7 +80,6 @@ fn lap(found: Found) -> io::Result<Lap> {
     let mut killed = Vec::new();
     for row in &found.others {
         if row.ended {
-            // Fails to matter where it is another's child: that one reaps it, or is killed and leaves it to us.
             survey::reap(row.key)?;
         } else {
             killed.extend(survey::kill(row.key)?);

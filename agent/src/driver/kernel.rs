@@ -9,7 +9,8 @@ use super::ExitStatus;
 
 /// A raw pid that no process can have is told as "no such process".
 pub(super) fn pid(raw: i32) -> io::Result<Pid> {
-    Pid::from_raw(raw).ok_or_else(|| rustix::io::Errno::SRCH.into())
+    // rustix asserts that the number is not negative.
+    Pid::from_raw(raw.max(0)).ok_or_else(|| rustix::io::Errno::SRCH.into())
 }
 
 /// A handle that means this process and no later one of the same number.

@@ -158,9 +158,8 @@ impl ProcessDriver {
         let watched = self.watch.get(instance);
         let watched = watched.ok_or_else(|| DriverError::NotWatched { instance: instance.clone() })?;
         let operation = format!("send {signal:?} to instance {instance}");
-        watched.leader.signal(signal).map_err(DriverError::system(operation.clone()))?;
         let watch = Arc::clone(&self.watch);
-        let sent = spawn_blocking(move || signal_others(&watch, &watched, signal)).await;
+        let sent = spawn_blocking(move || signal_all(&watch, &watched, signal)).await;
         sent.map_err(io::Error::other).flatten().map_err(DriverError::system(operation))
     }
 
@@ -194,18 +193,22 @@ fn abandon(child: &super::child::Child) {
     }
 }
 
-fn signal_others(watch: &Watch, watched: &Watched, signal: Signal) -> io::Result<()> {
-    // SIGTERM went to the whole group already if the group is certain; descendants outside it are for the instance to
-    // end. SIGKILL goes to all.
+/// Surveys before it signals: once the main process has ended, where its descendants came from is harder to tell.
+fn signal_all(watch: &Watch, watched: &Watched, signal: Signal) -> io::Result<()> {
+    // SIGTERM goes to the whole group at once if the group is certain, one by one if not; descendants outside it are for
+    // the instance to end. SIGKILL goes to all.
     let adopted = matches!(watched.leader, Leader::Adopted(_));
     let group = watched.record.pid;
-    let reaches = |row: &table::Row| signal == Signal::KILL || (adopted && row.group == group);
-    watch.with_members(watched, |found| {
-        for row in found.others.iter().filter(|row| !row.ended && reaches(row)) {
+    let reaches = |row: &table::Row| !row.ended && (signal == Signal::KILL || (adopted && row.group == group));
+    let surveyed = watch.with_members(watched, |found| {
+        watched.leader.signal(signal)?;
+        for row in found.others.iter().filter(|row| reaches(row)) {
             survey::signal(row.key, signal)?;
         }
         Ok(())
-    })
+    });
+    // Without a survey the main process is to be reached all the same; twice does no harm where the first try failed.
+    surveyed.or_else(|error| watched.leader.signal(signal).and(Err(error)))
 }
 
 async fn watch_one(watch: Arc<Watch>, watched: Arc<Watched>, ended: Option<Ended>, exits: mpsc::Sender<Exit>) {
@@ -252,14 +255,18 @@ async fn last_lines(record: ProcessRecord) -> Vec<String> {
 
 async fn sweep(watch: Arc<Watch>, mut child_ended: tokio::signal::unix::Signal) {
     let (least, most) = SWEEP_EVERY;
+    let mut unfinished = false;
     loop {
         tokio::time::sleep(least).await;
-        // Either is a reason to look; that none came is one as well, since instances fork without telling.
-        let _ = tokio::time::timeout(most - least, child_ended.recv()).await;
-        let watch = Arc::clone(&watch);
-        match spawn_blocking(move || watch.sweep()).await.map_err(io::Error::other).flatten() {
-            Ok(()) => {}
-            Err(error) => tracing::warn!(%error, "cannot survey the instances' processes"),
+        if !unfinished {
+            // Either is a reason to look; that none came is one as well, since instances fork without telling.
+            let _ = tokio::time::timeout(most - least, child_ended.recv()).await;
         }
+        let watch = Arc::clone(&watch);
+        let swept = spawn_blocking(move || watch.sweep()).await.map_err(io::Error::other).flatten();
+        unfinished = swept.unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot survey the instances' processes");
+            false
+        });
     }
 }

@@ -30,7 +30,7 @@ pub(super) struct Watch {
 /// What one survey found of one instance.
 #[derive(Debug)]
 pub(super) struct Found {
-    /// Its processes besides the main one.
+    /// Its processes besides the main one: those that run, and those that have ended and are ours to reap.
     pub(super) others: Vec<Row>,
     /// Children of the agent of unknown descent, running or ended.
     pub(super) strays: Vec<Row>,
@@ -54,9 +54,9 @@ impl Watch {
     }
 
     /// Learns which processes each instance has, so that they are known once their parents have ended, and reaps what
-    /// strays have ended. Blocks for a walk through `/proc`.
-    pub(super) fn sweep(&self) -> io::Result<()> {
-        self.survey(None, |_| Ok(()))
+    /// strays have ended. True if some have but are not reaped yet. Blocks for a walk through `/proc`.
+    pub(super) fn sweep(&self) -> io::Result<bool> {
+        self.survey(None, |found| Ok(found.strays.iter().any(|row| row.ended)))
     }
 
     /// Finds the processes of one instance and has `act` done on them before any other survey. Blocks likewise.
@@ -86,7 +86,8 @@ impl Watch {
         let strays = table.values().filter(|row| scene.is_inherited(row) && !attributed.contains(&row.key));
         let strays = still_there(strays)?;
         reap_old(&mut ended_strays, &strays)?;
-        let others = others.iter().filter_map(|key| table.get(&key.pid)).copied().collect();
+        let others = others.iter().filter_map(|key| table.get(&key.pid)).copied();
+        let others = others.filter(|row| !row.ended || row.parent == me).collect();
         act(Found { others, strays })
     }
 }

@@ -1,8 +1,10 @@
 //! Ending: exits are seen with their proof, and whatever belongs to the instance ends with it.
 
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::Instant;
 
 use handover_agent::driver::ExitStatus;
+use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
 
 use crate::stage::{Stage, eventually, kill, me, runs, stat};
@@ -10,10 +12,20 @@ use crate::stage::{Stage, eventually, kill, me, runs, stat};
 #[tokio::test]
 async fn an_exit_is_seen_at_once_with_its_code_its_proof_and_its_last_lines() {
     let mut stage = Stage::new().await;
-    let instance = stage.start("echo one; echo two >&2; read line < $D/go; exit 7");
-    let go = stage.path("go");
-    nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU).ok();
-    eventually("it waits at the pipe", || std::fs::OpenOptions::new().write(true).open(&go).is_ok()).await;
+    let instance = stage.start("echo one; echo two >&2; mkfifo $D/pipe; read line < $D/pipe; exit 7");
+    let pipe = stage.path("pipe");
+    // Opening it for writing succeeds only once the script reads; closing it then ends the script.
+    let reads = || {
+        let open = OFlag::O_WRONLY | OFlag::O_NONBLOCK;
+        std::fs::OpenOptions::new().write(true).custom_flags(open.bits()).open(&pipe).ok()
+    };
+    let mut reader = None;
+    eventually("it reads", || {
+        reader = reads();
+        reader.is_some()
+    })
+    .await;
+    drop(reader);
     let ended = Instant::now();
     let exit = stage.exit().await;
     assert_eq!((exit.instance, exit.status), (instance, ExitStatus::Code(7)));
@@ -66,13 +78,13 @@ async fn a_stopped_instance_is_not_woken_by_sigterm_and_is_ended_by_kill() {
 async fn a_daemon_of_the_instance_is_killed_before_the_stop_is_proven() {
     let mut stage = Stage::new().await;
     // Two forks and a session of its own: neither its parents nor its group lead to the instance any more.
-    stage.start("setsid -f sh -c 'echo $$ > $D/daemon; exec sleep 1000'; read line < $D/go; exit 0");
+    stage.start("setsid -f sh -c 'echo $$ > $D/daemon; exec sleep 1000'; UNTIL_GO");
     let daemon = stage.number("daemon").await;
     eventually("the agent is its parent", || {
         stat(daemon).is_some_and(|fields| fields[1] == me().to_string() && fields[3] == daemon.to_string())
     })
     .await;
-    std::fs::write(stage.path("go"), "").ok();
+    std::fs::write(stage.path("go"), "").expect("a sign");
     let exit = stage.exit().await;
     assert!(exit.empty && exit.proven);
     assert!(stat(daemon).is_none(), "killed and reaped");

@@ -7,7 +7,7 @@ use handover_agent::driver::{Adopted, Exit, ExitStatus, ProcessDriver, ProcessRe
 use handover_agent::durable;
 use nix::sys::signal::Signal;
 
-use crate::stage::{Stage, eventually, kill, number_in, owner, runs, spec, stat};
+use crate::stage::{Stage, eventually, kill, me, number_in, owner, runs, spec, stat};
 
 const PLAY: &str = "DRIVER_TEST_DIRECTORY";
 
@@ -44,11 +44,8 @@ fn start_agent(dir: &Path) -> Child {
 
 const SLEEPER: &str = "sleep 1000 & echo $! > $D/child; env > $D/env; echo $$ > $D/pid; wait";
 
-/// The second agent's part; the first needs the stage's lock as well, since its instances become nobody's.
 async fn after_restart(script: &str) -> (Stage, ProcessRecord) {
-    let stage = Stage::new().await;
-    let record = killed_agent(stage.dir.path(), script).await;
-    (stage, record)
+    Stage::after(async |dir| killed_agent(dir, script).await).await
 }
 
 async fn adopt(stage: &Stage, record: &ProcessRecord) -> ProcessRecord {
@@ -60,8 +57,9 @@ async fn adopt(stage: &Stage, record: &ProcessRecord) -> ProcessRecord {
 
 #[tokio::test]
 async fn an_instance_outlives_its_agent_and_the_next_one_sees_its_exit() {
-    let (mut stage, record) = after_restart("read line < $D/go; echo late; echo $$ > $D/pid; read line < $D/end").await;
+    let (mut stage, record) = after_restart("UNTIL_GO").await;
     assert!(record.unbroken && runs(record.pid));
+    assert_ne!(stat(record.pid).expect("it runs")[1], me().to_string(), "it is not our child");
     let adopted = adopt(&stage, &record).await;
     assert_eq!(adopted, ProcessRecord { unbroken: false, ..record.clone() });
     assert!(stage.driver.resident_bytes(&record.instance).is_some());
@@ -81,7 +79,7 @@ async fn an_instance_outlives_its_agent_and_the_next_one_sees_its_exit() {
 
 #[tokio::test]
 async fn an_instances_output_goes_on_without_its_agent() {
-    let (mut stage, record) = after_restart("until [ -e $D/go ]; do sleep 0.01; done; echo late").await;
+    let (mut stage, record) = after_restart("UNTIL_GO; echo late").await;
     let adopted = adopt(&stage, &record).await;
     std::fs::write(stage.path("go"), "").expect("a sign");
     let exit = stage.exit().await;
@@ -128,9 +126,9 @@ async fn what_is_left_of_an_instance_that_ended_meanwhile_is_cleared() {
 
 #[tokio::test]
 async fn an_agent_without_its_state_file_finds_its_instances_and_no_others() {
-    let (mut stage, record) = after_restart(SLEEPER).await;
     let other = tempfile::tempdir().expect("another state directory");
-    let foreign = killed_agent(other.path(), SLEEPER).await;
+    let both = async |dir: &Path| (killed_agent(dir, SLEEPER).await, killed_agent(other.path(), SLEEPER).await);
+    let (mut stage, (record, foreign)) = Stage::after(both).await;
     number_in(&other.path().join("pid")).await;
     stage.number("pid").await;
 

@@ -77,7 +77,7 @@ async fn a_program_that_cannot_run_is_named_with_its_path_and_what_to_do() {
 async fn a_script_without_its_interpreter_is_an_error_of_the_start_and_not_an_exit() {
     let stage = Stage::new().await;
     let spec = spec(stage.dir.path(), "");
-    let program = spec.directory.join("run");
+    let program = spec.directory.join(&spec.command[0]);
     fs::write(&program, "#!/no/such/interpreter\n").expect("a script");
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("executable");
     let error = stage.driver.start(&spec).expect_err("refused");
@@ -89,8 +89,8 @@ async fn a_script_without_its_interpreter_is_an_error_of_the_start_and_not_an_ex
 async fn an_output_file_that_cannot_be_written_is_named() {
     let stage = Stage::new().await;
     let mut spec = spec(stage.dir.path(), "exit 0");
-    spec.output = stage.path("builds/1.0.0/run/a.log");
+    spec.output = spec.directory.join(&spec.command[0]).join("a.log");
     let error = stage.driver.start(&spec).expect_err("refused");
     assert!(matches!(error, DriverError::Output { .. }), "{error}");
-    assert!(error.to_string().contains("run/a.log"), "{error}");
+    assert!(error.to_string().contains("/a.log"), "{error}");
 }

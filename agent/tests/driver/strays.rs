@@ -6,10 +6,10 @@ use std::time::Duration;
 use handover_agent::driver::{ExitStatus, child};
 use nix::sys::signal::Signal;
 
-use crate::stage::{Stage, eventually, kill, me, runs, stat};
+use crate::stage::{Stage, eventually, kill, me, pids, runs, stat};
 
 /// Hides where it comes from: no marks, a session of its own, and its parents end at once.
-const HIDDEN: &str = "env -i setsid -f sh -c 'echo $$ > '$D'/hidden; exec sleep 1000'";
+const HIDDEN: &str = "env -i D=$D setsid -f sh -c 'echo $$ > $D/hidden; exec sleep 1000'";
 
 #[tokio::test]
 async fn a_child_of_unknown_descent_denies_the_proof_and_is_not_killed() {
@@ -26,7 +26,7 @@ async fn a_child_of_unknown_descent_denies_the_proof_and_is_not_killed() {
 #[tokio::test]
 async fn a_descendant_that_was_seen_in_time_is_known_when_it_hides() {
     let mut stage = Stage::new().await;
-    let instance = stage.start("env -i setsid sh -c 'echo $$ > '$D'/hidden; exec sleep 1000' & wait");
+    let instance = stage.start("env -i D=$D setsid sh -c 'echo $$ > $D/hidden; exec sleep 1000' & wait");
     let hidden = stage.number("hidden").await;
     assert_ne!(stat(hidden).expect("it runs")[1], me().to_string(), "its parent still runs");
     stage.driver.signal_stop(&instance).await.expect("signalled, and surveyed");
@@ -40,10 +40,7 @@ async fn zombies_that_a_running_instance_leaves_to_the_agent_are_reaped() {
     let mut stage = Stage::new().await;
     let instance = stage.start("for i in 1 2 3; do setsid -f true; done; echo 1 > $D/done; exec sleep 1000");
     stage.number("done").await;
-    let zombies = || {
-        let pids = std::fs::read_dir("/proc").expect("proc").filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok());
-        pids.filter_map(stat).filter(|fields| fields[0] == "Z" && fields[1] == me().to_string()).count()
-    };
+    let zombies = || pids().filter_map(stat).filter(|fields| fields[0] == "Z" && fields[1] == me().to_string()).count();
     eventually("no zombie is left", || zombies() == 0).await;
     stage.driver.kill(&instance).await.expect("killed");
     assert!(stage.exit().await.proven);
