@@ -25,6 +25,8 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::chain::chain;
+
 /// A process that SIGKILL does not end in this time is stuck in the kernel, and nothing we do will help.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks at dying children.
@@ -34,7 +36,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(1);
 #[derive(Debug, thiserror::Error)]
 pub enum GuardError {
     /// The kernel refused.
-    #[error("{what}: {source}")]
+    #[error("{what}")]
     System {
         /// The operation.
         what: &'static str,
@@ -134,7 +136,7 @@ fn end_with_parent() {
         // Whatever is not more input is the end of it: the parent is gone.
         while input.read(&mut nothing).is_ok_and(|read| read > 0) {}
         if let Err(error) = end_descendants() {
-            tracing::error!(%error, "the guard is gone, and something is left");
+            tracing::error!(error = chain(&error), "the guard is gone, and something is left");
         }
         std::process::exit(128 + Signal::SIGKILL as i32);
     });

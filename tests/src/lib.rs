@@ -4,6 +4,7 @@
 //! time in [`billing::contract`], as a foreign service would have to write it.
 
 pub mod billing;
+pub mod chain;
 pub mod clock;
 pub mod demo;
 pub mod fleet;

@@ -21,6 +21,7 @@ use crate::billing::ledger::{Paid, Payment};
 use crate::billing::pieces::Pieces;
 use crate::billing::pull::Agent;
 use crate::billing::scheduler::{Message, View};
+use crate::chain::chain;
 
 /// The longest body that is read; a charge or a lease record is far below.
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -78,6 +79,12 @@ fn whole(status: StatusCode, value: &Value) -> Response<Body> {
 
 fn refused(status: StatusCode, why: impl std::fmt::Display) -> Response<Body> {
     whole(status, &json!({ "error": why.to_string() }))
+}
+
+fn failed(error: &(dyn std::error::Error + 'static)) -> Response<Body> {
+    let why = chain(error);
+    tracing::warn!(why, "a request failed");
+    refused(StatusCode::SERVICE_UNAVAILABLE, why)
 }
 
 async fn read_json<T: for<'de> Deserialize<'de>>(body: Incoming) -> Result<T, Response<Body>> {
@@ -152,7 +159,7 @@ impl Billing {
     async fn balance(&self, account: &str) -> Response<Body> {
         match self.desk.balance(account.to_owned()).await {
             Ok(cents) => whole(StatusCode::OK, &json!({ "account": account, "cents": cents })),
-            Err(error) => refused(StatusCode::SERVICE_UNAVAILABLE, error),
+            Err(error) => failed(&error),
         }
     }
 
@@ -164,7 +171,7 @@ impl Billing {
         let key = key.to_owned();
         let Charge { account, cents } = read_json(request.into_body()).await?;
         let paid = self.desk.pay(Payment { key: key.clone(), account, cents }).await;
-        match paid.map_err(|error| refused(StatusCode::SERVICE_UNAVAILABLE, error))? {
+        match paid.map_err(|error| failed(&error))? {
             Paid::New => Ok(whole(StatusCode::CREATED, &json!({ "key": key, "written": true }))),
             Paid::Again => Ok(whole(StatusCode::OK, &json!({ "key": key, "written": false }))),
             Paid::Conflict => Err(refused(StatusCode::UNPROCESSABLE_ENTITY, "this key was used for another charge")),
@@ -187,8 +194,7 @@ impl Billing {
         let mut deadline = record.deadline(&self.agent.clock, None);
         if deadline.is_none() && record.state == Told::Active {
             // Another clock: only a request of our own tells from when its spans count.
-            let (pulled, sent) =
-                self.agent.pull().await.map_err(|error| refused(StatusCode::SERVICE_UNAVAILABLE, error))?;
+            let (pulled, sent) = self.agent.pull().await.map_err(|error| failed(&error))?;
             deadline = pulled.deadline(&self.agent.clock, Some(sent));
             record = pulled;
         }

@@ -55,7 +55,7 @@ pub enum LedgerError {
         ours_ns: u64,
     },
     /// SQLite failed.
-    #[error("{what} in the ledger: {source}")]
+    #[error("{what} in the ledger")]
     Sqlite {
         /// The operation.
         what: &'static str,

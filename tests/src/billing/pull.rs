@@ -15,6 +15,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::billing::contract::LeaseRecord;
 use crate::billing::scheduler::{Message, View};
+use crate::chain::chain;
 use crate::clock::{BootNs, ClockName};
 
 /// Between two pulls: a tenth of the default preset's span to the soft deadline (6.15 s), so several may fail.
@@ -28,7 +29,7 @@ const MAX_BYTES: usize = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
     /// The socket cannot be reached.
-    #[error("connecting to the agent at {socket}: {source}")]
+    #[error("connecting to the agent at {socket}")]
     Connect {
         /// Its path.
         socket: String,
@@ -113,7 +114,7 @@ pub async fn while_holding(agent: Agent, mut view: watch::Receiver<View>, inbox:
             let (record, sent) = match agent.pull().await {
                 Ok(pulled) => pulled,
                 Err(error) => {
-                    tracing::warn!(%error, "pull failed: the deadline stays as it is");
+                    tracing::warn!(error = chain(&error), "pull failed: the deadline stays as it is");
                     continue;
                 }
             };

@@ -13,6 +13,7 @@ use crate::billing::contract::{Ack, Answer, Deadline, LeaseRecord, Token, Told};
 use crate::billing::faults::Watched;
 use crate::billing::ledger::{Installed, Ledger, LedgerError};
 use crate::billing::right::{Ended, Heard, Right, Standing};
+use crate::chain::chain;
 use crate::clock::BootNs;
 
 /// Longest wait without a message; any length would do, since a message ends it.
@@ -131,8 +132,9 @@ impl Scheduler {
                 (Answer::Started, String::new())
             }
             Err(error) => {
-                tracing::warn!(%token, %error, "install refused");
-                (Answer::Failed, error.to_string())
+                let error = chain(&error);
+                tracing::warn!(%token, error, "install refused");
+                (Answer::Failed, error)
             }
         }
     }
@@ -172,7 +174,7 @@ impl Scheduler {
         match charged {
             Ok(tick) => self.schedule = Some(Installed { next_tick: tick + 1, ..next }),
             Err(error) => {
-                tracing::warn!(%token, tick = next.next_tick, %error, "unit aborted");
+                tracing::warn!(%token, tick = next.next_tick, error = chain(&error), "unit aborted");
                 self.not_before = self.last_unit_end.after(self.pace.period);
             }
         }

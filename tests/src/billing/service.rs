@@ -12,7 +12,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::billing::activity::Activity;
@@ -62,6 +62,8 @@ async fn serve(settings: Settings, faults: Watched) -> anyhow::Result<()> {
     let clock = ClockName::ours().context("reading the boot id")?;
     let agent = Agent { socket: settings.lease_socket.clone(), instance: settings.instance.clone(), clock };
     let pulls = tokio::spawn(while_holding(agent.clone(), view.clone(), inbox.clone()));
+    // Before the first line on standard output: whoever has read it may already send SIGTERM.
+    let sigterm = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port))
         .await
         .with_context(|| format!("listening on 127.0.0.1:{}", settings.port))?;
@@ -70,7 +72,7 @@ async fn serve(settings: Settings, faults: Watched) -> anyhow::Result<()> {
     let history = History::default();
     let billing =
         Arc::new(Billing { version, agent, desk, scheduler: scheduler_inbox, view, faults: faults.clone(), history });
-    accept_until_told(listener, billing, &faults, scheduler_ended).await?;
+    accept_until_told(listener, billing, sigterm, &faults, scheduler_ended).await?;
 
     pulls.abort();
     // The scheduler may have ended by itself; then there is nobody to tell.
@@ -91,10 +93,10 @@ fn say_where(listener: &TcpListener) -> anyhow::Result<()> {
 async fn accept_until_told(
     listener: TcpListener,
     billing: Arc<Billing>,
+    mut sigterm: Signal,
     faults: &Watched,
     mut scheduler_ended: oneshot::Receiver<std::io::Result<()>>,
 ) -> anyhow::Result<()> {
-    let mut sigterm = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let (closing, close) = watch::channel(false);
     // Every connection holds a sender; when the last is dropped, receiving ends.
     let (open, mut all_closed) = mpsc::channel::<Infallible>(1);

@@ -2,7 +2,8 @@
 //!
 //! An interval begins with `active` and ends with `inactive` of the same instance and token. One that was never ended
 //! belongs to a process that died: it ended with the last line that the process wrote, or, if that says that a unit had
-//! started, with that start. (What a dead process's unit still did is the fence's question, checker 2.)
+//! started, with that start. (What a dead process's unit still did is the fence's question, checker 2.) So look only once
+//! the processes have ended or stopped; of one that still works the newest moments are missing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

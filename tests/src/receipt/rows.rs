@@ -13,7 +13,7 @@ use crate::clock::BootNs;
 #[derive(Debug, thiserror::Error)]
 pub enum RowsError {
     /// The ledger.
-    #[error("reading the ledger {path}: {source}")]
+    #[error("reading the ledger {path}")]
     Ledger {
         /// Which.
         path: PathBuf,
@@ -21,7 +21,7 @@ pub enum RowsError {
         source: rusqlite::Error,
     },
     /// An activity file.
-    #[error("reading the activity file {path}: {source}")]
+    #[error("reading the activity file {path}")]
     Activity {
         /// Which.
         path: PathBuf,
