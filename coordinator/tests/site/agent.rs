@@ -133,8 +133,9 @@ impl State {
         (self.term, self.accepted) = (request.term, request.serial);
         if self.mood == Mood::Willing {
             self.reached = request.serial;
-            self.instances.retain(|slot, _| assignment.slots.contains_key(slot));
-            for (slot, wish) in &assignment.slots {
+            let wished = |slot: &SlotId| assignment.slots.get(slot).is_some_and(|wish| wish.lifecycle != TypedLifecycle::Terminated);
+            self.instances.retain(|slot, _| wished(slot));
+            for (slot, wish) in assignment.slots.iter().filter(|(slot, _)| wished(slot)) {
                 let known = self.instances.get(slot).is_some_and(|(_, version)| *version == wish.version);
                 if !known {
                     self.instances.insert(slot.clone(), (InstanceId::random(), wish.version.clone()));
