@@ -57,7 +57,7 @@ Examples:
 
 /// Upgrades a running service without downtime on hosts that have no Kubernetes.
 #[derive(Debug, Parser)]
-#[command(name = "handover", version, after_help = EXAMPLES, propagate_version = true)]
+#[command(name = "handover", version, after_help = EXAMPLES, arg_required_else_help = true)]
 pub struct Args {
     /// What holds for every command.
     #[command(flatten)]

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use handover_proto::assignment::Assignment;
 use handover_proto::ids::{AgentId, Service, SlotId};
 use handover_proto::lease::LeaseView;
+use handover_proto::lifecycle::Lifecycle as TypedLifecycle;
 use handover_proto::registration::Registration;
 use handover_proto::stored::StoredError;
 use handover_proto::wire::{FleetRow, InstanceReport, Lifecycle, ProcessState, Report, SlotReport};
@@ -62,7 +63,10 @@ impl Part<'_> {
     fn rows(&self) -> Vec<FleetRow> {
         let reported = self.report().into_iter().flat_map(|report| &report.slots);
         let reported = reported.filter(|slot| slot.instance.is_some()).filter_map(|slot| slot.slot.parse().ok());
-        let assigned = self.assignment.into_iter().flat_map(|assignment| assignment.slots.keys().cloned());
+        // A slot that is to be empty and is has no instance, hence no row.
+        let wishes = self.assignment.into_iter().flat_map(|assignment| &assignment.slots);
+        let wishes = wishes.filter(|(_, wish)| wish.lifecycle != TypedLifecycle::Terminated);
+        let assigned = wishes.map(|(slot, _)| slot.clone());
         let slots: BTreeSet<SlotId> = reported.chain(assigned).collect();
         if slots.is_empty() {
             let empty = if self.registration.slots.is_empty() { "no slots" } else { "empty" };
