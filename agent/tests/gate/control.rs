@@ -151,7 +151,7 @@ async fn a_line_without_end_does_not_fill_the_gates_memory() {
 async fn the_end_of_the_last_request_of_a_drained_upstream_is_reported_at_once() {
     let (gate, a) = (TestGate::start().await, Service::start(1).await);
     let mut slowest = Duration::ZERO;
-    for round in 1..=5 {
+    for round in 1..=8 {
         gate.open(&[a.upstream(1, 1)]).await;
         let mut client = gate.client().await;
         let answer = client.begin(Method::GET, "/drip", "").await.expect("the head");
@@ -163,13 +163,13 @@ async fn the_end_of_the_last_request_of_a_drained_upstream_is_reported_at_once()
         gate.upstream_when(&a, "drained", |one| one.in_flight == 0 && one.reads.requests == round).await;
         slowest = slowest.max(began.elapsed());
     }
-    assert!(slowest < Duration::from_millis(300), "{slowest:?}: that was the regular beat of one second");
+    assert!(slowest < Duration::from_millis(500), "{slowest:?}: that was the regular beat of one second");
 }
 
 #[tokio::test]
 async fn the_first_error_of_an_upstream_is_reported_at_once() {
     let mut slowest = Duration::ZERO;
-    for _ in 0..5 {
+    for _ in 0..8 {
         let (gate, a) = (TestGate::start().await, Service::start(1).await);
         gate.open(&[a.upstream(1, 1)]).await;
         let began = Instant::now();
@@ -177,7 +177,7 @@ async fn the_first_error_of_an_upstream_is_reported_at_once() {
         gate.upstream_when(&a, "the error", |one| one.reads.answered_5xx == 1).await;
         slowest = slowest.max(began.elapsed());
     }
-    assert!(slowest < Duration::from_millis(300), "{slowest:?}: that was the regular beat of one second");
+    assert!(slowest < Duration::from_millis(500), "{slowest:?}: that was the regular beat of one second");
 }
 
 #[tokio::test]
