@@ -223,7 +223,7 @@ impl PassedBody {
             Poll::Ready(Some(Err(error))) => {
                 if let Some((_, ticket, _)) = self.open.take() {
                     let instance = &ticket.upstream().instance;
-                    tracing::warn!(%instance, %error, "upstream broke off in the middle of its answer");
+                    tracing::debug!(%instance, %error, "upstream broke off in the middle of its answer");
                     ticket.record(Event::Lost);
                 }
             }

@@ -58,6 +58,8 @@ pub(super) async fn serve(gate: Arc<Gate>, stream: TcpStream, peer: SocketAddr) 
     let service = service_fn(|request| proxy::serve(Arc::clone(&gate), Arc::clone(&watched), peer, request));
     let socket = WatchedSocket { stream, watched: Arc::clone(&watched) };
     let limits = &gate.settings.limits;
+    // half_close: a client may end its sending side and still wait for its answer, and cannot be told from one that is gone
+    // until bytes are written to it. So a request goes on without its client until then, which is what the service sees too.
     let connection = http1::Builder::new()
         .half_close(true)
         .header_read_timeout(None)

@@ -75,7 +75,7 @@ async fn attempt(gate: &Gate, ticket: &Ticket, mut request: Request<RequestBody>
     match Link::connect(ticket.key(), upstream.address, gate.settings.limits.connect_time).await {
         Ok(link) => send(gate, link, request).await.unwrap_or_else(Attempt::OutOfReach),
         Err(error) => {
-            tracing::warn!(instance = %upstream.instance, address = %upstream.address, %error, "cannot connect to upstream");
+            tracing::debug!(instance = %upstream.instance, address = %upstream.address, %error, "cannot connect to upstream");
             Attempt::OutOfReach(request)
         }
     }
@@ -100,7 +100,7 @@ async fn send(gate: &Gate, mut link: Link, request: Request<RequestBody>) -> Res
         }
         Err(SendFailure::Written(error)) => {
             let reason = upload.failed().unwrap_or(Reason::NoAnswer);
-            tracing::warn!(%error, reason = reason.name(), "a request that was sent got no answer");
+            tracing::debug!(%error, reason = reason.name(), "a request that was sent got no answer");
             Attempt::Failed(reason)
         }
     })

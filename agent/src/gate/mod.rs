@@ -21,6 +21,7 @@ mod connection;
 mod endpoint;
 mod forward;
 mod headers;
+mod open_files;
 mod pool;
 mod proxy;
 mod reply;
@@ -28,3 +29,23 @@ mod report;
 mod state_file;
 mod text_lines;
 mod ticket;
+
+#[cfg(test)]
+mod tests {
+    /// `DESIGN.md` §11: what decides is reachable without I/O and reads no clock.
+    #[test]
+    fn the_deciding_modules_import_no_runtime_no_network_and_no_clock() {
+        let core = [
+            ("admission", include_str!("admission.rs")),
+            ("balance", include_str!("balance.rs")),
+            ("class", include_str!("class.rs")),
+            ("counts", include_str!("counts.rs")),
+            ("line", include_str!("line.rs")),
+        ];
+        for (name, source) in core {
+            for foreign in ["tokio", "hyper", "std::io", "std::fs", "std::env", "Instant", "SystemTime", "rand::"] {
+                assert!(!source.contains(foreign), "{name}.rs uses {foreign}");
+            }
+        }
+    }
+}

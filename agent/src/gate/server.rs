@@ -18,7 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::endpoint::{self, EndpointError};
 use super::settings::{GateSettings, SettingsError};
 use super::ticket::{Gate, Saved};
-use super::{connection, report, state_file};
+use super::{connection, open_files, report, state_file};
 
 /// How long the gate waits before it tries again what the system refused (a full table of files, a full disk).
 const RETRY: Duration = Duration::from_millis(100);
@@ -77,6 +77,7 @@ impl Server {
     /// When the settings cannot work or a socket cannot be had.
     pub async fn bind(settings: GateSettings) -> Result<Self, GateError> {
         settings.check()?;
+        open_files::allow_for(&settings.limits);
         let listen_error = |source| GateError::Listen { address: settings.listen, source };
         let listener = TcpListener::bind(settings.listen).await.map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;

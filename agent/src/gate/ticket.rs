@@ -74,12 +74,15 @@ impl Gate {
     /// Puts a state in force: the next request already meets it.
     pub(super) fn apply(&self, state: GateState) -> Result<(), Refusal> {
         let now = self.now();
-        self.core().apply(state.clone(), now)?;
+        let mut core = self.core();
+        core.apply(state.clone(), now)?;
         if *self.applied.borrow() != state {
             tracing::info!(seq = state.seq, admission = ?state.admission, upstreams = state.upstreams.len(), "gate state applied");
         }
         let shut = state.admission == Admission::Shut;
+        // Under the lock, so that what is announced last is what is in force.
         self.applied.send_replace(state);
+        drop(core);
         if !self.stopping.load(Ordering::Relaxed) {
             self.leaving.send_if_modified(|since| {
                 let changed = since.is_some() != shut;
@@ -184,9 +187,14 @@ impl Ticket {
         self.gate.tell(news);
     }
 
-    /// Something else happened.
+    /// Something else happened. Only an upstream's first error is logged, because a dead one would fill the log with one line
+    /// per request; the others are counted and reported.
     pub(super) fn record(&self, event: Event) {
         let news = self.gate.core().record(&self.route, event);
+        if news == News::Urgent {
+            let upstream = self.upstream();
+            tracing::warn!(instance = %upstream.instance, address = %upstream.address, ?event, "first error of an upstream");
+        }
         self.gate.tell(news);
     }
 

@@ -45,7 +45,7 @@ pub(crate) struct TestGate {
     seq: AtomicU64,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<Result<(), GateError>>,
-    _directory: Arc<tempfile::TempDir>,
+    directory: Arc<tempfile::TempDir>,
 }
 
 impl TestGate {
@@ -61,7 +61,7 @@ impl TestGate {
         Self::start_in(directory, settings).await
     }
 
-    async fn start_in(directory: Arc<tempfile::TempDir>, settings: GateSettings) -> Self {
+    pub(crate) async fn start_in(directory: Arc<tempfile::TempDir>, settings: GateSettings) -> Self {
         let server = Server::bind(settings.clone()).await.expect("bound");
         let address = server.address();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -69,15 +69,19 @@ impl TestGate {
             let _ = stopped.await;
         }));
         let link = GateLink::connect(&settings.control);
-        let gate =
-            Self { address, settings, link, seq: AtomicU64::new(0), stop: Some(stop), task, _directory: directory };
+        let gate = Self { address, settings, link, seq: AtomicU64::new(0), stop: Some(stop), task, directory };
         gate.report_when("the first report", |_| true).await;
         gate
     }
 
+    /// Keeps the gate's files after its end.
+    pub(crate) fn files(&self) -> Arc<tempfile::TempDir> {
+        Arc::clone(&self.directory)
+    }
+
     /// Another gate process's life with the same files.
     pub(crate) async fn restart(self) -> Self {
-        let (directory, settings) = (Arc::clone(&self._directory), self.settings.clone());
+        let (directory, settings) = (self.files(), self.settings.clone());
         self.stop().await.expect("stopped in good order");
         Self::start_in(directory, settings).await
     }

@@ -150,7 +150,7 @@ async fn a_held_request_is_refused_when_the_gate_shuts() {
 }
 
 #[tokio::test]
-async fn a_client_that_gives_up_waiting_frees_its_place() {
+async fn a_client_that_vanishes_while_it_waits_keeps_its_place_no_longer_than_the_hold_time() {
     let gate = TestGate::start_with(|settings| settings.hold.time = Duration::from_millis(300)).await;
     gate.put(Admission::Hold, &[]).await;
     let address = gate.address;
