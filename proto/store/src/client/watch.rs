@@ -4,17 +4,20 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use etcd_client::proto::PbEvent;
-use etcd_client::{WatchOptions, WatchResponse, WatchStream};
+use etcd_client::{Error as EtcdError, WatchOptions, WatchResponse, WatchStream};
 use handover_proto::txn::Revision;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
+use tonic::Code;
 
 use super::error::{Failure, StoreError};
-use super::member::CALL_TIMEOUT;
+use super::member::{CALL_TIMEOUT, Link};
 use super::store::no_header;
 use super::{Entry, Listing, Store};
 
 /// Rest after the first failure in a row; doubled with each further one.
 const FIRST_REST: Duration = Duration::from_millis(50);
+/// A watch that was told nothing for so long asks for progress; without an answer the member counts as silent.
+const QUIET: Duration = Duration::from_secs(1);
 /// Longest rest: a store that comes back is noticed within about a second.
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
@@ -66,7 +69,39 @@ enum Stage {
     /// Wait before the next attempt.
     Resting(Instant, Box<Stage>),
     /// This member tells us of changes.
-    Following(usize, Box<WatchStream>),
+    Following(Box<Following>),
+}
+
+struct Following {
+    at: usize,
+    /// Number of the connection.
+    link: u64,
+    stream: WatchStream,
+    /// When it was last heard of.
+    heard: Instant,
+    /// When it was asked whether it is still there, unless it has answered since.
+    asked: Option<Instant>,
+}
+
+enum Told {
+    Something(Result<Option<WatchResponse>, EtcdError>),
+    Nothing,
+}
+
+impl Following {
+    /// What comes next, or nothing when it is time to ask or to give up. Loses nothing when dropped.
+    async fn listen(&mut self) -> Told {
+        let patience = self.asked.map_or(self.heard + QUIET, |asked| asked + CALL_TIMEOUT);
+        tokio::select! {
+            // What has come counts, however late we look.
+            biased;
+            told = self.stream.message() => {
+                (self.heard, self.asked) = (Instant::now(), None);
+                Told::Something(told)
+            }
+            () = sleep_until(patience) => Told::Nothing,
+        }
+    }
 }
 
 impl Watch {
@@ -96,10 +131,13 @@ impl Watch {
                     sleep_until(*until).await;
                     self.rested();
                 }
-                Stage::Following(at, stream) => {
-                    let (at, told) = (*at, stream.message().await);
-                    self.told(at, told);
-                }
+                Stage::Following(following) => match following.listen().await {
+                    Told::Something(told) => {
+                        let at = following.at;
+                        self.told(at, told);
+                    }
+                    Told::Nothing => self.ask_progress().await,
+                },
             }
         }
     }
@@ -118,18 +156,17 @@ impl Watch {
 
     /// Opens a stream and reads the answer to it, which comes before any change.
     async fn open(&self, at: usize) -> Result<Opened, Failure> {
-        let ask = async {
-            let mut watch = self.store.member(at).link().await?.client.watch_client();
-            let options = WatchOptions::new().with_prefix().with_start_revision(self.next);
-            let mut stream = watch.watch(self.prefix.as_str(), Some(options)).await.map_err(Failure::of)?;
+        let (prefix, from) = (self.prefix.clone(), self.next);
+        let ask = |mut link: Link| async move {
+            let options = WatchOptions::new().with_prefix().with_start_revision(from);
+            let mut stream = link.watch.watch(prefix, Some(options)).await.map_err(Failure::of)?;
             let created = stream.message().await.map_err(Failure::of)?;
             let created = created.ok_or_else(|| Failure::Uncertain("the stream ended at once".to_owned()))?;
             let header = created.header().ok_or_else(no_header)?;
             let (cluster_id, revision) = (header.cluster_id(), header.revision());
-            Ok(Opened { stream, created, cluster_id, revision })
+            Ok(Opened { stream, created, cluster_id, revision, link: link.number() })
         };
-        let late = || Failure::Uncertain(format!("no answer within {} ms", CALL_TIMEOUT.as_millis()));
-        let opened = timeout(CALL_TIMEOUT, ask).await.unwrap_or_else(|_| Err(late()))?;
+        let opened = self.store.member(at).within(CALL_TIMEOUT, ask).await?;
         if opened.revision + 1 < self.next && self.went_back().await? {
             return Ok(Opened { revision: 0, ..opened });
         }
@@ -161,10 +198,31 @@ impl Watch {
             self.failures = 0;
             self.ready.push_back(WatchItem::Changes { revision: self.next - 1, changes: Vec::new() });
         }
-        self.stage = Stage::Following(at, Box::new(opened.stream));
+        let (link, stream) = (opened.link, opened.stream);
+        self.stage = Stage::Following(Box::new(Following { at, link, stream, heard: Instant::now(), asked: None }));
     }
 
-    fn told(&mut self, at: usize, told: Result<Option<WatchResponse>, etcd_client::Error>) {
+    /// It was quiet: asks whether the member is still there, or gives it up if it was asked before.
+    async fn ask_progress(&mut self) {
+        let Stage::Following(following) = &mut self.stage else { return };
+        let (at, link) = (following.at, following.link);
+        let failure = if following.asked.is_some() {
+            let silence = following.heard.elapsed();
+            Failure::Uncertain(format!("the member is silent since {} ms", silence.as_millis()))
+        } else {
+            match following.stream.request_progress().await {
+                Ok(()) => {
+                    following.asked = Some(Instant::now());
+                    return;
+                }
+                Err(error) => Failure::of(error),
+            }
+        };
+        self.store.member(at).abandon(link);
+        self.broke(at, failure);
+    }
+
+    fn told(&mut self, at: usize, told: Result<Option<WatchResponse>, EtcdError>) {
         match told {
             Ok(Some(response)) if response.compact_revision() > 0 => self.stage = Stage::Listing,
             Ok(Some(response)) if response.canceled() => {
@@ -173,6 +231,10 @@ impl Watch {
             }
             Ok(Some(response)) => self.take(response.0.events),
             Ok(None) => self.broke(at, Failure::Uncertain("the stream ended".to_owned())),
+            Err(EtcdError::GRpcStatus(status)) if status.code() == Code::OutOfRange => {
+                tracing::warn!(prefix = self.prefix, %status, "too much has changed to be told at once: listing again");
+                self.stage = self.rest(Stage::Listing);
+            }
             Err(error) => self.broke(at, Failure::of(error)),
         }
     }
@@ -202,12 +264,8 @@ impl Watch {
 
     fn broke(&mut self, at: usize, failure: Failure) {
         self.store.leave(at);
-        let failure = match failure {
-            // Following changes nothing, so that an open outcome is just no answer.
-            Failure::Uncertain(reason) => Failure::NotDone(reason),
-            other => other,
-        };
-        let error = failure.at(&format!("watching {}", self.prefix), self.store.member(at).endpoint(), None);
+        let watching = format!("watching {}", self.prefix);
+        let error = failure.of_reading().at(&watching, self.store.member(at).endpoint(), None);
         self.interrupted(error, Stage::Opening);
     }
 
@@ -231,6 +289,7 @@ impl Watch {
 }
 
 struct Opened {
+    link: u64,
     stream: WatchStream,
     created: WatchResponse,
     cluster_id: u64,
