@@ -1,6 +1,9 @@
 //! The parts of etcd's API that `Store` does not use itself, but that etcdctl and operators do: the embedded store must
 //! do the same as etcd.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "these are tests, also where clippy cannot see it")]
+
+#[macro_use]
 mod site;
 
 use anyhow::{Context, Result};
@@ -15,20 +18,7 @@ async fn this_binary_becomes_a_store_when_the_environment_says_so() -> Result<()
     site::become_a_store().await
 }
 
-macro_rules! both {
-    ($($name:ident)*) => {
-        mod embedded {
-            $(#[tokio::test] async fn $name() -> anyhow::Result<()> { super::$name(super::Site::embedded()?).await })*
-        }
-        mod etcd {
-            $(#[tokio::test] async fn $name() -> anyhow::Result<()> {
-                match super::Site::etcd()? { Some(site) => super::$name(site).await, None => Ok(()) }
-            })*
-        }
-    };
-}
-
-both! {
+contract! {
     puts_and_deletes_show_what_was_there_before
     a_range_is_limited_sorted_counted_and_without_values
     versions_count_writes_and_compares_take_ranges_and_orders

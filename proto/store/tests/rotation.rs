@@ -1,6 +1,8 @@
 //! What a store with several members does when one of them is dead, silent or out of reach. The members here are two
 //! stores that know nothing of each other, so that one can see which of them answered.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "these are tests, also where clippy cannot see it")]
+
 mod site;
 
 use std::net::{SocketAddr, TcpStream};

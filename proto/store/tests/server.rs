@@ -1,5 +1,7 @@
 //! The embedded store as a process: whom it refuses, and how it ends.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "these are tests, also where clippy cannot see it")]
+
 mod site;
 
 use std::fs;
@@ -9,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use handover_proto::txn::{Op, Txn};
-use handover_store::client::WatchItem;
+use handover_store::client::{StoreError, WatchItem};
 use handover_store::server::{DiskError, ServerError, ServerOptions, serve};
 use nix::sys::signal::Signal;
 use site::{PATIENCE, Site};
@@ -121,6 +123,27 @@ async fn damage(end: impl FnOnce(&mut Site) -> Result<()>) -> Result<()> {
     fs::write(&file, &whole)?;
     site.run()?;
     assert_eq!(store.list("").await?.entries.len(), 50, "the backup works");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_full_disk_ends_it_and_loses_nothing_that_was_acknowledged() -> Result<()> {
+    let mut site = Site::embedded_with_limit(4096)?;
+    let store = site.store()?;
+    let mut acknowledged = 0;
+    let error = loop {
+        match store.txn(&put(&format!("{acknowledged:06}"))).await {
+            Ok(_) => acknowledged += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(acknowledged > 0, "it worked before");
+    assert!(matches!(error, StoreError::Unknown { .. }), "{error}");
+    assert!(!site.wait()?.success(), "it ends with an error");
+    site.lift_limit();
+    site.run()?;
+    let found = store.list("").await?.entries.len();
+    assert!(found == acknowledged || found == acknowledged + 1, "{acknowledged} acknowledged, {found} found");
     Ok(())
 }
 

@@ -90,7 +90,7 @@ impl Naive {
         self.revision = self.log.last().map_or(1, |(revision, _, _)| *revision);
     }
 
-    fn txn(&mut self, txn: &Transaction, now: Duration) -> Result<(bool, Vec<Vec<Kv>>), Refusal> {
+    fn txn(&mut self, txn: &Transaction, now: Duration) -> Result<Found, Refusal> {
         let before = self.clone();
         let succeeded = txn.compares.iter().all(|compare| before.holds(compare));
         let ops = if succeeded { &txn.then } else { &txn.or_else };
@@ -115,6 +115,9 @@ impl Naive {
         self.leases.remove(&lease);
     }
 }
+
+/// Whether a transaction succeeded, and what each of its operations found.
+type Found = (bool, Vec<Vec<Kv>>);
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -222,7 +225,7 @@ impl Shelf {
 }
 
 /// Takes the step in the model; gives what the state machine must say to it.
-fn expected(naive: &mut Naive, request: &Request, now: Duration) -> Result<Option<(bool, Vec<Vec<Kv>>)>, Refusal> {
+fn expected(naive: &mut Naive, request: &Request, now: Duration) -> Result<Option<Found>, Refusal> {
     match request {
         Request::Txn(txn) => return naive.txn(txn, now).map(Some),
         Request::Grant { id, .. } if naive.leases.contains_key(id) => return Err(Refusal::LeaseExists),
@@ -244,7 +247,7 @@ fn expected(naive: &mut Naive, request: &Request, now: Duration) -> Result<Optio
 }
 
 /// What the answers found, in the model's terms.
-fn found(reply: Reply) -> Option<(bool, Vec<Vec<Kv>>)> {
+fn found(reply: Reply) -> Option<Found> {
     let plain = |kvs: Vec<Arc<Kv>>| kvs.iter().map(|kv| Kv::clone(kv)).collect();
     let Reply::Txn { succeeded, answers } = reply else { return None };
     let answers = answers.into_iter().map(|answer| match answer {
