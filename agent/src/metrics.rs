@@ -107,7 +107,8 @@ impl Metrics {
         for line in instance.drain.iter().flat_map(|drain| &drain.lines) {
             self.in_flight.get_or_create(&labels(Some(("kind", &line.kind)))).set(gauge(line.count));
         }
-        let classes = [("read", instance.reads, &instance.read_traffic), ("write", instance.writes, &instance.write_traffic)];
+        let classes =
+            [("read", instance.reads, &instance.read_traffic), ("write", instance.writes, &instance.write_traffic)];
         for (class, weight, traffic) in classes {
             let labels = labels(Some(("class", class)));
             self.weight.get_or_create(&labels).set(i64::from(weight));

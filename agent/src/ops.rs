@@ -124,7 +124,8 @@ fn ready(report: &Report, classes: &[Class]) -> Ready {
     if !report.gate.as_ref().is_some_and(|gate| gate.connected) {
         reasons.push("the gate does not answer its agent".to_owned());
     }
-    let instances: Vec<_> = report.slots.iter().filter_map(|slot| Some((&slot.slot, slot.instance.as_ref()?))).collect();
+    let instances: Vec<_> =
+        report.slots.iter().filter_map(|slot| Some((&slot.slot, slot.instance.as_ref()?))).collect();
     for class in classes {
         if instances.iter().any(|(_, instance)| class.weight(instance) > 0 && instance.ready) {
             continue;

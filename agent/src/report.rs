@@ -62,7 +62,8 @@ pub fn report(from: &Sources<'_>) -> wire::Report {
 }
 
 fn slot(from: &Sources<'_>, name: &str, place: &Place) -> wire::SlotReport {
-    let seen = from.observed.slots.iter().find(|(id, _)| id.as_str() == name).and_then(|(_, slot)| slot.instance.as_ref());
+    let seen =
+        from.observed.slots.iter().find(|(id, _)| id.as_str() == name).and_then(|(_, slot)| slot.instance.as_ref());
     wire::SlotReport {
         slot: name.to_owned(),
         instance: place.running.as_ref().map(|running| instance(from, running, seen)),
@@ -95,7 +96,10 @@ fn instance(from: &Sources<'_>, running: &Running, seen: Option<&Instance>) -> w
         drain: seen.map(drain),
         read_traffic: traffic(|upstream| &upstream.reads),
         write_traffic: traffic(|upstream| &upstream.writes),
-        resident_bytes: record.process.as_ref().map_or(0, |process| crate::driver::resident_bytes(process.pid).unwrap_or_default()),
+        resident_bytes: record
+            .process
+            .as_ref()
+            .map_or(0, |process| crate::driver::resident_bytes(process.pid).unwrap_or_default()),
     }
 }
 
@@ -143,7 +147,11 @@ fn gate(report: Option<&GateReport>) -> wire::GateReport {
 
 fn lease(keeper: Option<&KeeperStatus>) -> wire::LeaseReport {
     let Some(keeper) = keeper else {
-        return wire::LeaseReport { state: "none".into(), reason: "no [lease] in the config".into(), ..Default::default() };
+        return wire::LeaseReport {
+            state: "none".into(),
+            reason: "no [lease] in the config".into(),
+            ..Default::default()
+        };
     };
     let holder = keeper.instances.iter().find(|(_, lease)| lease.token.is_some());
     match holder.or_else(|| keeper.instances.iter().next()) {

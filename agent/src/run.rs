@@ -71,7 +71,17 @@ pub async fn run(config: Config) -> Result<()> {
     let (reports, reports_seen) = watch::channel(Report::default());
     let mut offers = serve(&config, store, grpc, operations, reports_seen);
 
-    let mut agent = AgentLoop { config, boot_id, host, routing, keeper, wanted, reports, blocker: None, last_sentence: String::new() };
+    let mut agent = AgentLoop {
+        config,
+        boot_id,
+        host,
+        routing,
+        keeper,
+        wanted,
+        reports,
+        blocker: None,
+        last_sentence: String::new(),
+    };
     agent.go(&mut offers, &mut from_store, exits, &wake).await
 }
 
@@ -164,9 +174,8 @@ fn serve(
     tokio::spawn(async move {
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<AgentServer<AgentService>>().await;
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(DESCRIPTOR)
-            .build_v1();
+        let reflection =
+            tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTOR).build_v1();
         let server = tonic::transport::Server::builder().add_service(health_service).add_service(service);
         let server = match reflection {
             Ok(reflection) => server.add_service(reflection),

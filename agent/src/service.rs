@@ -2,12 +2,12 @@
 
 use handover_proto::ids::Env;
 use handover_proto::keys::EnvKeys;
+use handover_proto::keys::ServiceKeys;
 use handover_proto::lease::EraValue;
 use handover_proto::numbers::{Era, Serial, Term};
 use handover_proto::stored::decode;
 use handover_proto::wire::agent_server::Agent;
 use handover_proto::wire::{AssignReply, AssignRequest, Report, WatchRequest, kind, refusal};
-use handover_proto::keys::ServiceKeys;
 use handover_store::client::{Store, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::Stream;

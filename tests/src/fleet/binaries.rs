@@ -21,7 +21,8 @@ impl Binaries {
     pub fn find() -> Result<Self> {
         let own = std::env::current_exe().context("where our own executable is")?;
         let dir = own.ancestors().skip(1).find(|dir| dir.join("handover-agent").is_file());
-        let dir = dir.with_context(|| format!("no handover-agent beside {}; run `cargo build` first", own.display()))?;
+        let dir =
+            dir.with_context(|| format!("no handover-agent beside {}; run `cargo build` first", own.display()))?;
         for program in PROGRAMS {
             if !dir.join(program).is_file() {
                 bail!("{program} is missing in {}; run `cargo build` first", dir.display());

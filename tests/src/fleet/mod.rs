@@ -114,15 +114,11 @@ impl Fleet {
             fleet.start_gate(index)?;
             fleet.start_agent(index)?;
         }
-        fleet.wait_for("every agent to be heard", |fleet| {
+        fleet.wait_for("every agent to be heard, with its gate", |fleet| {
             let status = fleet.cli().status()?;
-            let rows = status["fleet"].as_array().map_or(0, Vec::len);
-            let alive = status["fleet"].as_array().into_iter().flatten().filter(|row| row["alive"] == true).count();
-            Ok(rows == alive && rows >= fleet.hosts.len())
-        })?;
-        fleet.wait_for("every agent to reach its gate", |fleet| {
-            let statuses: Result<Vec<_>> = fleet.hosts.iter().map(Host::status).collect();
-            Ok(statuses?.iter().all(|status| status["gate"]["connected"] == true))
+            let rows = status["fleet"].as_array().cloned().unwrap_or_default();
+            let up = rows.iter().filter(|row| row["alive"] == true && row["gate"] == true).count();
+            Ok(rows.len() == up && up >= fleet.hosts.len())
         })?;
         Ok(fleet)
     }
@@ -215,7 +211,11 @@ impl Fleet {
             args.extend(["--store".to_owned(), self.store.to_string()]);
         }
         args.extend(["serve", "--listen"].map(str::to_owned));
-        args.extend([self.coordinator.to_string(), "--data".into(), self.dir.join("coordinator").display().to_string()]);
+        args.extend([
+            self.coordinator.to_string(),
+            "--data".into(),
+            self.dir.join("coordinator").display().to_string(),
+        ]);
         if self.etcd.is_none() {
             args.extend(["--store-listen".to_owned(), self.store.to_string()]);
         }
@@ -236,7 +236,8 @@ impl Fleet {
             ("--initial-advertise-peer-urls", &peer),
             ("--initial-cluster", &format!("default={peer}")),
         ];
-        let args: Vec<String> = args.iter().flat_map(|(name, value)| [(*name).to_owned(), (*value).to_owned()]).collect();
+        let args: Vec<String> =
+            args.iter().flat_map(|(name, value)| [(*name).to_owned(), (*value).to_owned()]).collect();
         let process = Process::spawn("etcd", program, &args, &self.dir, &[])?;
         let address = self.store;
         self.wait_for("etcd to answer", |_| Ok(std::net::TcpStream::connect(address).is_ok()))?;
