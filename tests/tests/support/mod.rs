@@ -15,6 +15,9 @@ pub(crate) fn serving(options: Options) -> Fleet {
     let outcome = fleet.cli().roll(&Spec::to("1.0.0")).expect("a command");
     assert_eq!(outcome.code, 0, "bring-up: {}{}", outcome.out, outcome.err);
     fleet
+        .wait_for("the scheduler lease to be held", |fleet| Ok(fleet.cli().status()?["lease"]["state"] == "held"))
+        .expect("held");
+    fleet
 }
 
 /// What the run cost.
