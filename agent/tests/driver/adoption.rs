@@ -28,7 +28,7 @@ async fn a_recycled_pid_is_gone_and_the_stranger_is_never_signalled() {
     let stage = Stage::new().await;
     let mut command = Command::new("sleep");
     std::os::unix::process::CommandExt::process_group(command.arg("1000").stdin(Stdio::null()), 0);
-    let (stranger, _) = child::spawn(&mut command).expect("a stranger");
+    let stranger = child::spawn(&mut command).expect("a stranger");
     let started: u64 = stat(stranger.pid()).expect("it runs")[19].parse().expect("a number");
     for other in [record(stranger.pid(), started - 1), record(stranger.pid(), started + 1)] {
         let adopted = stage.driver.adopt(&other).await.expect("an answer");

@@ -1,5 +1,11 @@
 //! The `process` driver with real processes.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may; clippy.toml's exception does not reach what #[test] functions call"
+)]
+
 mod adoption;
 mod ends;
 mod restart;
