@@ -2,8 +2,8 @@
 //!
 //! The agent is a subreaper, so processes that it never started become its children too. To tell the two apart, **every**
 //! process that the agent starts is started through [`spawn`], which enters it in a register; any other child is a stray
-//! that an instance left behind. A process started past this function would make the proofs of stop wait for its end and
-//! have its exit status taken away.
+//! that an instance left behind. A process that was started past this function, or that a child of ours leaves behind,
+//! denies every proof of stop while it runs, and its exit status is taken away once it has ended.
 
 use std::collections::BTreeSet;
 use std::io;

@@ -50,3 +50,19 @@ async fn a_pid_that_nobody_has_is_gone() {
         assert_eq!(adopted, Adopted::Gone { empty: true });
     }
 }
+
+#[tokio::test]
+async fn what_is_watched_already_is_neither_adopted_twice_nor_cleared_away() {
+    let mut stage = Stage::new().await;
+    let instance = stage.start("echo $$ > $D/pid; exec sleep 1000");
+    let pid = stage.number("pid").await;
+    let started: u64 = stat(pid).expect("it runs")[19].parse().expect("a number");
+    let again = ProcessRecord { instance: instance.clone(), ..record(pid, started) };
+    let Adopted::Running(kept) = stage.driver.adopt(&again).await.expect("an answer") else { panic!("it runs") };
+    assert!(kept.unbroken, "it is still the one that this agent started");
+    assert!(!stage.driver.clear_leftovers(&instance).await);
+    assert!(runs(pid));
+    stage.driver.kill(&instance).await.expect("killed");
+    assert!(stage.exit().await.proven);
+    assert!(stage.exits.try_recv().is_err(), "one exit");
+}

@@ -8,6 +8,7 @@
 
 mod adoption;
 mod ends;
+mod register;
 mod restart;
 mod stage;
 mod starts;

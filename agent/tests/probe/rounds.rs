@@ -26,7 +26,7 @@ async fn it_looks_at_once_and_quickly_until_the_first_success() {
 #[tokio::test]
 async fn it_falls_after_the_threshold_and_says_since_when() {
     let server = Server::answering("200 OK", "").await;
-    let check = "http = { path = \"/\" }\ninterval = \"20ms\"\ntimeout = \"20ms\"\nfall = 3";
+    let check = "http = { path = \"/\" }\ninterval = \"100ms\"\ntimeout = \"100ms\"\nfall = 3";
     let runner = start(server.port, check);
     let ready = until(&runner, "ready", |r| r.ready).await;
     let before = server.requests().len();
@@ -59,14 +59,14 @@ async fn every_condition_is_published_by_name_in_the_order_of_the_config() {
 #[tokio::test]
 async fn an_agent_that_was_held_up_itself_takes_no_traffic_away() {
     let server = Server::answering("200 OK", "").await;
-    let check = "http = { path = \"/\" }\ninterval = \"50ms\"\ntimeout = \"50ms\"\nfall = 1";
+    let check = "http = { path = \"/\" }\ninterval = \"200ms\"\ntimeout = \"200ms\"\nfall = 1";
     let runner = start(server.port, check);
     until(&runner, "ready", |r| r.ready).await;
     let asked = server.requests().len();
     server.hang_after("");
     eventually("a look is under way", || server.requests().len() > asked).await;
     // Agent and server share this thread, which now stands still as a stopped agent does.
-    std::thread::sleep(Duration::from_millis(500));
+    std::thread::sleep(Duration::from_millis(900));
     server.answer("200 OK", "");
     let kept = until(&runner, "a kept reading", |r| r.conditions[0].reading.contains("the agent itself was")).await;
     assert!(kept.ready && kept.conditions[0].reading.starts_with("200 OK (kept;"), "{kept:?}");

@@ -74,7 +74,7 @@ impl Server {
             Answer::Hanging(bytes) => {
                 stream.write_all(&bytes).await.ok();
                 // Until the other side gives up.
-                stream.read(&mut part).await.ok();
+                while stream.read(&mut part).await.is_ok_and(|count| count > 0) {}
             }
         }
     }
