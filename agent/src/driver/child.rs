@@ -2,15 +2,16 @@
 //!
 //! The agent is a subreaper, so processes that it never started become its children too. To tell the two apart, **every**
 //! process that the agent starts is started through [`spawn`], which enters it in a register; any other child is a stray
-//! that an instance left behind. A process started past this function would make the proofs of stop wait for its end and
-//! have its exit status taken away.
+//! that an instance left behind. A process that was started past this function, or that a child of ours leaves behind,
+//! denies every proof of stop while it runs, and its exit status is taken away once it has ended.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::process::{ChildStdout, Command};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use rustix::process::Signal;
 
@@ -37,18 +38,18 @@ pub(super) fn register() -> MutexGuard<'static, BTreeSet<i32>> {
     REGISTER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Starts a child and enters it in the register. Its stdout comes beside it if the command pipes it.
+/// Starts a child and enters it in the register. Pipes are to be made by the caller (`std::io::pipe`).
 ///
 /// # Errors
 /// When the program cannot be run, or no handle on it is to be had (it is then killed again).
-pub fn spawn(command: &mut Command) -> io::Result<(Child, Option<ChildStdout>)> {
+pub fn spawn(command: &mut Command) -> io::Result<Child> {
     let mut register = register();
     let mut started = command.spawn()?;
     let pid = i32::try_from(started.id()).map_err(io::Error::other)?;
     match kernel::open(pid) {
         Ok(pidfd) => {
             register.insert(pid);
-            Ok((Child { pid, pidfd, reaped: AtomicBool::new(false) }, started.stdout.take()))
+            Ok(Child { pid, pidfd, reaped: AtomicBool::new(false) })
         }
         Err(error) => {
             started.kill().and_then(|()| started.wait()).map_err(io::Error::other)?;
@@ -92,6 +93,22 @@ impl Child {
             register.remove(&self.pid);
         }
         Ok(status)
+    }
+
+    /// Kills its whole process group and reaps it in the background; the command must have asked for a group of its own.
+    pub fn end(self) {
+        let pid = self.pid;
+        if let Err(error) = self.kill_group() {
+            tracing::error!(pid, %error, "cannot kill a child of the agent");
+        }
+        let reaper = move || match super::ended::wait(&self.pidfd, None).and_then(|()| self.reap()) {
+            Ok(_) => {}
+            Err(error) => tracing::error!(pid, %error, "cannot reap a child of the agent"),
+        };
+        if let Err(error) = thread::Builder::new().name("reaper".to_owned()).spawn(reaper) {
+            // The child was dropped with the closure: the sweep for strays reaps it.
+            tracing::warn!(pid, %error, "cannot reap a child of the agent in the background");
+        }
     }
 
     /// Sends SIGKILL to its whole process group; the command must have asked for one of its own.

@@ -60,10 +60,11 @@ pub(super) fn clear(watch: &Watch, watched: &Watched) -> Cleared {
             }
             Ok(Lap::Again(killed)) => pause(&killed),
             Ok(Lap::Strays(_)) => pause(&[]),
-            Err(error) => {
-                tracing::error!(%instance, %error, "cannot look for what the instance left behind");
+            Err(error) if began.elapsed() >= LIMIT => {
+                tracing::error!(%instance, %error, "cannot clear away what the instance left behind");
                 break Cleared { empty: false, proven: false };
             }
+            Err(_) => pause(&[]),
         }
     };
     match watched.leader.reap() {
@@ -78,13 +79,16 @@ pub(super) fn clear(watch: &Watch, watched: &Watched) -> Cleared {
 
 fn lap(found: Found) -> io::Result<Lap> {
     let mut killed = Vec::new();
+    let mut refused = Ok(());
     for row in &found.others {
-        if row.ended {
-            survey::reap(row.key)?;
-        } else {
-            killed.extend(survey::kill(row.key)?);
+        // One that we may not touch must not keep us from the others.
+        let done = if row.ended { survey::reap(row.key).map(|()| None) } else { survey::kill(row.key) };
+        match done {
+            Ok(handle) => killed.extend(handle),
+            Err(error) => refused = Err(error),
         }
     }
+    refused?;
     if !found.others.is_empty() {
         return Ok(Lap::Again(killed));
     }

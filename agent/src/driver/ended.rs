@@ -30,7 +30,7 @@ impl Ended {
         let (tell, done) = oneshot::channel();
         thread::Builder::new().name("process-end".to_owned()).stack_size(STACK_BYTES).spawn(move || {
             // Nobody listens any more if the wait was cancelled.
-            let _ = tell.send(wait(&pidfd, &cancelled));
+            let _ = tell.send(wait(&pidfd, Some(&cancelled)));
         })?;
         Ok(Self { done, _cancel: cancel })
     }
@@ -41,8 +41,10 @@ impl Ended {
     }
 }
 
-fn wait(pidfd: &OwnedFd, cancelled: &PipeReader) -> io::Result<()> {
-    let mut fds = [PollFd::new(pidfd, PollFlags::IN), PollFd::new(cancelled, PollFlags::empty())];
+/// Blocks until the process has ended or the writer's side of the pipe is closed.
+pub(super) fn wait(pidfd: &OwnedFd, cancelled: Option<&PipeReader>) -> io::Result<()> {
+    let mut fds = vec![PollFd::new(pidfd, PollFlags::IN)];
+    fds.extend(cancelled.map(|pipe| PollFd::new(pipe, PollFlags::empty())));
     loop {
         match rustix::event::poll(&mut fds, None) {
             Ok(_) => return Ok(()),

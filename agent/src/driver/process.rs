@@ -29,6 +29,8 @@ const SWEEP_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::fro
 pub struct ProcessDriver {
     owner: Owner,
     boot_id: String,
+    /// Whether a walk through `/proc` shows every descendant: nothing is proven otherwise.
+    sees_all: bool,
     watch: Arc<Watch>,
     exits: mpsc::Sender<Exit>,
     watchers: Mutex<JoinSet<()>>,
@@ -45,11 +47,15 @@ impl ProcessDriver {
         nix::sys::prctl::set_child_subreaper(true)
             .map_err(DriverError::system("become the subreaper of the instances (PR_SET_CHILD_SUBREAPER)"))?;
         let boot_id = table::boot_id().map_err(DriverError::system("read /proc/sys/kernel/random/boot_id"))?;
+        let sees_all = table::is_complete().map_err(DriverError::system("read how /proc is mounted"))?;
+        if !sees_all {
+            tracing::warn!("/proc hides processes (hidepid): no stop will be proven; give the agent CAP_SYS_PTRACE");
+        }
         let watch = Arc::new(Watch::default());
         let child_ended = signal(SignalKind::child()).map_err(DriverError::system("listen for SIGCHLD"))?;
         let sweeper = AbortOnDropHandle::new(tokio::spawn(sweep(Arc::clone(&watch), child_ended)));
         let (exits, receiver) = mpsc::channel(EXITS);
-        let driver = Self { owner, boot_id, watch, exits, watchers: Mutex::default(), _sweeper: sweeper };
+        let driver = Self { owner, boot_id, sees_all, watch, exits, watchers: Mutex::default(), _sweeper: sweeper };
         Ok((driver, receiver))
     }
 
@@ -76,7 +82,7 @@ impl ProcessDriver {
             pid,
             start_time_ticks: row.key.start_time_ticks,
             boot_id: self.boot_id.clone(),
-            unbroken: true,
+            unbroken: self.sees_all,
             output: spec.output.clone(),
             output_from_bytes: spawned.output_from_bytes,
         })
@@ -91,6 +97,9 @@ impl ProcessDriver {
         let record = ProcessRecord { unbroken: false, ..record.clone() };
         if record.boot_id != self.boot_id {
             return Ok(Adopted::Gone { empty: true });
+        }
+        if let Some(known) = self.watch.get(&record.instance) {
+            return Ok(Adopted::Running(known.record.clone()));
         }
         let watched = Watched::new(record.clone(), Leader::Gone);
         let operation = format!("open process {} of instance {}", record.pid, record.instance);
@@ -117,8 +126,12 @@ impl ProcessDriver {
     }
 
     /// Kills what is left of an instance whose main process has ended, which [`Found::main`] tells. True if nothing is
-    /// left then; never a proof of stop.
+    /// left then; never a proof of stop. An instance that
+    /// is watched is left alone: false.
     pub async fn clear_leftovers(&self, instance: &InstanceId) -> bool {
+        if self.watch.get(instance).is_some() {
+            return false;
+        }
         let record = ProcessRecord {
             instance: instance.clone(),
             // No process has this number: only marks tell what belongs to the instance.

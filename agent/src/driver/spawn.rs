@@ -36,7 +36,7 @@ pub(super) fn spawn(spec: &StartSpec, owner: &Owner) -> Result<Spawned, DriverEr
         .stdin(Stdio::null())
         .stdout(output.0.try_clone().map_err(refused)?)
         .stderr(output.0);
-    let (child, _) = child::spawn(&mut command).map_err(refused)?;
+    let child = child::spawn(&mut command).map_err(refused)?;
     Ok(Spawned { child, output_from_bytes: output.1 })
 }
 

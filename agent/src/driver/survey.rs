@@ -74,19 +74,17 @@ impl Watch {
         let everywhere = of.is_some_and(|watched| !watched.record.unbroken);
         let marks = read_marks(&table, |row| everywhere || (row.parent == me && !own.contains(&row.key.pid)));
         let scene = Scene { table: &table, me, own: &own, marks: &marks };
-        let mut attributed = BTreeSet::new();
-        let mut others = BTreeSet::new();
-        for watched in &instances {
-            let members = watched.members(&scene);
-            if of.is_some_and(|of| of.record.instance == watched.record.instance) {
-                others = members.iter().filter(|key| **key != watched.leader_key()).copied().collect();
-            }
-            attributed.extend(members);
-        }
+        // Of the one that is asked about first, whether it is still in the list or not: "nothing" must mean nothing.
+        let own_members = of.map(|of| of.members(&scene)).unwrap_or_default();
+        let mut attributed = own_members.clone();
+        let rest = instances.iter().filter(|one| of.is_none_or(|of| of.record.instance != one.record.instance));
+        rest.for_each(|one| attributed.extend(one.members(&scene)));
         let strays = table.values().filter(|row| scene.is_inherited(row) && !attributed.contains(&row.key));
         let strays = still_there(strays)?;
         reap_old(&mut ended_strays, &strays)?;
-        let others = others.iter().filter_map(|key| table.get(&key.pid)).copied();
+        let main = of.map(Watched::leader_key);
+        let others =
+            own_members.iter().filter(|key| Some(**key) != main).filter_map(|key| table.get(&key.pid)).copied();
         let others = others.filter(|row| !row.ended || row.parent == me).collect();
         act(Found { others, strays })
     }

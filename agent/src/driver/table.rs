@@ -79,6 +79,27 @@ pub(super) fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
+/// Whether a walk shows every process. `/proc` may be mounted so that it hides those of other users (`hidepid`), which a
+/// descendant with a set-user-id program becomes; CAP_SYS_PTRACE sees through that.
+pub(super) fn is_complete() -> io::Result<bool> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let status = fs::read_to_string("/proc/self/status")?;
+    Ok(!hides(&mounts) || may_trace(&status))
+}
+
+/// `proc_pid_mountinfo(5)`: the mount point is field 5, the options of the file system come last.
+fn hides(mountinfo: &str) -> bool {
+    let of_proc = mountinfo.lines().rev().find(|line| line.split(' ').nth(4) == Some("/proc"));
+    let options = of_proc.and_then(|line| line.rsplit(' ').next()).unwrap_or_default();
+    options.split(',').any(|option| option.strip_prefix("hidepid=").is_some_and(|how| how != "0" && how != "off"))
+}
+
+fn may_trace(status: &str) -> bool {
+    const CAP_SYS_PTRACE: u64 = 1 << 19;
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    effective.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).is_some_and(|set| set & CAP_SYS_PTRACE != 0)
+}
+
 /// Memory of a process that is in RAM, in bytes; none if it does not run.
 pub fn resident_bytes(pid: i32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -111,6 +132,20 @@ mod tests {
         for bad in ["", "42", "42 (x", "42 (x) S", "42 (x) S a b c"] {
             assert_eq!(parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_proc_that_hides_processes_is_noticed() {
+        let mounts = |options: &str| {
+            format!(
+                "21 1 8:1 / / rw - ext4 /dev/vda rw\n22 21 0:5 / /proc rw,nosuid shared:2 - proc proc rw{options}\n"
+            )
+        };
+        assert!(!hides(&mounts("")) && !hides(&mounts(",hidepid=0")) && !hides(&mounts(",hidepid=off")));
+        assert!(hides(&mounts(",gid=4,hidepid=2")) && hides(&mounts(",hidepid=invisible")));
+        assert!(may_trace("Name:\tx\nCapEff:\t000001ffffffffff\n") && !may_trace("CapEff:\t0000000000000000\n"));
+        assert!(!may_trace(""));
+        assert!(is_complete().is_ok());
     }
 
     #[test]

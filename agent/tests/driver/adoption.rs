@@ -28,7 +28,7 @@ async fn a_recycled_pid_is_gone_and_the_stranger_is_never_signalled() {
     let stage = Stage::new().await;
     let mut command = Command::new("sleep");
     std::os::unix::process::CommandExt::process_group(command.arg("1000").stdin(Stdio::null()), 0);
-    let (stranger, _) = child::spawn(&mut command).expect("a stranger");
+    let stranger = child::spawn(&mut command).expect("a stranger");
     let started: u64 = stat(stranger.pid()).expect("it runs")[19].parse().expect("a number");
     for other in [record(stranger.pid(), started - 1), record(stranger.pid(), started + 1)] {
         let adopted = stage.driver.adopt(&other).await.expect("an answer");
@@ -49,4 +49,20 @@ async fn a_pid_that_nobody_has_is_gone() {
         let adopted = stage.driver.adopt(&record(pid, 1)).await.expect("an answer");
         assert_eq!(adopted, Adopted::Gone { empty: true });
     }
+}
+
+#[tokio::test]
+async fn what_is_watched_already_is_neither_adopted_twice_nor_cleared_away() {
+    let mut stage = Stage::new().await;
+    let instance = stage.start("echo $$ > $D/pid; exec sleep 1000");
+    let pid = stage.number("pid").await;
+    let started: u64 = stat(pid).expect("it runs")[19].parse().expect("a number");
+    let again = ProcessRecord { instance: instance.clone(), ..record(pid, started) };
+    let Adopted::Running(kept) = stage.driver.adopt(&again).await.expect("an answer") else { panic!("it runs") };
+    assert!(kept.unbroken, "it is still the one that this agent started");
+    assert!(!stage.driver.clear_leftovers(&instance).await);
+    assert!(runs(pid));
+    stage.driver.kill(&instance).await.expect("killed");
+    assert!(stage.exit().await.proven);
+    assert!(stage.exits.try_recv().is_err(), "one exit");
 }

@@ -49,7 +49,7 @@ async fn zombies_that_a_running_instance_leaves_to_the_agent_are_reaped() {
 #[tokio::test]
 async fn the_exit_status_of_the_agents_own_child_is_left_to_who_started_it() {
     let mut stage = Stage::new().await;
-    let (own, _) = child::spawn(Command::new("sh").args(["-c", "exit 3"]).stdin(Stdio::null())).expect("started");
+    let own = child::spawn(Command::new("sh").args(["-c", "exit 3"]).stdin(Stdio::null())).expect("started");
     eventually("it has ended", || own.peek().expect("known").is_some()).await;
     stage.start("exit 0");
     assert!(stage.exit().await.proven, "our own child is no stray, running or ended");
