@@ -14,6 +14,7 @@ use crate::driver::DriverSettings;
 use crate::gate::settings::GateSettings;
 use crate::lease::settings::LeaseSettings;
 use crate::probe::ProbeSettings;
+use crate::probe::settings::check_together;
 
 /// A config file that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -151,9 +152,7 @@ impl Config {
             fix: fix.to_owned(),
         };
         gate.check().map_err(|error| field(error.to_string()))?;
-        for probe in &file.probes {
-            probe.check().map_err(|error| field(error.to_string()))?;
-        }
+        check_together(&file.probes).map_err(|error| field(error.to_string()))?;
         if let Some(lease) = &file.lease {
             lease.check().map_err(|error| field(error.to_string()))?;
         }
@@ -273,6 +272,10 @@ mod tests {
         kind = "process"
         builds = "/builds/billing"
         command = ["{builds}/{version}/billing", "--port", "{port}"]
+        [[probe]]
+        name = "ready"
+        http = { path = "/ready" }
+        affects = "ready"
         [lease]
         [[slot]]
         name = "a"
@@ -310,6 +313,7 @@ mod tests {
             ("port = 9002", "port = 9002\ncolour = \"blue\"", "colour"),
             ("[lease]", "[lease]\nttl = 10", "10s"),
             ("[lease]", "[lease]\nttl = \"3s\"", "6"),
+            ("affects = \"ready\"", "affects = \"live\"", "affects = \"ready\""),
             ("kind = \"process\"", "kind = \"magic\"", "process"),
             ("builds = \"/builds/billing\"", "builds = \"/builds/billing\"\ngrace = 5", "5s"),
             ("listen = \"127.0.0.1:8080\"", "listen = \"127.0.0.1:8080\"\nhold = 3", "hold"),

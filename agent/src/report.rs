@@ -4,6 +4,7 @@ use handover_proto::blocker::Blocker;
 use handover_proto::numbers::Serial;
 use handover_proto::wire;
 
+use crate::clock;
 use crate::config::Config;
 use crate::core::observed::{Instance, Observed, Process};
 use crate::gate::control::{Admission, GateReport, UpstreamReport};
@@ -81,7 +82,7 @@ fn instance(from: &Sources<'_>, running: &Running, seen: Option<&Instance>) -> w
         name: condition.name,
         met: condition.met,
         reading: condition.reading,
-        since_ms: condition.since_ms,
+        since_ms: clock::wall_of(condition.since),
     });
     wire::InstanceReport {
         instance: record.instance.to_string(),

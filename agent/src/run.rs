@@ -249,7 +249,7 @@ impl AgentLoop {
             if decided.effects.is_empty() || trouble.is_some() {
                 self.note_reached(&decided);
                 self.publish(&observed, trouble.or(decided.waiting.clone()));
-                return decided.wake_at;
+                return [decided.wake_at, self.host.trust_ends(clock::boot())].into_iter().flatten().min();
             }
             for effect in &decided.effects {
                 trouble = self.host.act(effect).await.or(trouble);
@@ -268,14 +268,13 @@ impl AgentLoop {
         let slots = self.host.places.iter().map(|(id, place)| {
             let instance = place.running.as_ref().map(|running| {
                 let id = &running.record.instance;
-                let readiness = running.readiness();
                 Instance {
                     id: id.clone(),
                     version: running.record.version.clone(),
                     process: running.process,
                     lifecycle: running.record.lifecycle,
                     ready: running.ready(),
-                    unmet: readiness.unmet(),
+                    unmet: running.unmet(),
                     ledger: self.routing.ledger(id),
                     draining_since: running.draining_since,
                     holds_lease: keeper.as_ref().is_some_and(|status| holds(status, id)),

@@ -109,18 +109,14 @@ grace = "{grace}"
 
 [[probe]]
 name = "health"
-kind = "http"
-path = "/health"
+http = {{ path = "/health" }}
 affects = "live"
 interval = "1s"
 timeout = "500ms"
 
 [[probe]]
 name = "ready"
-kind = "http"
-path = "/ready"
-field = "ok"
-equals = true
+http = {{ path = "/ready", field = "ok", equals = true }}
 affects = "ready"
 interval = "200ms"
 timeout = "150ms"
@@ -129,10 +125,7 @@ fall = 3
 
 [[probe]]
 name = "lease"
-kind = "http"
-path = "/ready"
-field = "lease"
-equals = "single-holder"
+http = {{ path = "/ready", field = "lease", equals = "single-holder" }}
 affects = "report"
 interval = "1s"
 timeout = "500ms"
