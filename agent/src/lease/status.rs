@@ -74,7 +74,7 @@ impl Core {
             Order::Fenced => LeaseState::Fenced,
             Order::Quiesce(_) if local.is_stopped() => LeaseState::Stopped,
             Order::Quiesce(_) => LeaseState::Quiescing,
-            Order::Active if local.service.started == Some(turn.token) => LeaseState::Holder,
+            Order::Active if local.service.works(turn.token) => LeaseState::Holder,
             Order::Active | Order::Unknown | Order::Stopped => LeaseState::Starting,
         }
     }
@@ -90,9 +90,9 @@ impl Core {
     fn may_stop(&self, local: &Local) -> bool {
         let id = &local.wanted.owner.instance;
         let pending = self.pending.as_ref().is_some_and(|pending| pending.instance == *id);
-        // Without a turn it was told STOPPED; one that never began has nothing to acknowledge.
-        let rests = local.turn.is_none() && (local.is_stopped() || local.service.started.is_none());
-        local.wanted.life != Life::Running && self.picture.is_known() && !self.is_holder(id) && !pending && rests
+        // A turn ends only when the service has stopped.
+        let rests = local.turn.is_none() && !pending;
+        local.wanted.life != Life::Running && self.picture.is_known() && !self.is_holder(id) && rests
     }
 }
 
