@@ -12,23 +12,17 @@ use super::waiting::Waiting;
 use super::wanted::{HolderStatus, InstanceLease, KeeperStatus, LeaseState, Life};
 
 /// What each living instance's service is told, with its slot.
-pub(super) type Board = BTreeMap<InstanceId, (SlotId, Published)>;
+pub type Board = BTreeMap<InstanceId, (SlotId, Published)>;
 
 impl Core {
     /// What the services are told.
-    pub(super) fn board(&self) -> Board {
+    pub fn board(&self) -> Board {
         let alive = self.locals.iter().filter(|(_, local)| local.is_alive());
         alive.map(|(id, local)| (id.clone(), (local.wanted.slot.clone(), self.published(local)))).collect()
     }
 
     /// The status for the main loop. Times since which something is so are taken over from `before`, if it still is.
-    pub(super) fn status(
-        &self,
-        before: &KeeperStatus,
-        waiting: Option<&Waiting>,
-        now: Boot,
-        wall_ms: u64,
-    ) -> KeeperStatus {
+    pub fn status(&self, before: &KeeperStatus, waiting: Option<&Waiting>, now: Boot, wall_ms: u64) -> KeeperStatus {
         let instance = |(id, local): (&InstanceId, &Local)| {
             let state = self.state_of(local);
             let same = before.instances.get(id).filter(|old| old.state == state);
