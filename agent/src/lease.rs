@@ -25,7 +25,7 @@ pub mod renewal;
 pub mod settings;
 pub mod started;
 pub mod state;
-mod status;
+pub mod status;
 mod upkeep;
 pub mod waiting;
 pub mod wanted;

@@ -99,7 +99,7 @@ impl Core {
         if turn.leaving && !self.leaving_is_saved(&local.wanted.owner.instance, turn) {
             return Err(Waiting::Disk(self.disk_trouble.clone()));
         }
-        if local.service.started != Some(turn.token) {
+        if !local.service.works(turn.token) {
             return Err(Waiting::Start(local.service.trouble.clone()));
         }
         Ok(None)

@@ -303,7 +303,7 @@ impl Core {
         let Some(turn) = &local.turn else { return self.settings.attempt };
         let deadlines = self.deadlines(turn);
         let limit = match &local.service.order {
-            Order::Active if local.service.started == Some(turn.token) => self.settings.attempt,
+            Order::Active if local.service.works(turn.token) => self.settings.attempt,
             Order::Active => deadlines.soft.since(now).min(START_LIMIT),
             Order::Quiesce(Why::HandOver(_)) => self.quiesce_deadline(local).map_or(CALL_LIMIT, |end| end.since(now)),
             Order::Quiesce(Why::GiveUp | Why::Haunted) => CALL_LIMIT,

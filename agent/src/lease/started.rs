@@ -188,6 +188,7 @@ impl Local {
         self.service.trouble = None;
         self.service.not_before = now.plus(REST);
         self.service.renumber(now);
+        self.service.ordered_seq = self.service.seq;
         Ok(())
     }
 }

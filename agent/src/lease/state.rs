@@ -112,6 +112,8 @@ pub struct MyTurn {
 pub(super) struct Service {
     pub(super) order: Order,
     pub(super) ordered_at: Boot,
+    /// Number of the first record with this order.
+    pub(super) ordered_seq: u64,
     /// Number of the newest record.
     pub(super) seq: u64,
     pub(super) call: Option<Call>,
@@ -332,6 +334,7 @@ impl Service {
         Self {
             order: Order::Unknown,
             ordered_at: now,
+            ordered_seq: now.ms(),
             // Above every number that an earlier agent process of this boot can have used: it counts at most one in a
             // millisecond, and time is ahead of that.
             seq: now.ms(),
@@ -344,6 +347,11 @@ impl Service {
             trouble: None,
             c_unit: None,
         }
+    }
+
+    /// It has reported STARTED for `token` since it was last told to begin.
+    pub(super) fn works(&self, token: Token) -> bool {
+        self.order == Order::Active && self.started == Some(token) && self.answered >= self.ordered_seq
     }
 
     /// A new record: its number.
