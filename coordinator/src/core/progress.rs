@@ -108,9 +108,9 @@ pub enum Illegal {
         /// Which record.
         seq: u64,
         /// The state before it.
-        state: State,
+        state: Box<State>,
         /// What it says.
-        event: Event,
+        event: Box<Event>,
     },
 }
 
@@ -149,7 +149,8 @@ impl Progress {
     /// [`Illegal::Move`].
     pub fn after(self, plan: &Plan, record: &Record) -> Result<Self, Illegal> {
         let Some(state) = self.state.after(plan, record) else {
-            return Err(Illegal::Move { seq: record.seq, state: self.state, event: record.event.clone() });
+            let (state, event) = (Box::new(self.state), Box::new(record.event.clone()));
+            return Err(Illegal::Move { seq: record.seq, state, event });
         };
         let begins_anew = matches!(
             record.event,
