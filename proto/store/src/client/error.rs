@@ -114,6 +114,14 @@ impl Failure {
         }
     }
 
+    /// Nothing is changed by reading, so that an open outcome is just no answer.
+    pub(super) fn of_reading(self) -> Self {
+        match self {
+            Self::Uncertain(reason) => Self::NotDone(reason),
+            other => other,
+        }
+    }
+
     /// The error of a call that is not tried elsewhere.
     pub(super) fn at(self, operation: &str, endpoint: &str, lease: Option<LeaseId>) -> StoreError {
         let (operation, endpoint) = (operation.to_owned(), endpoint.to_owned());

@@ -1,9 +1,9 @@
 //! One member of the store: its address, and the one channel that everything to it goes through.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use etcd_client::{Channel as EtcdChannel, Client, ConnectOptions};
-use tokio::sync::OnceCell;
+use etcd_client::{Channel as EtcdChannel, Client, ConnectOptions, KvClient, WatchClient};
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::error::{Failure, StoreError};
@@ -12,15 +12,18 @@ use super::error::{Failure, StoreError};
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Longest wait for one answer: above etcd's usual leader change (1.6 s measured), below a second retry's patience.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(2);
-/// A silent peer is noticed after interval + timeout, also by streams, which have no call time-out.
-const PING_INTERVAL: Duration = Duration::from_secs(1);
-const PING_TIMEOUT: Duration = Duration::from_secs(1);
+/// A listing, or what a watch that was away is told at once, may be larger than gRPC's default limit of 4 MiB.
+const MAX_REPLY_BYTES: usize = 64 << 20;
 
 /// One configured endpoint.
+///
+/// There are no HTTP/2 pings: etcd takes more than one in 5 s for abuse and closes the connection under whatever is in
+/// flight (measured with 3.4.23 and 3.5.16: an idle watch was cut every 4 s). Instead every call has a limit, and a
+/// connection on which one ran into it is not used again; a watch asks for progress (see [`super::watch`]).
 pub(super) struct Member {
     endpoint: String,
     address: Endpoint,
-    link: OnceCell<Link>,
+    link: Mutex<Option<Link>>,
 }
 
 /// The open (lazily connecting) way to a member.
@@ -28,31 +31,67 @@ pub(super) struct Member {
 pub(super) struct Link {
     pub(super) channel: Channel,
     pub(super) client: Client,
+    pub(super) kv: KvClient,
+    pub(super) watch: WatchClient,
+    number: u64,
 }
 
 impl Member {
     pub(super) fn new(endpoint: &str) -> Result<Self, StoreError> {
-        let address = Endpoint::from(parse(endpoint)?)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_TIMEOUT)
-            .keep_alive_while_idle(true);
-        Ok(Self { endpoint: endpoint.to_owned(), address, link: OnceCell::new() })
+        let address = Endpoint::from(parse(endpoint)?).connect_timeout(CONNECT_TIMEOUT);
+        Ok(Self { endpoint: endpoint.to_owned(), address, link: Mutex::default() })
     }
 
     pub(super) fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
+    /// Makes a call that must end within `limit`.
+    pub(super) async fn within<T, F, C>(&self, limit: Duration, call: C) -> Result<T, Failure>
+    where
+        C: FnOnce(Link) -> F,
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let link = self.link().await?;
+        let number = link.number;
+        match tokio::time::timeout(limit, call(link)).await {
+            Ok(result) => result,
+            Err(_) => {
+                self.abandon(number);
+                Err(Failure::Uncertain(format!("no answer within {} ms", limit.as_millis())))
+            }
+        }
+    }
+
+    /// The next call connects anew; what still runs on the old connection goes on.
+    pub(super) fn abandon(&self, number: u64) {
+        self.current().take_if(|link| link.number == number);
+    }
+
     /// Connecting is left to the first call, because a channel needs a runtime to live on.
-    pub(super) async fn link(&self) -> Result<Link, Failure> {
-        let open = || async {
-            let channel = self.address.connect_lazy();
-            let options = ConnectOptions::new().with_require_leader(true);
-            let client = Client::from_channel(EtcdChannel::Tonic(channel.clone()), Some(options)).await;
-            client.map(|client| Link { channel, client })
-        };
-        self.link.get_or_try_init(open).await.cloned().map_err(|error| Failure::NotDone(error.to_string()))
+    async fn link(&self) -> Result<Link, Failure> {
+        if let Some(link) = self.current().clone() {
+            return Ok(link);
+        }
+        let channel = self.address.connect_lazy();
+        let options = ConnectOptions::new().with_require_leader(true);
+        let client = Client::from_channel(EtcdChannel::Tonic(channel.clone()), Some(options)).await;
+        let client = client.map_err(|error| Failure::NotDone(error.to_string()))?;
+        let kv = client.kv_client().max_decoding_message_size(MAX_REPLY_BYTES);
+        let watch = client.watch_client().max_decoding_message_size(MAX_REPLY_BYTES);
+        let link = || Link { channel, client, kv, watch, number: rand::random() };
+        Ok(self.current().get_or_insert_with(link).clone())
+    }
+
+    fn current(&self) -> MutexGuard<'_, Option<Link>> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Link {
+    /// Which connection this is.
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 }
 

@@ -44,18 +44,16 @@ impl Store {
         limit: Duration,
     ) -> Result<Renewal, StoreError> {
         let member = self.member(member);
-        let cycle = async {
+        let cycle = |link: Link| async move {
             if mutates(barrier) {
                 return Err(Failure::Refused(Code::InvalidArgument, "the barrier would write".to_owned()));
             }
-            let link = member.link().await?;
             let (ttl, keep_alive) = keep_alive(&link, lease).await?;
             let barrier = commit(link, txn_request(barrier)).await?;
             Ok(Renewal { ttl, keep_alive, barrier })
         };
-        let late = || Failure::Uncertain(format!("not complete within {} ms", limit.as_millis()));
-        let result = tokio::time::timeout(limit, cycle).await.unwrap_or_else(|_| Err(late()));
-        result.map_err(|failure| failure.at(&format!("renewing lease {lease:x}"), member.endpoint(), Some(lease)))
+        let renewed = member.within(limit, cycle).await;
+        renewed.map_err(|failure| failure.at(&format!("renewing lease {lease:x}"), member.endpoint(), Some(lease)))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Store;
 use super::error::{Failure, StoreError};
-use super::member::{CALL_TIMEOUT, Member};
+use super::member::{CALL_TIMEOUT, Link};
 use super::store::no_header;
 
 /// One member's own account.
@@ -44,21 +44,12 @@ impl Store {
 
     async fn status_of(&self, index: usize) -> Result<MemberStatus, StoreError> {
         let member = self.member(index);
-        let late = || Failure::NotDone(format!("no answer within {} ms", CALL_TIMEOUT.as_millis()));
-        let answer = tokio::time::timeout(CALL_TIMEOUT, ask(member)).await.unwrap_or_else(|_| Err(late()));
-        answer.map_err(|failure| {
-            // Nothing is ever changed by asking, so that an open outcome is just no answer.
-            let failure = match failure {
-                Failure::Uncertain(reason) => Failure::NotDone(reason),
-                other => other,
-            };
-            failure.at("asking for the member's status", member.endpoint(), None)
-        })
+        let answer = member.within(CALL_TIMEOUT, ask).await;
+        answer.map_err(|failure| failure.of_reading().at("asking for the member's status", member.endpoint(), None))
     }
 }
 
-async fn ask(member: &Member) -> Result<MemberStatus, Failure> {
-    let mut link = member.link().await?;
+async fn ask(mut link: Link) -> Result<MemberStatus, Failure> {
     let reply = link.client.status().await.map_err(Failure::of)?;
     let header = reply.header().ok_or_else(no_header)?;
     Ok(MemberStatus {

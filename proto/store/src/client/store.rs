@@ -14,8 +14,6 @@ use super::{Entry, Grant, Listing, TxnReply, Watch};
 
 /// How often each member may be tried for one call.
 const ROUNDS: usize = 2;
-/// A listing may be larger than gRPC's default limit of 4 MiB: a journal, or a fleet's reports.
-const MAX_REPLY_BYTES: usize = 64 << 20;
 
 /// A handle to the store; clones are cheap and share the connections.
 ///
@@ -65,7 +63,7 @@ impl Store {
         let call = |mut link: Link| {
             let key = key.to_owned();
             async move {
-                let reply = link.client.get(key, None).await.map_err(Failure::of)?;
+                let reply = link.kv.get(key, None).await.map_err(Failure::of)?;
                 Ok(reply.kvs().first().map(entry))
             }
         };
@@ -77,11 +75,10 @@ impl Store {
     /// # Errors
     /// As [`Store::get`].
     pub async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
-        let call = |link: Link| {
+        let call = |mut link: Link| {
             let prefix = prefix.to_owned();
             async move {
-                let mut kv = link.client.kv_client().max_decoding_message_size(MAX_REPLY_BYTES);
-                let reply = kv.get(prefix, Some(GetOptions::new().with_prefix())).await.map_err(Failure::of)?;
+                let reply = link.kv.get(prefix, Some(GetOptions::new().with_prefix())).await.map_err(Failure::of)?;
                 let header = reply.header().ok_or_else(no_header)?;
                 let entries = reply.kvs().iter().map(entry).collect();
                 Ok(Listing { entries, revision: header.revision(), cluster_id: header.cluster_id() })
@@ -175,7 +172,7 @@ impl Store {
         for _ in 0..ROUNDS * self.members.len() {
             let at = self.current();
             let endpoint = self.member(at).endpoint();
-            match (attempt(self.member(at), &call).await, repeat) {
+            match (self.member(at).within(CALL_TIMEOUT, &call).await, repeat) {
                 (Ok(value), _) => return Ok(value),
                 (Err(Failure::NotDone(reason)), _) | (Err(Failure::Uncertain(reason)), Repeat::Read) => {
                     silence = reason
@@ -197,20 +194,8 @@ impl Store {
     }
 }
 
-async fn attempt<T, F, C>(member: &Member, call: &C) -> Result<T, Failure>
-where
-    C: Fn(Link) -> F,
-    F: Future<Output = Result<T, Failure>>,
-{
-    let link = member.link().await?;
-    match tokio::time::timeout(CALL_TIMEOUT, call(link)).await {
-        Ok(result) => result,
-        Err(_) => Err(Failure::Uncertain(format!("no answer within {} ms", CALL_TIMEOUT.as_millis()))),
-    }
-}
-
 pub(super) async fn commit(mut link: Link, txn: etcd_client::Txn) -> Result<TxnReply, Failure> {
-    let reply = link.client.txn(txn).await.map_err(Failure::of)?;
+    let reply = link.kv.txn(txn).await.map_err(Failure::of)?;
     txn_reply(&reply).ok_or_else(no_header)
 }
 

@@ -1,13 +1,15 @@
 //! What the embedded store keeps on disk: one redb file, each write in it one durable redb transaction.
 
 use std::fs;
+use std::io::ErrorKind;
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use etcd_client::proto::{PbKeyValue, PbWatchResponse};
 use handover_proto::txn::{LeaseId, Revision};
 use prost::Message;
-use redb::{Database, DatabaseError, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{Database, DatabaseError, ReadableTable, StorageError, TableDefinition, WriteTransaction};
 
 use super::state::{Effects, Stored};
 use super::wire::{event_from_wire, event_to_wire, kv_from_wire, kv_to_wire};
@@ -197,13 +199,27 @@ fn create_directory(directory: &Path) -> Result<(), DiskError> {
 }
 
 fn open_database(path: &Path) -> Result<Database, DiskError> {
-    Database::create(path).map_err(|error| match error {
-        DatabaseError::DatabaseAlreadyOpen => DiskError::InUse { path: path.to_owned() },
-        DatabaseError::Storage(redb::StorageError::Io(error)) if error.kind() != std::io::ErrorKind::InvalidData => {
-            io("open", path, &error)
+    let damaged = |reason| DiskError::Damaged { path: path.to_owned(), reason };
+    // Met with a damaged page, redb panics in places.
+    let opened = catch_unwind(|| {
+        let mut database = Database::create(path)?;
+        // After an orderly end redb would trust its pages; after any other it has checked them already.
+        let whole = database.check_integrity()?;
+        Ok((database, whole))
+    });
+    match opened {
+        Ok(Ok((database, true))) => Ok(database),
+        Ok(Ok((database, false))) => {
+            tracing::error!(path = %path.display(), "the store's file was damaged and is repaired: its last writes may be lost");
+            Ok(database)
         }
-        other => DiskError::Damaged { path: path.to_owned(), reason: other.to_string() },
-    })
+        Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => Err(DiskError::InUse { path: path.to_owned() }),
+        Ok(Err(DatabaseError::Storage(StorageError::Io(error)))) if error.kind() != ErrorKind::InvalidData => {
+            Err(io("open", path, &error))
+        }
+        Ok(Err(error)) => Err(damaged(error.to_string())),
+        Err(_) => Err(damaged("a page makes no sense".to_owned())),
+    }
 }
 
 fn io(action: &'static str, path: &Path, error: &dyn std::error::Error) -> DiskError {

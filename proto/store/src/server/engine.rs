@@ -31,17 +31,21 @@ pub(crate) struct Shared {
     closing: watch::Sender<bool>,
 }
 
-/// A handle for those who write. When the last one is dropped, the writer thread ends.
+/// A handle for those who write.
 #[derive(Clone)]
 pub(crate) struct Engine {
     shared: Arc<Shared>,
     orders: Sender<Order>,
 }
 
-/// A request on its way to the writer.
-struct Order {
-    request: Request,
-    answer: oneshot::Sender<Result<(Reply, Revision), Refusal>>,
+/// What the writer is told.
+enum Order {
+    CarryOut {
+        request: Request,
+        answer: oneshot::Sender<Result<(Reply, Revision), Refusal>>,
+    },
+    /// End, after everything that was ordered before.
+    Stop,
 }
 
 /// The writer thread, and the message that it leaves behind.
@@ -81,13 +85,12 @@ impl Shared {
         let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
     }
 
-    /// Ends every stream, now and later.
-    pub(crate) fn close(&self) {
-        self.closing.send_replace(true);
-    }
-
     /// Carries out a request that changes nothing.
     pub(crate) fn read(&self, request: &Request) -> Result<(Reply, Revision), Status> {
+        if *self.closing.borrow() {
+            // A connection may outlive the server, and another server may be writing by then.
+            return Err(stopped());
+        }
         let (state, now) = (self.state(), self.now());
         let (effects, reply) = state.decide(request, now).map_err(refuse)?;
         Ok((reply, effects.revision))
@@ -135,8 +138,19 @@ impl Engine {
     /// Carries out a request; what it changed is on disk when this returns.
     pub(crate) async fn write(&self, request: Request) -> Result<(Reply, Revision), Status> {
         let (answer, answered) = oneshot::channel();
-        self.orders.send(Order { request, answer }).map_err(|_| stopped())?;
+        self.orders.send(Order::CarryOut { request, answer }).map_err(|_| stopped())?;
         answered.await.map_err(|_| stopped())?.map_err(refuse)
+    }
+
+    /// Ends every stream and refuses every read, now and later.
+    pub(crate) fn close(&self) {
+        self.shared.closing.send_replace(true);
+    }
+
+    /// Ends the writer. Clients that stay connected cannot keep it: their handles are good for nothing any more.
+    pub(crate) fn stop(&self) {
+        // If it has ended already, that is what we want.
+        let _ = self.orders.send(Order::Stop);
     }
 }
 
@@ -162,18 +176,18 @@ pub(crate) fn refuse(refusal: Refusal) -> Status {
     Status::new(code, refusal.to_string())
 }
 
-/// Until every [`Engine`] is gone, or the disk fails.
+/// Until it is told to stop, or the disk fails.
 fn run(shared: &Shared, disk: &Disk, queue: &Receiver<Order>) -> Result<(), DiskError> {
     loop {
         let wait = expire(shared, disk)?;
         match queue.recv_timeout(wait) {
-            Ok(order) => {
-                let answer = carry_out(shared, disk, &order.request)?;
+            Ok(Order::CarryOut { request, answer }) => {
+                let result = carry_out(shared, disk, &request)?;
                 // A caller that hung up has its write all the same.
-                let _ = order.answer.send(answer);
+                let _ = answer.send(result);
             }
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }
     }
 }

@@ -117,8 +117,8 @@ async fn run(
     let (stop, stopped) = oneshot::channel::<()>();
     let server = Server::builder()
         .add_service(PbKvServer::new(KvApi(engine.clone())).max_decoding_message_size(MAX_MESSAGE_BYTES))
-        .add_service(PbLeaseServer::new(LeaseApi(engine)))
-        .add_service(PbWatchServer::new(WatchApi(shared.clone())))
+        .add_service(PbLeaseServer::new(LeaseApi(engine.clone())))
+        .add_service(PbWatchServer::new(WatchApi(shared)))
         .add_service(PbMaintenanceServer::new(admin.clone()))
         .add_service(PbClusterServer::new(admin))
         .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async {
@@ -127,25 +127,27 @@ async fn run(
         });
     let mut server = Box::pin(server);
     let Writer { thread, mut ended } = writer;
-    let broken = |source| ServerError::Transport { address, source };
-    tokio::select! {
-        result = &mut server => return result.map_err(broken),
-        ended = &mut ended => return Err(writer_end(ended)),
-        () = shutdown => {}
-    }
-    shared.close();
+    let outcome = tokio::select! {
+        result = &mut server => result.map_err(|source| ServerError::Transport { address, source }),
+        ended = &mut ended => {
+            engine.close();
+            return Err(writer_end(ended));
+        }
+        () = shutdown => Ok(()),
+    };
+    engine.close();
     drop(stop);
-    if tokio::time::timeout(GRACE, &mut server).await.is_err() {
-        tracing::warn!(grace_ms = GRACE.as_millis(), "some clients did not finish in time");
+    if outcome.is_ok() && tokio::time::timeout(GRACE, &mut server).await.is_err() {
+        tracing::warn!(grace_ms = GRACE.as_millis(), "some clients did not hang up in time");
     }
-    // The last engine goes with the server; then the writer carries out what is queued and ends.
-    drop(server);
+    engine.stop();
     match ended.await {
         Ok(result) => result?,
         Err(_) => return Err(ServerError::WriterLost),
     }
     // It has said its last word: this does not block.
-    thread.join().map_err(|_| ServerError::WriterLost)
+    thread.join().map_err(|_| ServerError::WriterLost)?;
+    outcome
 }
 
 fn writer_end(ended: Result<Result<(), DiskError>, oneshot::error::RecvError>) -> ServerError {

@@ -15,6 +15,23 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+/// Runs each function of the list against the embedded store and against etcd.
+#[allow(unused_macros, reason = "each test binary uses its own part")]
+macro_rules! contract {
+    ($($name:ident)*) => {
+        mod embedded {
+            $(#[tokio::test] async fn $name() -> anyhow::Result<()> {
+                super::$name(crate::site::Site::embedded()?).await
+            })*
+        }
+        mod etcd {
+            $(#[tokio::test] async fn $name() -> anyhow::Result<()> {
+                match crate::site::Site::etcd()? { Some(site) => super::$name(site).await, None => Ok(()) }
+            })*
+        }
+    };
+}
+
 /// Names an etcd binary; without it the contract runs against the embedded store alone.
 const ETCD: &str = "HANDOVER_TEST_ETCD";
 const DATA: &str = "HANDOVER_TEST_STORE_DATA";
@@ -26,6 +43,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 enum Kind {
     Embedded,
+    EmbeddedWithLimit(u32),
     Etcd(PathBuf),
 }
 
@@ -41,6 +59,16 @@ pub(crate) struct Site {
 impl Site {
     pub(crate) fn embedded() -> Result<Self> {
         Self::start(Kind::Embedded)
+    }
+
+    /// One whose files cannot grow beyond `limit_kib`: its disk is full, as it were.
+    pub(crate) fn embedded_with_limit(limit_kib: u32) -> Result<Self> {
+        Self::start(Kind::EmbeddedWithLimit(limit_kib))
+    }
+
+    /// Takes that limit away, from the next run on.
+    pub(crate) fn lift_limit(&mut self) {
+        self.kind = Kind::Embedded;
     }
 
     /// `None`, said loudly, where no etcd is named.
@@ -65,7 +93,8 @@ impl Site {
     pub(crate) fn run(&mut self) -> Result<()> {
         assert!(self.process.is_none(), "it runs already");
         let child = match &self.kind {
-            Kind::Embedded => embedded(self.data.path(), self.address)?,
+            Kind::Embedded => embedded(Command::new(std::env::current_exe()?), self.data.path(), self.address)?,
+            Kind::EmbeddedWithLimit(kib) => embedded(limited(*kib)?, self.data.path(), self.address)?,
             Kind::Etcd(binary) => etcd(binary, self.data.path(), self.address, self.peer)?,
         };
         self.process = Some(child);
@@ -137,8 +166,15 @@ fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
-fn embedded(data: &Path, address: SocketAddr) -> Result<Child> {
-    let mut child = Command::new(std::env::current_exe()?)
+/// This binary under a limit on file sizes, which is an error to whoever runs into it and not his death.
+fn limited(kib: u32) -> Result<Command> {
+    let mut command = Command::new("bash");
+    command.args(["-c", "trap '' XFSZ; ulimit -f $0; exec \"$@\"", &kib.to_string()]).arg(std::env::current_exe()?);
+    Ok(command)
+}
+
+fn embedded(mut command: Command, data: &Path, address: SocketAddr) -> Result<Child> {
+    let mut child = command
         .args(["--exact", STORE_PROCESS, "--nocapture", "--test-threads=1"])
         .env(DATA, data)
         .env(LISTEN, address.to_string())

@@ -39,12 +39,10 @@ pub(crate) enum End {
     Before(Key),
 }
 
-impl KeyRange {
-    #[cfg(test)]
-    pub(crate) fn one(key: &str) -> Self {
-        Self { start: key.into(), end: End::Only }
-    }
+/// What a `BTreeMap` calls a range.
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
+impl KeyRange {
     pub(crate) fn contains(&self, key: &[u8]) -> bool {
         match &self.end {
             End::Only => key == self.start,
@@ -54,7 +52,7 @@ impl KeyRange {
     }
 
     /// Bounds for a `BTreeMap`, which takes it badly if the end lies before the start: such a range is empty (`None`).
-    pub(crate) fn bounds(&self) -> Option<(Bound<&[u8]>, Bound<&[u8]>)> {
+    pub(crate) fn bounds(&self) -> Option<Bounds<'_>> {
         let start = Bound::Included(self.start.as_slice());
         match &self.end {
             End::Only => Some((start, start)),

@@ -1,17 +1,17 @@
 //! A watch that resumes by itself: nothing is missed, and whatever could not be followed is listed again.
 
+mod stream;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use etcd_client::proto::PbEvent;
-use etcd_client::{WatchOptions, WatchResponse, WatchStream};
+use etcd_client::proto::{PbEvent, PbKeyValue};
 use handover_proto::txn::Revision;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use super::error::{Failure, StoreError};
-use super::member::CALL_TIMEOUT;
-use super::store::no_header;
 use super::{Entry, Listing, Store};
+use stream::{Heard, Opened, Stream};
 
 /// Rest after the first failure in a row; doubled with each further one.
 const FIRST_REST: Duration = Duration::from_millis(50);
@@ -65,8 +65,8 @@ enum Stage {
     Opening,
     /// Wait before the next attempt.
     Resting(Instant, Box<Stage>),
-    /// This member tells us of changes.
-    Following(usize, Box<WatchStream>),
+    /// A member tells us of changes.
+    Following(Box<Stream>),
 }
 
 impl Watch {
@@ -89,16 +89,18 @@ impl Watch {
                 }
                 Stage::Opening => {
                     let at = self.store.current();
-                    let opened = self.open(at).await;
+                    let opened = Stream::open(&self.store, at, &self.prefix, self.next).await;
+                    let opened = self.judge(opened).await;
                     self.opened(at, opened);
                 }
                 Stage::Resting(until, _) => {
                     sleep_until(*until).await;
                     self.rested();
                 }
-                Stage::Following(at, stream) => {
-                    let (at, told) = (*at, stream.message().await);
-                    self.told(at, told);
+                Stage::Following(stream) => {
+                    let heard = stream.next(&self.store).await;
+                    let at = stream.at();
+                    self.heard(at, heard);
                 }
             }
         }
@@ -116,64 +118,52 @@ impl Watch {
         }
     }
 
-    /// Opens a stream and reads the answer to it, which comes before any change.
-    async fn open(&self, at: usize) -> Result<Opened, Failure> {
-        let ask = async {
-            let mut watch = self.store.member(at).link().await?.client.watch_client();
-            let options = WatchOptions::new().with_prefix().with_start_revision(self.next);
-            let mut stream = watch.watch(self.prefix.as_str(), Some(options)).await.map_err(Failure::of)?;
-            let created = stream.message().await.map_err(Failure::of)?;
-            let created = created.ok_or_else(|| Failure::Uncertain("the stream ended at once".to_owned()))?;
-            let header = created.header().ok_or_else(no_header)?;
-            let (cluster_id, revision) = (header.cluster_id(), header.revision());
-            Ok(Opened { stream, created, cluster_id, revision })
-        };
-        let late = || Failure::Uncertain(format!("no answer within {} ms", CALL_TIMEOUT.as_millis()));
-        let opened = timeout(CALL_TIMEOUT, ask).await.unwrap_or_else(|_| Err(late()))?;
-        if opened.revision + 1 < self.next && self.went_back().await? {
-            return Ok(Opened { revision: 0, ..opened });
+    /// Whether a stream that was opened goes on where we were, or begins in another past.
+    async fn judge(&self, opened: Result<Opened, Failure>) -> Result<Option<Opened>, Failure> {
+        let opened = opened?;
+        if self.cluster_id.is_some_and(|known| known != opened.cluster_id) {
+            return Ok(None);
         }
-        Ok(opened)
-    }
-
-    /// A member that is behind our revision lags, or the store was restored: a linearizable read knows.
-    async fn went_back(&self) -> Result<bool, Failure> {
+        if opened.revision + 1 >= self.next {
+            return Ok(Some(opened));
+        }
+        // The member lags, or the store was restored: a linearizable read knows.
         let listing = self.store.list(&self.prefix).await.map_err(|error| Failure::Uncertain(error.to_string()))?;
-        Ok(listing.revision + 1 < self.next)
+        Ok((listing.revision + 1 >= self.next).then_some(opened))
     }
 
-    fn opened(&mut self, at: usize, opened: Result<Opened, Failure>) {
-        let opened = match opened {
-            Ok(opened) => opened,
-            Err(failure) => return self.broke(at, failure),
-        };
-        let same = self.cluster_id.is_none_or(|known| known == opened.cluster_id);
-        if !same || opened.revision == 0 {
-            tracing::warn!(prefix = self.prefix, "the store is another one or was restored: listing again");
-            self.stage = self.rest(Stage::Listing);
-            return;
+    fn opened(&mut self, at: usize, opened: Result<Option<Opened>, Failure>) {
+        match opened {
+            Err(failure) => self.broke(at, failure),
+            Ok(None) => {
+                tracing::warn!(prefix = self.prefix, "the store is another one or was restored: listing again");
+                self.stage = self.rest(Stage::Listing);
+            }
+            Ok(Some(opened)) => {
+                self.cluster_id = Some(opened.cluster_id);
+                if self.failures > 0 {
+                    self.failures = 0;
+                    self.ready.push_back(WatchItem::Changes { revision: self.next - 1, changes: Vec::new() });
+                }
+                self.stage = Stage::Following(Box::new(opened.stream));
+                self.heard(at, Heard::Response(opened.created));
+            }
         }
-        self.cluster_id = Some(opened.cluster_id);
-        if opened.created.canceled() {
-            return self.told(at, Ok(Some(opened.created)));
-        }
-        if self.failures > 0 {
-            self.failures = 0;
-            self.ready.push_back(WatchItem::Changes { revision: self.next - 1, changes: Vec::new() });
-        }
-        self.stage = Stage::Following(at, Box::new(opened.stream));
     }
 
-    fn told(&mut self, at: usize, told: Result<Option<WatchResponse>, etcd_client::Error>) {
-        match told {
-            Ok(Some(response)) if response.compact_revision() > 0 => self.stage = Stage::Listing,
-            Ok(Some(response)) if response.canceled() => {
+    fn heard(&mut self, at: usize, heard: Heard) {
+        match heard {
+            Heard::Response(response) if response.compact_revision() > 0 => self.stage = Stage::Listing,
+            Heard::Response(response) if response.canceled() => {
                 let reason = format!("the store cancelled the watch: {:?}", response.cancel_reason());
                 self.broke(at, Failure::Uncertain(reason));
             }
-            Ok(Some(response)) => self.take(response.0.events),
-            Ok(None) => self.broke(at, Failure::Uncertain("the stream ended".to_owned())),
-            Err(error) => self.broke(at, Failure::of(error)),
+            Heard::Response(response) => self.take(response.0.events),
+            Heard::TooMuch => {
+                tracing::warn!(prefix = self.prefix, "too much has changed to be told at once: listing again");
+                self.stage = self.rest(Stage::Listing);
+            }
+            Heard::Lost(failure) => self.broke(at, failure),
         }
     }
 
@@ -183,9 +173,6 @@ impl Watch {
             let deleted = event.r#type == 1;
             let Some(kv) = event.kv else { continue };
             let revision = kv.mod_revision;
-            if revision < self.next && !self.is_last(revision) {
-                continue;
-            }
             let change = change(kv, deleted);
             match self.ready.back_mut() {
                 Some(WatchItem::Changes { revision: last, changes }) if *last == revision => changes.push(change),
@@ -195,19 +182,10 @@ impl Watch {
         }
     }
 
-    /// Whether the item being filled is the one of this revision.
-    fn is_last(&self, revision: Revision) -> bool {
-        matches!(self.ready.back(), Some(WatchItem::Changes { revision: last, .. }) if *last == revision)
-    }
-
     fn broke(&mut self, at: usize, failure: Failure) {
         self.store.leave(at);
-        let failure = match failure {
-            // Following changes nothing, so that an open outcome is just no answer.
-            Failure::Uncertain(reason) => Failure::NotDone(reason),
-            other => other,
-        };
-        let error = failure.at(&format!("watching {}", self.prefix), self.store.member(at).endpoint(), None);
+        let watching = format!("watching {}", self.prefix);
+        let error = failure.of_reading().at(&watching, self.store.member(at).endpoint(), None);
         self.interrupted(error, Stage::Opening);
     }
 
@@ -230,15 +208,7 @@ impl Watch {
     }
 }
 
-struct Opened {
-    stream: WatchStream,
-    created: WatchResponse,
-    cluster_id: u64,
-    /// The member's revision; 0 stands for "the store went back behind us".
-    revision: Revision,
-}
-
-fn change(kv: etcd_client::proto::PbKeyValue, deleted: bool) -> Change {
+fn change(kv: PbKeyValue, deleted: bool) -> Change {
     let key = String::from_utf8_lossy(&kv.key).into_owned();
     let value = (!deleted).then(|| Entry {
         key: key.clone(),
