@@ -1,5 +1,7 @@
 //! The journal in the store: what an append compares, and what it writes.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "a test may")]
+
 mod site;
 
 use std::collections::BTreeMap;
@@ -104,7 +106,8 @@ async fn a_record_and_its_assignments_are_written_in_one_revision() {
     let site = Site::start().await;
     let (mandate, plan, last) = begun(&site).await;
     let record = Record::after(Some(&last), 2, mandate.term, assigned()).expect("a record");
-    let append = Append::next(&site.world().await, &mandate, &plan, record, &act(assigned(), &["app-01"])).expect("an append");
+    let append =
+        Append::next(&site.world().await, &mandate, &plan, record, &act(assigned(), &["app-01"])).expect("an append");
     let appended = append.commit(&site.store, &mandate).await.expect("committed");
     let world = site.world().await;
     let event = world.entry(&site.keys.rollout(&plan.id).event(2)).expect("the record").mod_revision;
@@ -117,7 +120,8 @@ async fn the_append_of_a_deposed_leader_writes_nothing() {
     let site = Site::start().await;
     let (old, plan, last) = begun(&site).await;
     let record = Record::after(Some(&last), 2, old.term, assigned()).expect("a record");
-    let append = Append::next(&site.world().await, &old, &plan, record, &act(assigned(), &["app-01"])).expect("an append");
+    let append =
+        Append::next(&site.world().await, &old, &plan, record, &act(assigned(), &["app-01"])).expect("an append");
     let new = lead(&site).await;
     assert!(new.term > old.term);
     let before = site.store.list(&site.keys.prefix()).await.expect("a listing").entries;
@@ -145,13 +149,17 @@ async fn an_append_that_is_sent_again_is_found_and_not_repeated() {
     let site = Site::start().await;
     let (mandate, plan, last) = begun(&site).await;
     let record = Record::after(Some(&last), 2, mandate.term, assigned()).expect("a record");
-    let append = Append::next(&site.world().await, &mandate, &plan, record, &act(assigned(), &["app-01"])).expect("an append");
+    let append =
+        Append::next(&site.world().await, &mandate, &plan, record, &act(assigned(), &["app-01"])).expect("an append");
     let once = append.commit(&site.store, &mandate).await.expect("committed");
     // Also when somebody else leads by then: what was written stands.
     lead(&site).await;
     let twice = append.commit(&site.store, &mandate).await.expect("found");
     assert_eq!(once.serial, twice.serial);
-    assert_eq!(site.store.get(&append_key(&site, &append)).await.expect("read").expect("there").mod_revision, once.serial.0);
+    assert_eq!(
+        site.store.get(&append_key(&site, &append)).await.expect("read").expect("there").mod_revision,
+        once.serial.0
+    );
 }
 
 fn append_key(site: &Site, append: &Append) -> String {
@@ -178,7 +186,8 @@ async fn more_assignments_than_a_transaction_holds_are_refused_before_anything_i
     let names: Vec<String> = (0..128).map(|n| format!("app-{n}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let record = Record::after(Some(&last), 2, mandate.term, assigned()).expect("a record");
-    let error = Append::next(&site.world().await, &mandate, &plan, record, &act(assigned(), &names)).expect_err("too many");
+    let error =
+        Append::next(&site.world().await, &mandate, &plan, record, &act(assigned(), &names)).expect_err("too many");
     assert!(matches!(error, AppendError::TooLarge { ops: 129, .. }), "{error}");
 }
 

@@ -1,5 +1,7 @@
 //! The election over the embedded store.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "a test may")]
+
 mod site;
 
 use handover::serve::{Election, LEADER_TTL, Leadership};

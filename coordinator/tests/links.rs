@@ -1,5 +1,7 @@
 //! Links to agents: what is delivered, and what is known of an agent that is not heard.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "a test may")]
+
 mod site;
 
 use std::sync::Arc;
@@ -64,9 +66,11 @@ async fn what_is_stored_is_delivered_with_its_serial_and_the_leaders_term() {
     let agent = Scripted::start(&linked.site, "app-01").await;
     let serial = linked.assign(&agent.name).await;
     until(&mut agent.state.subscribe(), "delivered", |state| state.accepted == serial && state.term == 7).await;
-    linked.until_heard(&agent.name, "reported", |heard| {
-        heard.report.as_ref().is_some_and(|report| report.accepted == serial)
-    }).await;
+    linked
+        .until_heard(&agent.name, "reported", |heard| {
+            heard.report.as_ref().is_some_and(|report| report.accepted == serial)
+        })
+        .await;
 }
 
 #[tokio::test]
@@ -114,9 +118,14 @@ async fn a_refusal_is_known_until_an_assignment_is_accepted() {
     let agent = Scripted::start(&linked.site, "app-01").await;
     agent.mood(Mood::Refusing);
     let serial = linked.assign(&agent.name).await;
-    linked.until_heard(&agent.name, "refused", |heard| {
-        heard.refused.as_ref().is_some_and(|refusal| refusal.serial == Serial(serial) && refusal.reason.contains("taste"))
-    }).await;
+    linked
+        .until_heard(&agent.name, "refused", |heard| {
+            heard
+                .refused
+                .as_ref()
+                .is_some_and(|refusal| refusal.serial == Serial(serial) && refusal.reason.contains("taste"))
+        })
+        .await;
     agent.mood(Mood::Willing);
     let next = linked.assign(&agent.name).await;
     until(&mut agent.state.subscribe(), "accepted", |state| state.accepted == next).await;
@@ -143,8 +152,10 @@ async fn whoever_else_answers_at_an_agents_address_is_not_taken_for_it() {
     let endpoint = linked.world.borrow().registrations(&service()).expect("readable")[&agent.name].endpoint;
     let other: AgentId = "app-02".parse().expect("a name");
     register(&linked.site, &other, endpoint).await;
-    linked.until_heard(&other, "silent", |heard| {
-        heard.silent.as_ref().is_some_and(|silence| silence.reason.contains("app-01 of billing answers there"))
-    }).await;
+    linked
+        .until_heard(&other, "silent", |heard| {
+            heard.silent.as_ref().is_some_and(|silence| silence.reason.contains("app-01 of billing answers there"))
+        })
+        .await;
     assert!(linked.world.borrow().heard[&(service(), other)].report.is_none());
 }

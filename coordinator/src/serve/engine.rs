@@ -25,6 +25,9 @@ use crate::world::World;
 /// After a record was not written because something moved, unless the world changes before.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
+/// Laps are no closer than this when nothing was decided: reports of a large fleet arrive all the time.
+const LAP: Duration = Duration::from_millis(20);
+
 /// Why the engine cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -96,6 +99,7 @@ impl Engine {
         let mut changes = self.world.subscribe();
         loop {
             changes.mark_unchanged();
+            let earliest = tokio::time::Instant::now() + LAP;
             let until = match self.round().await? {
                 Lap::Again => continue,
                 Lap::Wait(until) => until,
@@ -111,6 +115,7 @@ impl Engine {
                 request = requests.recv() => self.answer(request.ok_or(EngineError::Stopped)?).await?,
                 () = timer => {}
             }
+            tokio::time::sleep_until(earliest).await;
         }
     }
 
@@ -200,7 +205,11 @@ impl Engine {
         let seq = append.record.seq;
         failpoint::reach(seq, Side::Before);
         let Appended { entries, deleted, serial } = appended;
-        self.world.send_modify(|world| world.wrote(entries, &deleted, serial.0));
+        self.world.send_modify(|world| {
+            world.wrote(entries, &deleted, serial.0);
+            // What was waited for is over; the next lap says what comes.
+            world.waiting.remove(service);
+        });
         if failpoint::is_at(seq, Side::After) {
             let mut world = self.world.subscribe();
             let accepted = world.wait_for(|world| have_accepted(world, append, serial, service));

@@ -75,7 +75,11 @@ impl Scripted {
         let service = Surface { name: name.clone(), state: Arc::clone(&state) };
         let task = tokio::spawn(async move {
             let incoming = TcpIncoming::from(listener);
-            Server::builder().add_service(AgentServer::new(service)).serve_with_incoming(incoming).await.expect("it serves");
+            Server::builder()
+                .add_service(AgentServer::new(service))
+                .serve_with_incoming(incoming)
+                .await
+                .expect("it serves");
         });
         register(site, &name, endpoint).await;
         Self { name, state, task }
@@ -137,7 +141,9 @@ impl State {
         (self.term, self.accepted) = (request.term, request.serial);
         if self.mood == Mood::Willing {
             self.reached = request.serial;
-            let wished = |slot: &SlotId| assignment.slots.get(slot).is_some_and(|wish| wish.lifecycle != TypedLifecycle::Terminated);
+            let wished = |slot: &SlotId| {
+                assignment.slots.get(slot).is_some_and(|wish| wish.lifecycle != TypedLifecycle::Terminated)
+            };
             self.instances.retain(|slot, _| wished(slot));
             for (slot, wish) in assignment.slots.iter().filter(|(slot, _)| wished(slot)) {
                 let known = self.instances.get(slot).is_some_and(|(_, version)| *version == wish.version);

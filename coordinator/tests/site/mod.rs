@@ -88,7 +88,8 @@ impl Site {
             };
             coordinator.run(listener, stop).await.expect("it runs until it is stopped");
         });
-        let channel = Channel::from_shared(format!("http://{address}")).expect("a uri").connect().await.expect("it listens");
+        let channel =
+            Channel::from_shared(format!("http://{address}")).expect("a uri").connect().await.expect("it listens");
         Running { address, client: CoordinatorClient::new(channel), stop: Some(stop), task }
     }
 }
