@@ -36,7 +36,16 @@ pub struct World {
     /// What is heard of each agent.
     pub heard: BTreeMap<(Service, AgentId), Heard>,
     /// What the engine waits for, while it is ours.
-    pub waiting: BTreeMap<Service, Vec<Blocker>>,
+    pub waiting: BTreeMap<Service, Waiting>,
+}
+
+/// What a rollout waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// How long its journal was when this came out; with a longer one it says nothing.
+    pub records: usize,
+    /// Most important first.
+    pub blockers: Vec<Blocker>,
 }
 
 /// What is heard of one agent.

@@ -26,7 +26,8 @@ async fn lead(site: &Site) -> Mandate {
     let then = vec![Op::put(key.clone(), "{}")];
     site.store.txn(&Txn { then: vec![Op::Delete(key.clone())], ..Txn::default() }).await.expect("deleted");
     let reply = site.store.txn(&Txn { then, ..Txn::default() }).await.expect("written");
-    Mandate { key, create_revision: reply.revision, term: Term::new(Era(0), reply.revision).expect("fits") }
+    let term = Term::new(Era(0), reply.revision).expect("fits");
+    Mandate { key, create_revision: reply.revision, term, endpoint: "here".into() }
 }
 
 /// A plan that brings up one agent.

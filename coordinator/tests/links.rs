@@ -25,7 +25,7 @@ struct Linked {
 
 fn leading(term: i64) -> Leadership {
     let term = Term::new(Era(0), term).expect("fits");
-    Leadership::Leading(Mandate { key: "leader".into(), create_revision: term.get(), term })
+    Leadership::Leading(Mandate { key: "leader".into(), create_revision: term.get(), term, endpoint: "here".into() })
 }
 
 async fn linked(leadership: Leadership) -> Linked {

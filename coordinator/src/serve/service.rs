@@ -118,7 +118,7 @@ fn viewer(leadership: &watch::Receiver<Leadership>) -> Viewer {
     let (leader, term) = match &*leadership.borrow() {
         Leadership::Unknown => (String::new(), 0),
         Leadership::Following(leader) => (leader.endpoint.clone(), 0),
-        Leadership::Leading(mandate) => (String::new(), mandate.term.get()),
+        Leadership::Leading(mandate) => (mandate.endpoint.clone(), mandate.term.get()),
     };
     Viewer { leader, term, at_ms: wall_ms() }
 }
