@@ -54,7 +54,8 @@ async fn a_rollout_ends_although_its_coordinator_dies_after_every_single_record(
     }
     assert!(deaths >= 3, "it died in the middle {deaths} times");
     let mut last = site.coordinator_at(address).await;
-    last.until("the new version serves alone", |reply| reply.current_version == "2.0.0" && reply.fleet.len() == 2).await;
+    last.until("the new version serves alone", |reply| reply.current_version == "2.0.0" && reply.fleet.len() == 2)
+        .await;
 }
 
 #[tokio::test]

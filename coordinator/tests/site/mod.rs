@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub(crate) mod agent;
+pub(crate) mod process;
 
 use std::net::SocketAddr;
 use std::path::Path;
