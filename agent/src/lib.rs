@@ -1,1 +1,21 @@
-//! Placeholder of the skeleton.
+//! Handover's agent: one process per service per host, and its gate, the data plane as a process of its own.
+
+pub mod clock;
+pub mod config;
+pub mod core;
+pub mod driver;
+pub mod durable;
+pub mod duration;
+pub mod gate;
+pub mod host;
+pub mod lease;
+pub mod metrics;
+pub mod ops;
+pub mod probe;
+pub mod register;
+pub mod report;
+pub mod routing;
+pub mod run;
+pub mod service;
+pub mod signals;
+pub mod state;

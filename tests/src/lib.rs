@@ -1,1 +1,14 @@
-//! Placeholder of the skeleton.
+//! Handover's demo service, load generator, receipt and guard: what the demo, the gates and the long tests are made of.
+//!
+//! The parts know nothing of Handover's own crates beyond ids. What billing hears from an agent is written down a second
+//! time in [`billing::contract`], as a foreign service would have to write it.
+
+pub mod billing;
+pub mod chain;
+pub mod clock;
+pub mod demo;
+pub mod fleet;
+pub mod guard;
+pub mod load;
+pub mod receipt;
+pub mod span;

@@ -84,6 +84,7 @@ impl Part<'_> {
             accepted: report.map_or(0, |report| report.accepted),
             reached: report.map_or(0, |report| report.reached),
             blocker: report.and_then(|report| report.blocker.clone()),
+            gate: report.and_then(|report| report.gate.as_ref()).is_some_and(|gate| gate.connected),
             ..FleetRow::default()
         }
     }

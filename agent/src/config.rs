@@ -1,0 +1,332 @@
+//! The agent's config file: text, then fields, then a config that fits together.
+//!
+//! Whatever is wrong is said with the file, the field and the fix, before anything is started.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use handover_proto::ids::{AgentId, Env, Service, SlotId};
+use serde::Deserialize;
+
+use crate::driver::DriverSettings;
+use crate::gate::settings::GateSettings;
+use crate::lease::settings::LeaseSettings;
+use crate::probe::ProbeSettings;
+use crate::probe::settings::check_together;
+
+/// A config file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("config {file}: cannot be read; give the right path with --config")]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It is not TOML, has a field that there is not, or one of the wrong kind.
+    #[error("config {file}: {message}")]
+    Field {
+        /// The file.
+        file: PathBuf,
+        /// Line, field and fix.
+        message: String,
+    },
+    /// Fields that do not fit together.
+    #[error("config {file}: `{field}` {problem}; {fix}")]
+    Unfit {
+        /// The file.
+        file: PathBuf,
+        /// The field.
+        field: String,
+        /// What is wrong with it.
+        problem: String,
+        /// What would do.
+        fix: String,
+    },
+}
+
+/// As it stands in the file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    agent: AgentId,
+    service: Service,
+    #[serde(default = "default_env")]
+    env: Env,
+    listen: SocketAddr,
+    operations: SocketAddr,
+    #[serde(default)]
+    host: Option<String>,
+    state_dir: PathBuf,
+    runtime_dir: PathBuf,
+    #[serde(default)]
+    store: Vec<String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    gate: toml::Table,
+    driver: DriverSettings,
+    #[serde(default, rename = "probe")]
+    probes: Vec<ProbeSettings>,
+    #[serde(default)]
+    lease: Option<LeaseSettings>,
+    #[serde(rename = "slot")]
+    slots: Vec<SlotSettings>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SlotSettings {
+    name: SlotId,
+    port: u16,
+    #[serde(default)]
+    address: Option<IpAddr>,
+}
+
+fn default_env() -> Env {
+    // A valid name by the rules of `Env`, which the test below holds it to.
+    "default".parse().unwrap_or_else(|_| unreachable!("the default environment is a valid name"))
+}
+
+/// A config that fits together.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The agent's name.
+    pub agent: AgentId,
+    /// The service it cares for.
+    pub service: Service,
+    /// The environment, the first part of every store key.
+    pub env: Env,
+    /// Where its gRPC surface listens.
+    pub listen: SocketAddr,
+    /// Where its operations port listens.
+    pub operations: SocketAddr,
+    /// The host's name, for people.
+    pub host: String,
+    /// What must survive a restart.
+    pub state_dir: PathBuf,
+    /// Sockets and `lease.json`; may vanish at a boot.
+    pub runtime_dir: PathBuf,
+    /// The store's endpoints.
+    pub store: Vec<String>,
+    /// Free labels, for plans.
+    pub labels: BTreeMap<String, String>,
+    /// The gate.
+    pub gate: GateSettings,
+    /// How instances are started and stopped.
+    pub driver: DriverSettings,
+    /// What readiness and liveness are made of.
+    pub probes: Vec<ProbeSettings>,
+    /// The scheduler lease; none: the service has no scheduler.
+    pub lease: Option<LeaseSettings>,
+    /// Where an instance can run, and where it listens then.
+    pub slots: BTreeMap<SlotId, SocketAddr>,
+}
+
+impl Config {
+    /// Reads and checks a config file.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with everything that is needed to mend it.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { file: path.to_owned(), source })?;
+        Self::parse(path, &text)
+    }
+
+    /// Checks the text of a config file; `path` is for messages.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let field = |message: String| ConfigError::Field { file: path.to_owned(), message };
+        let mut file: File = toml::from_str(text).map_err(|error| field(error.to_string()))?;
+        let gate = gate(path, &mut file)?;
+        let unfit = |field: &str, problem: String, fix: &str| ConfigError::Unfit {
+            file: path.to_owned(),
+            field: field.to_owned(),
+            problem,
+            fix: fix.to_owned(),
+        };
+        gate.check().map_err(|error| field(error.to_string()))?;
+        check_together(&file.probes).map_err(|error| field(error.to_string()))?;
+        if let Some(lease) = &file.lease {
+            lease.check().map_err(|error| field(error.to_string()))?;
+        }
+        let slots = slots(&file, &unfit)?;
+        check_ports(&file, &gate, &slots, &unfit)?;
+        if file.store.is_empty() {
+            file.store.push(handover_store::client::EMBEDDED_ADDRESS.to_owned());
+        }
+        let host = file.host.or_else(host_name).unwrap_or_else(|| "unknown".into());
+        Ok(Self {
+            agent: file.agent,
+            service: file.service,
+            env: file.env,
+            listen: file.listen,
+            operations: file.operations,
+            host,
+            state_dir: file.state_dir,
+            runtime_dir: file.runtime_dir,
+            store: file.store,
+            labels: file.labels,
+            gate,
+            driver: file.driver,
+            probes: file.probes,
+            lease: file.lease,
+            slots,
+        })
+    }
+
+    /// Time between SIGTERM and SIGKILL.
+    pub fn grace(&self) -> Duration {
+        let DriverSettings::Process(settings) = &self.driver;
+        settings.grace
+    }
+}
+
+type Unfit<'a> = dyn Fn(&str, String, &str) -> ConfigError + 'a;
+
+/// The gate's table, with `mode` taken out and the paths that follow from the directories put in.
+fn gate(path: &Path, file: &mut File) -> Result<GateSettings, ConfigError> {
+    let unfit = |problem: &str, fix: &str| ConfigError::Unfit {
+        file: path.to_owned(),
+        field: "gate.mode".into(),
+        problem: problem.into(),
+        fix: fix.into(),
+    };
+    match file.gate.remove("mode").as_ref().and_then(toml::Value::as_str) {
+        Some("proxy") => {}
+        Some("signal") => return Err(unfit("is \"signal\", which this version does not have yet", "use \"proxy\"")),
+        Some(other) => return Err(unfit(&format!("is {other:?}"), "use \"proxy\"")),
+        None => return Err(unfit("is missing", "say mode = \"proxy\": the gate is then in front of the instances")),
+    }
+    let defaults = [("control", file.runtime_dir.join("gate.sock")), ("state_file", file.state_dir.join("gate.json"))];
+    for (name, default) in defaults {
+        let default = toml::Value::String(default.to_string_lossy().into_owned());
+        file.gate.entry(name).or_insert(default);
+    }
+    let message = |error: toml::de::Error| format!("in [gate]: {error}");
+    let table = std::mem::take(&mut file.gate);
+    table.try_into().map_err(|error| ConfigError::Field { file: path.to_owned(), message: message(error) })
+}
+
+fn slots(file: &File, unfit: &Unfit<'_>) -> Result<BTreeMap<SlotId, SocketAddr>, ConfigError> {
+    let mut slots = BTreeMap::new();
+    for slot in &file.slots {
+        let address = SocketAddr::new(slot.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), slot.port);
+        if slots.insert(slot.name.clone(), address).is_some() {
+            return Err(unfit("slot.name", format!("{:?} is used twice", slot.name.as_str()), "name each slot once"));
+        }
+    }
+    if slots.is_empty() {
+        return Err(unfit("slot", "is empty".into(), "add at least one [[slot]] with a name and a port"));
+    }
+    Ok(slots)
+}
+
+/// Two listeners on one port would be found only when the second one starts, in the middle of a rollout.
+fn check_ports(
+    file: &File,
+    gate: &GateSettings,
+    slots: &BTreeMap<SlotId, SocketAddr>,
+    unfit: &Unfit<'_>,
+) -> Result<(), ConfigError> {
+    let fixed = [("listen", file.listen), ("operations", file.operations), ("gate.listen", gate.listen)];
+    let named = fixed.map(|(name, address)| (name.to_owned(), address)).into_iter();
+    let mut seen = BTreeSet::new();
+    for (name, address) in named.chain(slots.iter().map(|(slot, address)| (format!("slot {slot}"), *address))) {
+        if address.port() == 0 {
+            return Err(unfit(&name, "has port 0".into(), "name a port, since others must find it"));
+        }
+        if !seen.insert(address.port()) {
+            let problem = format!("has port {}, which another field has too", address.port());
+            return Err(unfit(&name, problem, "give each listener a port of its own"));
+        }
+    }
+    Ok(())
+}
+
+fn host_name() -> Option<String> {
+    nix::unistd::gethostname().ok()?.into_string().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        agent = "app-01"
+        service = "billing"
+        listen = "127.0.0.1:7101"
+        operations = "127.0.0.1:7102"
+        state_dir = "/tmp/state"
+        runtime_dir = "/tmp/run"
+        [gate]
+        mode = "proxy"
+        listen = "127.0.0.1:8080"
+        [driver]
+        kind = "process"
+        builds = "/builds/billing"
+        command = ["{builds}/{version}/billing", "--port", "{port}"]
+        [[probe]]
+        name = "ready"
+        http = { path = "/ready" }
+        affects = "ready"
+        [lease]
+        [[slot]]
+        name = "a"
+        port = 9001
+        [[slot]]
+        name = "b"
+        port = 9002
+    "#;
+
+    fn error(from: &str, to: &str) -> String {
+        assert!(GOOD.contains(from), "{from}");
+        let text = GOOD.replacen(from, to, 1);
+        Config::parse(Path::new("billing.toml"), &text).expect_err(to).to_string()
+    }
+
+    #[test]
+    fn a_short_file_is_enough() {
+        let config = Config::parse(Path::new("billing.toml"), GOOD).expect("a good config");
+        assert_eq!(config.env.as_str(), "default");
+        assert_eq!(config.gate.control, Path::new("/tmp/run/gate.sock"));
+        assert_eq!(config.slots.len(), 2);
+        assert_eq!(config.store, [handover_store::client::EMBEDDED_ADDRESS]);
+    }
+
+    #[test]
+    fn every_mistake_names_the_file_the_field_and_the_fix() {
+        let cases = [
+            ("agent = \"app-01\"", "agent = \"App 1\"", "lower-case"),
+            ("listen = \"127.0.0.1:7101\"", "listen = \"localhost\"", "listen"),
+            ("mode = \"proxy\"", "mode = \"both\"", "use \"proxy\""),
+            ("mode = \"proxy\"", "", "gate.mode"),
+            ("port = 9002", "port = 9001", "port of its own"),
+            ("port = 9002", "port = 0", "name a port"),
+            ("name = \"b\"", "name = \"a\"", "used twice"),
+            ("port = 9002", "port = 9002\ncolour = \"blue\"", "colour"),
+            ("[lease]", "[lease]\nttl = 10", "10s"),
+            ("[lease]", "[lease]\nttl = \"3s\"", "6"),
+            ("affects = \"ready\"", "affects = \"live\"", "affects = \"ready\""),
+            ("kind = \"process\"", "kind = \"magic\"", "process"),
+            ("builds = \"/builds/billing\"", "builds = \"/builds/billing\"\ngrace = 5", "5s"),
+            ("listen = \"127.0.0.1:8080\"", "listen = \"127.0.0.1:8080\"\nhold = 3", "hold"),
+        ];
+        for (from, to, says) in cases {
+            let error = error(from, to);
+            assert!(error.contains("billing.toml") && error.contains(says), "{to}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = Config::read(Path::new("/nowhere/x.toml")).expect_err("missing").to_string();
+        assert!(error.contains("/nowhere/x.toml") && error.contains("--config"));
+    }
+}

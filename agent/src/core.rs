@@ -1,0 +1,9 @@
+//! The agent's pure heart (`DESIGN.md` §3): no runtime, no network, no store, no clock. A test guards that.
+
+pub mod accept;
+pub mod next;
+pub mod observed;
+mod reach;
+pub mod slot;
+#[cfg(test)]
+mod tests;

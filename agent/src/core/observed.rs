@@ -1,0 +1,184 @@
+//! What is: the world as the agent sees it, in one value.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use handover_proto::ids::{InstanceId, SlotId, Version};
+use handover_proto::lifecycle::Lifecycle;
+
+/// Time since boot (CLOCK_BOOTTIME), the only clock that decisions use.
+pub type Boot = Duration;
+
+/// The host as the agent sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Observed {
+    /// Every slot of the config.
+    pub slots: BTreeMap<SlotId, Slot>,
+    /// The gate.
+    pub gate: GateSeen,
+}
+
+/// One slot.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Slot {
+    /// What runs there.
+    pub instance: Option<Instance>,
+    /// Starts of one version that ended by themselves, in a row.
+    pub crashes: Option<Crashes>,
+}
+
+/// Processes of one version that ended without being told to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Crashes {
+    /// Which version.
+    pub version: Version,
+    /// How many in a row.
+    pub count: u32,
+    /// When the next start is due.
+    pub retry_at: Boot,
+    /// How the last one ended, or why it could not be started.
+    pub reason: String,
+}
+
+/// One running copy of the service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// Its id.
+    pub id: InstanceId,
+    /// What it runs.
+    pub version: Version,
+    /// Its process.
+    pub process: Process,
+    /// Where it stands; none until it was ready for the first time.
+    pub lifecycle: Option<Lifecycle>,
+    /// Every condition of readiness is met.
+    pub ready: bool,
+    /// The conditions that are not, in words.
+    pub unmet: Vec<String>,
+    /// The drain ledger.
+    pub ledger: Ledger,
+    /// Since when it drains.
+    pub draining_since: Option<Boot>,
+    /// Whether it holds the scheduler lease.
+    pub holds_lease: bool,
+    /// Nothing of the scheduler lease forbids to stop it.
+    pub lease_lets_stop: bool,
+}
+
+/// What an instance's process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Process {
+    /// It runs.
+    Running,
+    /// It was told to stop.
+    Stopping {
+        /// When it will be killed.
+        kill_at: Boot,
+        /// Whether it has been.
+        killed: bool,
+    },
+}
+
+/// All kinds of work that an instance has in hand (`DESIGN.md` §5). Drained means that every line is zero, never that a
+/// timer ran out.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ledger {
+    /// One line per kind. Upgraded connections, sockets, jobs and positions come with their issues.
+    pub lines: Vec<Line>,
+}
+
+/// One kind of work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// Which.
+    pub kind: Kind,
+    /// How many are in hand.
+    pub count: u64,
+    /// Age of the oldest.
+    pub oldest: Duration,
+}
+
+/// A kind of work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Requests in the gate, from head to the end of the answer's body.
+    Requests,
+}
+
+impl Kind {
+    /// As it stands in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+        }
+    }
+}
+
+impl Ledger {
+    /// Nothing is left.
+    pub fn is_drained(&self) -> bool {
+        self.lines.iter().all(|line| line.count == 0)
+    }
+
+    /// What is left, in words: `4 requests (oldest 9s)`.
+    pub fn sentence(&self) -> String {
+        let left = self.lines.iter().filter(|line| line.count > 0);
+        let words = left.map(|l| format!("{} {} (oldest {}s)", l.count, l.kind.as_str(), l.oldest.as_secs()));
+        words.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// What is known of the gate.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GateSeen {
+    /// It answers.
+    pub connected: bool,
+    /// The routes that it confirmed last. Ledgers are as of these.
+    pub applied: Option<Routes>,
+}
+
+/// What the gate is told: always the whole.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Routes {
+    /// Local instances, whatever their weight, so that the gate counts what they have in hand.
+    pub local: Vec<LocalRoute>,
+    /// Instances elsewhere.
+    pub remote: Vec<RemoteRoute>,
+    /// Whether anything is to serve here at all; if not, requests are refused at once instead of held.
+    pub open: bool,
+}
+
+/// A route to a slot of this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalRoute {
+    /// Which slot.
+    pub slot: SlotId,
+    /// Which instance in it.
+    pub instance: InstanceId,
+    /// What it runs.
+    pub version: Version,
+    /// Weight for reads, 0 to 100.
+    pub reads: u32,
+    /// Weight for writes, 0 to 100.
+    pub writes: u32,
+    /// Its readiness; the gate passes over one that is not.
+    pub ready: bool,
+}
+
+/// A route to another host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteRoute {
+    /// Where.
+    pub to: std::net::SocketAddr,
+    /// Weight for reads, 0 to 100.
+    pub reads: u32,
+    /// Weight for writes, 0 to 100.
+    pub writes: u32,
+}
+
+impl Routes {
+    /// The route to an instance.
+    pub fn of(&self, instance: &InstanceId) -> Option<&LocalRoute> {
+        self.local.iter().find(|route| route.instance == *instance)
+    }
+}

@@ -1,0 +1,185 @@
+//! The `[driver]` table of the agent's config.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use handover_proto::ids::{InstanceId, SlotId, Version};
+use serde::Deserialize;
+
+use super::StartSpec;
+use super::template::{Template, Values};
+
+/// What stands in `[driver]`; `kind` chooses the variant.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum DriverSettings {
+    /// The agent runs the command itself.
+    Process(ProcessSettings),
+}
+
+/// `kind = "process"`.
+///
+/// ```toml
+/// [driver]
+/// kind = "process"
+/// builds = "/srv/billing/builds"
+/// command = ["{builds}/{version}/billing", "--port", "{port}"]
+/// grace = "30s"
+/// [driver.env]
+/// RUST_LOG = "info"
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Raw")]
+pub struct ProcessSettings {
+    /// Program and arguments, at least the program.
+    pub command: Vec<Template>,
+    /// Holds one directory per version; an absolute path.
+    pub builds: PathBuf,
+    /// Added to the process's environment.
+    pub env: BTreeMap<String, Template>,
+    /// From SIGTERM to SIGKILL.
+    pub grace: Duration,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    command: Vec<Template>,
+    builds: PathBuf,
+    #[serde(default)]
+    env: BTreeMap<String, Template>,
+    #[serde(with = "crate::duration", default = "default_grace")]
+    grace: Duration,
+}
+
+/// A `[driver]` table that cannot work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// There is no program.
+    #[error("`command` is empty; name a program in it, such as [\"{{builds}}/{{version}}/billing\"]")]
+    NoCommand,
+    /// It would depend on the agent's working directory.
+    #[error("`builds` = {builds:?} is not an absolute path; begin it with /")]
+    RelativeBuilds {
+        /// What was given.
+        builds: PathBuf,
+    },
+    /// The driver sets these itself.
+    #[error("`env` sets {name}; names that begin with HANDOVER_ are the agent's own, choose another")]
+    ReservedVariable {
+        /// Which.
+        name: String,
+    },
+}
+
+/// Half a minute is what container and unit supervisors commonly allow, so services are written for it.
+fn default_grace() -> Duration {
+    Duration::from_secs(30)
+}
+
+impl TryFrom<Raw> for ProcessSettings {
+    type Error = SettingsError;
+
+    fn try_from(raw: Raw) -> Result<Self, SettingsError> {
+        if raw.command.is_empty() {
+            return Err(SettingsError::NoCommand);
+        }
+        if !raw.builds.is_absolute() {
+            return Err(SettingsError::RelativeBuilds { builds: raw.builds });
+        }
+        if let Some(name) = raw.env.keys().find(|name| name.starts_with("HANDOVER_")) {
+            return Err(SettingsError::ReservedVariable { name: name.clone() });
+        }
+        Ok(Self { command: raw.command, builds: raw.builds, env: raw.env, grace: raw.grace })
+    }
+}
+
+/// Where and as what an instance is to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// The slot.
+    pub slot: &'a SlotId,
+    /// The slot's port.
+    pub port: u16,
+    /// The version.
+    pub version: &'a Version,
+    /// The instance, recorded already.
+    pub instance: &'a InstanceId,
+    /// The agent's state directory; output goes to `output/{slot}.log` in it.
+    pub state_dir: &'a Path,
+}
+
+impl ProcessSettings {
+    /// The start of one instance, with every placeholder filled in.
+    pub fn start_spec(&self, place: &Place<'_>) -> StartSpec {
+        let values = Values {
+            port: place.port,
+            version: place.version.clone(),
+            slot: place.slot.clone(),
+            builds: self.builds.clone(),
+            instance: place.instance.clone(),
+            state_dir: place.state_dir.to_owned(),
+        };
+        StartSpec {
+            slot: place.slot.clone(),
+            instance: place.instance.clone(),
+            version: place.version.clone(),
+            command: self.command.iter().map(|text| text.render(&values)).collect(),
+            env: self.env.iter().map(|(name, text)| (name.clone(), text.render(&values))).collect(),
+            directory: self.builds.join(place.version.as_str()),
+            output: place.state_dir.join("output").join(format!("{}.log", place.slot)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        kind = "process"
+        builds = "/srv/builds"
+        command = ["{builds}/{version}/billing", "--port={port}"]
+        grace = "5s"
+        env = { LISTEN = "127.0.0.1:{port}" }
+    "#;
+
+    fn parse(text: &str) -> Result<ProcessSettings, String> {
+        match toml::from_str(text) {
+            Ok(DriverSettings::Process(settings)) => Ok(settings),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn a_start_has_its_placeholders_filled_in() {
+        let settings = parse(GOOD).expect("settings");
+        assert_eq!(settings.grace, Duration::from_secs(5));
+        let (slot, version) = ("b".parse().expect("slot"), "1.5.0".parse().expect("version"));
+        let instance = "00000000000000aa".parse().expect("id");
+        let place =
+            Place { slot: &slot, port: 8081, version: &version, instance: &instance, state_dir: Path::new("/var/h") };
+        let spec = settings.start_spec(&place);
+        assert_eq!(spec.command, ["/srv/builds/1.5.0/billing", "--port=8081"]);
+        assert_eq!(spec.env, [("LISTEN".to_owned(), "127.0.0.1:8081".to_owned())]);
+        assert_eq!(spec.directory, Path::new("/srv/builds/1.5.0"));
+        assert_eq!(spec.output, Path::new("/var/h/output/b.log"));
+    }
+
+    #[test]
+    fn each_mistake_is_refused_with_its_name() {
+        for (from, to, expected) in [
+            ("{port}", "{prot}", "unknown placeholder {prot}"),
+            ("\"process\"", "\"systemd\"", "systemd"),
+            ("grace = \"5s\"", "grace = 5", "write \"5s\""),
+            ("grace", "gracious", "gracious"),
+            ("LISTEN", "HANDOVER_SLOT", "HANDOVER_SLOT"),
+            ("/srv/builds", "builds", "not an absolute path"),
+            ("[\"{builds}/{version}/billing\", \"--port={port}\"]", "[]", "`command` is empty"),
+        ] {
+            let error = parse(&GOOD.replace(from, to)).expect_err(to);
+            assert!(error.contains(expected), "{to}: {error}");
+        }
+    }
+}

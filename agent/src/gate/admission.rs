@@ -1,0 +1,334 @@
+//! Who is let in, and to where. Pure: time comes in, nothing goes out.
+//!
+//! Admission, routes and the count of requests in flight are one value ([`Core`]); the shell keeps it behind one lock, so
+//! that "no weight and nothing in flight" can never be true while a request is on its way in. A request is in flight from
+//! [`Core::admit`] to [`Core::finish`], which the shell calls when both bodies have ended.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use handover_proto::ids::InstanceId;
+
+use super::balance::Balance;
+use super::class::Class;
+use super::control::{Admission, GateReport, GateState, Reason, Refusal, Upstream, UpstreamReport};
+use super::counts::{ClassCounts, Event};
+
+/// How long an upstream that left the state stays in the reports after its last request ended: ten reports, so that an
+/// agent that is restarting still learns its last counts.
+const DEPARTED_KEPT: Duration = Duration::from_secs(10);
+
+/// Bounds on what is let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Requests that may wait at one time.
+    pub held: u64,
+    /// Requests that may be in flight at one time.
+    pub in_flight: u64,
+}
+
+/// How a request comes to the door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival<'a> {
+    /// For the first time.
+    New,
+    /// After it was told to hold.
+    Held,
+    /// Already let in once, but the upstreams tried (by [`Route::key`]) could not be connected to.
+    Again(&'a [u64]),
+}
+
+/// The answer at the door.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Go there; it is in flight now.
+    Go(Route),
+    /// Wait for a new state; it counts as held now.
+    Hold,
+    /// Turn it away.
+    Refuse(Reason),
+}
+
+/// One request's way through the gate, to be handed back to [`Core::finish`] exactly once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// The upstream's number within this gate process; another address has another number.
+    pub key: u64,
+    /// The upstream.
+    pub upstream: Arc<Upstream>,
+    flight: u64,
+    class: Class,
+}
+
+/// What came of a change, for the reporter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum News {
+    /// A counter moved: the next regular report will do.
+    Counters,
+    /// The agent may be waiting for this: report at once.
+    Urgent,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Flight {
+    since: Duration,
+    settled: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    upstream: Arc<Upstream>,
+    listed: bool,
+    flights: BTreeMap<u64, Flight>,
+    counts: [ClassCounts; 2],
+    last_request: Option<Duration>,
+    idle_since: Duration,
+}
+
+/// The gate's one mutable value.
+#[derive(Debug)]
+pub struct Core {
+    state: GateState,
+    bounds: Bounds,
+    entries: BTreeMap<u64, Entry>,
+    balance: [Balance; 2],
+    next_key: u64,
+    next_flight: u64,
+    in_flight: u64,
+    held: u64,
+    own_answers: BTreeMap<Reason, u64>,
+}
+
+impl Core {
+    /// A gate that has not heard of any upstream: it holds.
+    pub fn new(bounds: Bounds) -> Self {
+        Self {
+            state: GateState { seq: 0, admission: Admission::Hold, upstreams: Vec::new() },
+            bounds,
+            entries: BTreeMap::new(),
+            balance: Default::default(),
+            next_key: 1,
+            next_flight: 1,
+            in_flight: 0,
+            held: 0,
+            own_answers: BTreeMap::new(),
+        }
+    }
+
+    /// The state in force.
+    pub fn state(&self) -> &GateState {
+        &self.state
+    }
+
+    /// Replaces the whole state. The same state again is accepted and changes nothing.
+    ///
+    /// # Errors
+    /// When the state is older than the one in force, has its number but other content, or names an instance twice.
+    pub fn apply(&mut self, state: GateState, now: Duration) -> Result<(), Refusal> {
+        if state.seq < self.state.seq {
+            return Err(Refusal::Older { seq: state.seq, applied: self.state.seq });
+        }
+        if state.seq == self.state.seq {
+            return if state == self.state { Ok(()) } else { Err(Refusal::Conflict { seq: state.seq }) };
+        }
+        if let Some(instance) = listed_twice(&state.upstreams) {
+            return Err(Refusal::Duplicate { seq: state.seq, instance });
+        }
+        for entry in self.entries.values_mut().filter(|entry| entry.listed) {
+            entry.listed = false;
+            entry.idle_since = now;
+        }
+        let keys: Vec<u64> = state.upstreams.iter().map(|upstream| self.enlist(upstream, now)).collect();
+        for class in [Class::Read, Class::Write] {
+            let ready = state.upstreams.iter().zip(&keys).filter(|(upstream, _)| upstream.ready);
+            let candidates: Vec<(u64, u32)> = ready.map(|(upstream, key)| (*key, weight(upstream, class))).collect();
+            self.balance[index(class)].set(&candidates);
+        }
+        self.state = state;
+        Ok(())
+    }
+
+    /// Finds the entry of an upstream, or makes one. An instance that moved to another address is a new entry: its
+    /// connections must not be mixed with the old ones.
+    fn enlist(&mut self, upstream: &Upstream, now: Duration) -> u64 {
+        let same = |entry: &Entry| {
+            entry.upstream.instance == upstream.instance
+                && entry.upstream.address == upstream.address
+                && entry.upstream.version == upstream.version
+        };
+        let key = self.entries.iter().find(|(_, entry)| same(entry)).map(|(key, _)| *key);
+        let key = key.unwrap_or_else(|| {
+            self.next_key += 1;
+            self.next_key - 1
+        });
+        let entry = self.entries.entry(key).or_insert_with(|| Entry {
+            upstream: Arc::new(upstream.clone()),
+            listed: true,
+            flights: BTreeMap::new(),
+            counts: Default::default(),
+            last_request: None,
+            idle_since: now,
+        });
+        entry.listed = true;
+        entry.upstream = Arc::new(upstream.clone());
+        key
+    }
+
+    /// Decides on one request. `Go` and `Hold` change the counts in the same breath.
+    pub fn admit(&mut self, class: Class, arrival: Arrival<'_>, now: Duration) -> Verdict {
+        let verdict = match arrival {
+            Arrival::Again(tried) => self.pick(class, tried).map_or(Verdict::Refuse(Reason::Connect), Verdict::Go),
+            Arrival::New | Arrival::Held => self.at_the_door(class),
+        };
+        match (arrival, &verdict) {
+            (Arrival::New, Verdict::Hold) if self.held >= self.bounds.held => return Verdict::Refuse(Reason::HoldFull),
+            (Arrival::New, Verdict::Hold) => self.held += 1,
+            (Arrival::Held, Verdict::Go(_) | Verdict::Refuse(_)) => self.leave_hold(),
+            _ => {}
+        }
+        if let Verdict::Go(route) = &verdict {
+            self.take_off(route, now);
+        }
+        verdict
+    }
+
+    fn at_the_door(&mut self, class: Class) -> Verdict {
+        match self.state.admission {
+            Admission::Shut => Verdict::Refuse(Reason::Shut),
+            Admission::Hold => Verdict::Hold,
+            Admission::Open | Admission::LameDuck if self.in_flight >= self.bounds.in_flight => {
+                Verdict::Refuse(Reason::InFlightLimit)
+            }
+            Admission::Open | Admission::LameDuck => self.pick(class, &[]).map_or(Verdict::Hold, Verdict::Go),
+        }
+    }
+
+    fn pick(&mut self, class: Class, tried: &[u64]) -> Option<Route> {
+        let key = self.balance[index(class)].pick(tried)?;
+        let entry = self.entries.get(&key)?;
+        self.next_flight += 1;
+        Some(Route { key, upstream: Arc::clone(&entry.upstream), flight: self.next_flight, class })
+    }
+
+    fn take_off(&mut self, route: &Route, now: Duration) {
+        if let Some(entry) = self.entries.get_mut(&route.key) {
+            entry.flights.insert(route.flight, Flight { since: now, settled: false });
+            entry.counts[index(route.class)].requests += 1;
+            entry.last_request = Some(now);
+            self.in_flight += 1;
+        }
+    }
+
+    /// A held request gave up or ran out of time.
+    pub fn leave_hold(&mut self) {
+        self.held = self.held.saturating_sub(1);
+    }
+
+    /// The gate answered by itself.
+    pub fn own_answer(&mut self, reason: Reason) {
+        *self.own_answers.entry(reason).or_default() += 1;
+    }
+
+    /// What happened to a request in flight. Urgent on an upstream's first error.
+    pub fn record(&mut self, route: &Route, event: Event) -> News {
+        let Some(entry) = self.entries.get_mut(&route.key) else { return News::Counters };
+        if let Some(flight) = entry.flights.get_mut(&route.flight) {
+            flight.settled = true;
+        }
+        let errors = |entry: &Entry| entry.counts[0].errors() + entry.counts[1].errors();
+        let before = errors(entry);
+        entry.counts[index(route.class)].record(event);
+        if before == 0 && errors(entry) > 0 { News::Urgent } else { News::Counters }
+    }
+
+    /// How long the request has been in flight.
+    pub fn age(&self, route: &Route, now: Duration) -> Duration {
+        let flight = self.entries.get(&route.key).and_then(|entry| entry.flights.get(&route.flight));
+        flight.map_or(Duration::ZERO, |flight| now.saturating_sub(flight.since))
+    }
+
+    /// Both bodies have ended. A request that nothing was recorded about was given up by its client. Urgent when an
+    /// upstream that gets no new requests has now done its last one.
+    pub fn finish(&mut self, route: &Route, now: Duration) -> News {
+        let Some(entry) = self.entries.get_mut(&route.key) else { return News::Counters };
+        let Some(flight) = entry.flights.remove(&route.flight) else { return News::Counters };
+        if !flight.settled {
+            entry.counts[index(route.class)].record(Event::ClientLeft);
+        }
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let weightless = !entry.listed || (entry.upstream.reads == 0 && entry.upstream.writes == 0);
+        if !entry.flights.is_empty() {
+            return News::Counters;
+        }
+        entry.idle_since = now;
+        if weightless { News::Urgent } else { News::Counters }
+    }
+
+    /// Forgets upstreams that left the state and have been idle so long that their last counts were reported.
+    pub fn forget_departed(&mut self, now: Duration) {
+        self.entries.retain(|_, entry| {
+            entry.listed || !entry.flights.is_empty() || now.saturating_sub(entry.idle_since) < DEPARTED_KEPT
+        });
+    }
+
+    /// Keys of the upstreams that the state lists: connections to others need not be kept.
+    pub fn listed_keys(&self) -> Vec<u64> {
+        self.entries.iter().filter(|(_, entry)| entry.listed).map(|(key, _)| *key).collect()
+    }
+
+    /// Everything known here. What only the shell knows (start id, saved state, connections) it fills in.
+    pub fn report(&self, now: Duration) -> GateReport {
+        GateReport {
+            gate_start_id: String::new(),
+            applied: self.state.seq,
+            saved: 0,
+            save_error: None,
+            admission: self.state.admission,
+            upstreams: self.entries.values().map(|entry| entry.report(now)).collect(),
+            in_flight: self.in_flight,
+            held: self.held,
+            connections: 0,
+            own_answers: self.own_answers.clone(),
+        }
+    }
+}
+
+impl Entry {
+    fn report(&self, now: Duration) -> UpstreamReport {
+        let since = |then: Duration| u64::try_from(now.saturating_sub(then).as_millis()).unwrap_or(u64::MAX);
+        UpstreamReport {
+            instance: self.upstream.instance.clone(),
+            version: self.upstream.version.clone(),
+            listed: self.listed,
+            in_flight: self.flights.len() as u64,
+            oldest_ms: self.flights.first_key_value().map_or(0, |(_, flight)| since(flight.since)),
+            reads: self.counts[index(Class::Read)],
+            writes: self.counts[index(Class::Write)],
+            last_request_ms_ago: self.last_request.map(since),
+        }
+    }
+}
+
+fn index(class: Class) -> usize {
+    match class {
+        Class::Read => 0,
+        Class::Write => 1,
+    }
+}
+
+fn weight(upstream: &Upstream, class: Class) -> u32 {
+    match class {
+        Class::Read => upstream.reads,
+        Class::Write => upstream.writes,
+    }
+}
+
+fn listed_twice(upstreams: &[Upstream]) -> Option<InstanceId> {
+    let mut seen = std::collections::BTreeSet::new();
+    upstreams.iter().find(|upstream| !seen.insert(&upstream.instance)).map(|upstream| upstream.instance.clone())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+//! When to close a client's connection. Pure.
+//!
+//! A connection on which a request is running is never closed for its age. One with the first bytes of a request is given
+//! the time for a head. One without a byte is idle: it is closed after the idle time, or, once the gate is leaving, after a
+//! grace, because a request may be on its way (`SAFETY.md` §2.2).
+
+use std::time::Duration;
+
+use super::settings::Limits;
+
+/// What is known about one connection. All times are since the gate's start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Line {
+    /// Requests of which a body has not ended, 0 or 1 unless a client pipelines.
+    pub running: u32,
+    /// When the first byte of a head that is not complete yet arrived.
+    pub head_since: Option<Duration>,
+    /// Since when the client does not take what we want to write.
+    pub blocked_since: Option<Duration>,
+    /// When the connection was made or its last answer ended.
+    pub idle_since: Duration,
+}
+
+/// What to do with the connection now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Leave it alone and look again then.
+    KeepUntil(Duration),
+    /// It has been idle long enough: close it in good order.
+    Close,
+    /// The client is too slow: cut it off.
+    Cut(&'static str),
+}
+
+impl Line {
+    /// Bytes arrived.
+    pub fn bytes_read(&mut self, now: Duration) {
+        if self.running == 0 && self.head_since.is_none() {
+            self.head_since = Some(now);
+        }
+    }
+
+    /// A write was taken, or was refused for now.
+    pub fn wrote(&mut self, taken: bool, now: Duration) {
+        match (taken, self.blocked_since) {
+            (true, Some(_)) => {
+                self.blocked_since = None;
+                self.idle_since = now;
+            }
+            (false, None) => self.blocked_since = Some(now),
+            _ => {}
+        }
+    }
+
+    /// A request's head is complete.
+    pub fn begin(&mut self) {
+        self.running += 1;
+        self.head_since = None;
+    }
+
+    /// Both bodies of a request ended.
+    pub fn end(&mut self, now: Duration) {
+        self.running = self.running.saturating_sub(1);
+        self.idle_since = now;
+    }
+
+    /// The decision; `leaving_since` is when the gate was shut or told to stop.
+    pub fn fate(&self, limits: &Limits, leaving_since: Option<Duration>, now: Duration) -> Fate {
+        let (until, overdue) = if let Some(since) = self.blocked_since {
+            (since + limits.stall_time, Fate::Cut("the client reads nothing"))
+        } else if self.running > 0 {
+            return Fate::KeepUntil(now + limits.stall_time);
+        } else if let Some(since) = self.head_since {
+            (since + limits.header_time, Fate::Cut("the client sends its request too slowly"))
+        } else {
+            let idle = self.idle_since + limits.idle_time;
+            let leave = leaving_since.map(|since| since.max(self.idle_since) + limits.leave_grace);
+            (leave.map_or(idle, |leave| leave.min(idle)), Fate::Close)
+        };
+        if now < until { Fate::KeepUntil(until) } else { overdue }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: fn(u64) -> Duration = Duration::from_secs;
+
+    fn limits() -> Limits {
+        Limits { header_time: S(10), idle_time: S(75), stall_time: S(60), leave_grace: S(1), ..Limits::default() }
+    }
+
+    #[test]
+    fn an_idle_connection_is_closed_after_the_idle_time_and_sooner_when_the_gate_leaves() {
+        let line = Line { idle_since: S(100), ..Line::default() };
+        assert_eq!(line.fate(&limits(), None, S(174)), Fate::KeepUntil(S(175)));
+        assert_eq!(line.fate(&limits(), None, S(175)), Fate::Close);
+        assert_eq!(line.fate(&limits(), Some(S(110)), S(110)), Fate::KeepUntil(S(111)));
+        assert_eq!(line.fate(&limits(), Some(S(110)), S(111)), Fate::Close);
+    }
+
+    #[test]
+    fn a_connection_whose_answer_ended_while_leaving_gets_the_whole_grace() {
+        let line = Line { idle_since: S(120), ..Line::default() };
+        assert_eq!(line.fate(&limits(), Some(S(110)), S(120)), Fate::KeepUntil(S(121)));
+    }
+
+    #[test]
+    fn a_connection_with_the_first_bytes_of_a_request_is_not_idle_even_when_the_gate_leaves() {
+        let mut line = Line::default();
+        line.bytes_read(S(80));
+        line.bytes_read(S(85));
+        assert_eq!(line.fate(&limits(), Some(S(1)), S(85)), Fate::KeepUntil(S(90)));
+        assert_eq!(line.fate(&limits(), Some(S(1)), S(90)), Fate::Cut("the client sends its request too slowly"));
+        line.begin();
+        assert_eq!(line.fate(&limits(), Some(S(1)), S(500)), Fate::KeepUntil(S(560)));
+        line.end(S(500));
+        assert_eq!(line.fate(&limits(), None, S(501)), Fate::KeepUntil(S(575)));
+    }
+
+    #[test]
+    fn a_client_that_reads_nothing_is_cut_off_but_one_that_reads_slowly_is_not() {
+        let mut line = Line::default();
+        line.begin();
+        line.wrote(false, S(10));
+        line.wrote(false, S(60));
+        assert_eq!(line.fate(&limits(), None, S(70)), Fate::Cut("the client reads nothing"));
+        line.wrote(true, S(69));
+        line.wrote(false, S(69));
+        assert_eq!(line.fate(&limits(), None, S(70)), Fate::KeepUntil(S(129)));
+    }
+}

@@ -1,0 +1,51 @@
+//! The gate: an HTTP/1.1 reverse proxy in a process of its own, in front of the host's instances.
+//!
+//! It holds the listener and the last routes. The agent, another process, sends it whole states ([`control::GateState`])
+//! over a Unix socket; without an agent the last state stays in force (`SAFETY.md` R3, R10). The road of one request:
+//! [`server`] accepts → `connection` watches the line → `proxy` classes it ([`class`]) → `ticket` asks the pure core
+//! ([`admission`], which picks with [`balance`]) → `forward` sends it through [`pool`] → `body` keeps the ticket until both
+//! bodies have ended. HTTP/2 and TLS belong in `connection`, WebSocket and gRPC beside `forward`.
+
+pub mod admission;
+pub mod balance;
+pub mod class;
+pub mod client;
+pub mod control;
+pub mod counts;
+pub mod line;
+pub mod server;
+pub mod settings;
+
+mod body;
+mod connection;
+mod endpoint;
+mod forward;
+mod headers;
+mod open_files;
+mod pool;
+mod proxy;
+mod reply;
+mod report;
+mod state_file;
+mod text_lines;
+mod ticket;
+
+#[cfg(test)]
+mod tests {
+    /// `DESIGN.md` §11: what decides is reachable without I/O and reads no clock.
+    #[test]
+    fn the_deciding_modules_import_no_runtime_no_network_and_no_clock() {
+        let core = [
+            ("admission", include_str!("admission.rs")),
+            ("balance", include_str!("balance.rs")),
+            ("class", include_str!("class.rs")),
+            ("counts", include_str!("counts.rs")),
+            ("line", include_str!("line.rs")),
+        ];
+        for (name, source) in core {
+            for foreign in ["tokio", "hyper", "std::io", "std::fs", "std::env", "Instant", "SystemTime", "rand::"] {
+                assert!(!source.contains(foreign), "{name}.rs uses {foreign}");
+            }
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! What an operator can set about the gate. Every number has a default and a reason.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::class::ClassRule;
+
+/// The gate's settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GateSettings {
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// The Unix socket on which the agent talks to the gate.
+    pub control: PathBuf,
+    /// Where the last state is kept, so that a restarted gate begins with its routes.
+    pub state_file: PathBuf,
+    /// Exceptions from "GET, HEAD and OPTIONS are reads".
+    #[serde(default)]
+    pub rules: Vec<ClassRule>,
+    /// Adds `handover-version` and `handover-instance` to every answer.
+    #[serde(default)]
+    pub tag_responses: bool,
+    /// What becomes of the client's own `X-Forwarded-*`.
+    #[serde(default)]
+    pub forwarded: Forwarded,
+    /// How requests wait.
+    #[serde(default)]
+    pub hold: HoldSettings,
+    /// Bounds.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// What becomes of `X-Forwarded-For` and `X-Forwarded-Proto` that a request already carries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Forwarded {
+    /// Replaced: clients connect to the gate directly, and what they claim is not to be believed.
+    #[default]
+    Replace,
+    /// Kept and added to: a balancer that sets them is in front.
+    Append,
+}
+
+/// How requests wait while the gate holds, or while nobody is ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HoldSettings {
+    /// How many may wait at one time.
+    pub count: u64,
+    /// How long each may wait; then it is answered 503.
+    #[serde(with = "crate::duration")]
+    pub time: Duration,
+}
+
+impl Default for HoldSettings {
+    fn default() -> Self {
+        // Half of the in-flight limit; and ten seconds, which most clients' own limit (30 s) still leaves room for.
+        Self { count: 1024, time: Duration::from_secs(10) }
+    }
+}
+
+/// Bounds, so that no client and no service can take the whole gate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Client connections at one time; more wait in the kernel's queue until one closes. 4096 idle ones take 75 MB.
+    pub connections: usize,
+    /// Requests in flight at one time; more are answered 503.
+    pub in_flight: u64,
+    /// Size of a request's head in bytes (request line and headers); larger is answered 431. 32 KiB is what most servers take.
+    pub header_bytes: usize,
+    /// Time for a request's head to arrive, from its first byte.
+    #[serde(with = "crate::duration")]
+    pub header_time: Duration,
+    /// How long a client connection may stay without a request. Longer than the 60 s after which common balancers drop
+    /// theirs, so that it is they who close and no request meets a closing gate.
+    #[serde(with = "crate::duration")]
+    pub idle_time: Duration,
+    /// How long a body may stand still because the client neither sends nor reads.
+    #[serde(with = "crate::duration")]
+    pub stall_time: Duration,
+    /// Time for a connection to an upstream. Upstreams are near: a second is a lost SYN already.
+    #[serde(with = "crate::duration")]
+    pub connect_time: Duration,
+    /// Time for the head of an answer, from the last byte of the request that was passed on; then 504. Long, because the
+    /// gate must not fail a request that the service would have answered.
+    #[serde(with = "crate::duration")]
+    pub answer_time: Duration,
+    /// Idle connections kept per upstream.
+    pub pool_idle: usize,
+    /// How long an idle connection to an upstream may be used again. Shorter than the shortest keep-alive of common servers
+    /// (2 s), so that no request meets a closing service.
+    #[serde(with = "crate::duration")]
+    pub pool_idle_time: Duration,
+    /// How long idle client connections are left open once the gate is shut or stopping: a request may be on its way.
+    #[serde(with = "crate::duration")]
+    pub leave_grace: Duration,
+    /// How long a stopping gate waits for what is in flight.
+    #[serde(with = "crate::duration")]
+    pub stop_time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            in_flight: 2048,
+            header_bytes: 32 << 10,
+            header_time: Duration::from_secs(10),
+            idle_time: Duration::from_secs(75),
+            stall_time: Duration::from_secs(60),
+            connect_time: Duration::from_secs(1),
+            answer_time: Duration::from_secs(300),
+            pool_idle: 64,
+            pool_idle_time: Duration::from_secs(1),
+            leave_grace: Duration::from_secs(1),
+            stop_time: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Settings that cannot work; the message names the setting and what would do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// A number that must be above another is not.
+    #[error("gate setting `{setting}` is {given}, but must be at least {least}: {why}")]
+    TooSmall {
+        /// Which.
+        setting: &'static str,
+        /// What was given.
+        given: String,
+        /// What would do.
+        least: String,
+        /// Why.
+        why: &'static str,
+    },
+    /// A rule's path is not a path.
+    #[error("gate rule path_prefix {0:?} must begin with \"/\"")]
+    RulePath(String),
+    /// A rule's method is not written as HTTP writes it.
+    #[error("gate rule method {0:?} must be in capitals, as HTTP writes it")]
+    RuleMethod(String),
+}
+
+impl GateSettings {
+    /// Settings with every default.
+    pub fn new(listen: SocketAddr, control: PathBuf, state_file: PathBuf) -> Self {
+        Self {
+            listen,
+            control,
+            state_file,
+            rules: Vec::new(),
+            tag_responses: false,
+            forwarded: Forwarded::default(),
+            hold: HoldSettings::default(),
+            limits: Limits::default(),
+        }
+    }
+
+    /// Checks the numbers against each other.
+    ///
+    /// # Errors
+    /// On the first setting that cannot work.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        let limits = &self.limits;
+        at_least("limits.connections", limits.connections as u64, 1, "nobody could connect")?;
+        at_least("limits.in_flight", limits.in_flight, 1, "every request would be refused")?;
+        at_least("limits.header_bytes", limits.header_bytes as u64, 1024, "ordinary requests would be refused")?;
+        let times = [
+            ("limits.header_time", limits.header_time),
+            ("limits.idle_time", limits.idle_time),
+            ("limits.stall_time", limits.stall_time),
+            ("limits.connect_time", limits.connect_time),
+            ("limits.answer_time", limits.answer_time),
+        ];
+        for (setting, given) in times {
+            at_least_time(setting, given, Duration::from_millis(10), "every request would run out of time")?;
+        }
+        at_least_time("limits.stop_time", limits.stop_time, limits.leave_grace, "it must outlast limits.leave_grace")?;
+        for rule in &self.rules {
+            if !rule.path_prefix.starts_with('/') {
+                return Err(SettingsError::RulePath(rule.path_prefix.clone()));
+            }
+            if let Some(method) = rule.method.as_ref().filter(|method| method.chars().any(|c| c.is_ascii_lowercase())) {
+                return Err(SettingsError::RuleMethod(method.clone()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn at_least(setting: &'static str, given: u64, least: u64, why: &'static str) -> Result<(), SettingsError> {
+    let error = || SettingsError::TooSmall { setting, given: given.to_string(), least: least.to_string(), why };
+    if given < least { Err(error()) } else { Ok(()) }
+}
+
+fn at_least_time(s: &'static str, given: Duration, least: Duration, why: &'static str) -> Result<(), SettingsError> {
+    let text = crate::duration::render;
+    let error = || SettingsError::TooSmall { setting: s, given: text(given), least: text(least), why };
+    if given < least { Err(error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: &str = "listen = '127.0.0.1:0'\ncontrol = '/run/c.sock'\nstate_file = '/var/lib/s.json'\n";
+
+    #[test]
+    fn three_lines_are_enough_and_the_defaults_hold_together() {
+        let settings: GateSettings = toml::from_str(LEAST).expect("settings");
+        assert_eq!(settings.check(), Ok(()));
+        assert_eq!(settings.limits, Limits::default());
+    }
+
+    #[test]
+    fn an_unknown_field_is_an_error_that_names_it() {
+        for extra in ["holdtime = '3s'", "[limits]\nconections = 3", "[hold]\nfor = '3s'"] {
+            toml::from_str::<GateSettings>(&format!("{LEAST}{extra}")).expect_err(extra);
+        }
+    }
+
+    #[test]
+    fn settings_that_cannot_work_are_refused_with_the_values() {
+        let check = |text: &str| {
+            let settings: GateSettings = toml::from_str(&format!("{LEAST}{text}")).expect(text);
+            settings.check().expect_err(text).to_string()
+        };
+        assert!(check("[limits]\nconnections = 0").contains("at least 1"));
+        let error = check("[limits]\nstop_time = '1s'\nleave_grace = '2s'");
+        assert!(error.contains("1s") && error.contains("2s"), "{error}");
+        assert!(check("rules = [{ path_prefix = 'search', class = 'read' }]").contains("\"search\""));
+        assert!(check("rules = [{ method = 'Post', path_prefix = '/', class = 'read' }]").contains("\"Post\""));
+    }
+}

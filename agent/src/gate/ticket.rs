@@ -1,0 +1,217 @@
+//! The shell round the pure core: its lock, its clock, and the ticket that a request holds while it is in flight.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, watch};
+
+use super::admission::{Arrival, Bounds, Core, News, Route, Verdict};
+use super::class::Class;
+use super::control::{Admission, GateState, Reason, Refusal, Upstream};
+use super::counts::Event;
+use super::pool::Pool;
+use super::settings::GateSettings;
+
+/// How saving the applied state stands.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Saved {
+    /// The state in the file; 0 for none.
+    pub(super) seq: u64,
+    /// Why it is not the one in force.
+    pub(super) error: Option<String>,
+}
+
+/// One gate process's shared parts.
+pub(super) struct Gate {
+    pub(super) settings: GateSettings,
+    pub(super) pool: Pool,
+    /// Random per process.
+    pub(super) start_id: String,
+    /// Client connections now open.
+    pub(super) connections: AtomicU64,
+    /// The state last applied; held requests and the saver wait for it to change.
+    pub(super) applied: watch::Sender<GateState>,
+    /// What the state file holds.
+    pub(super) saved: watch::Sender<Saved>,
+    /// Rung when a report should go out at once.
+    pub(super) news: Notify,
+    /// Since when client connections should end, by the gate's clock.
+    pub(super) leaving: watch::Sender<Option<Duration>>,
+    stopping: AtomicBool,
+    core: Mutex<Core>,
+    started: Instant,
+}
+
+impl Gate {
+    pub(super) fn new(settings: GateSettings) -> Arc<Self> {
+        let core = Core::new(Bounds { held: settings.hold.count, in_flight: settings.limits.in_flight });
+        Arc::new(Self {
+            pool: Pool::new(settings.limits.pool_idle, settings.limits.pool_idle_time),
+            start_id: format!("{:016x}", rand::random::<u64>()),
+            connections: AtomicU64::new(0),
+            applied: watch::Sender::new(core.state().clone()),
+            saved: watch::Sender::default(),
+            news: Notify::new(),
+            leaving: watch::Sender::new(None),
+            stopping: AtomicBool::new(false),
+            core: Mutex::new(core),
+            started: Instant::now(),
+            settings,
+        })
+    }
+
+    /// Time since the gate's start.
+    pub(super) fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The core, for a few lines; never across an await. A panic in another task leaves counts that are still usable.
+    pub(super) fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a state in force: the next request already meets it.
+    pub(super) fn apply(&self, state: GateState) -> Result<(), Refusal> {
+        let now = self.now();
+        let mut core = self.core();
+        core.apply(state.clone(), now)?;
+        if *self.applied.borrow() != state {
+            tracing::info!(seq = state.seq, admission = ?state.admission, upstreams = state.upstreams.len(), "gate state applied");
+        }
+        let shut = state.admission == Admission::Shut;
+        // Under the lock, so that what is announced last is what is in force.
+        self.applied.send_replace(state);
+        drop(core);
+        if !self.stopping.load(Ordering::Relaxed) {
+            self.leaving.send_if_modified(|since| {
+                let changed = since.is_some() != shut;
+                *since = shut.then(|| since.unwrap_or(now));
+                changed
+            });
+        }
+        self.news.notify_one();
+        Ok(())
+    }
+
+    /// The process is to end: every answer tells its client to leave, idle connections are closed.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        let now = self.now();
+        self.leaving.send_modify(|since| *since = Some(since.unwrap_or(now)));
+    }
+
+    /// Whether answers should tell clients to leave.
+    pub(super) fn dismisses_clients(&self) -> bool {
+        let admission = self.applied.borrow().admission;
+        self.stopping.load(Ordering::Relaxed) || matches!(admission, Admission::LameDuck | Admission::Shut)
+    }
+
+    /// Lets a request in, at once or after it was held.
+    pub(super) async fn enter(self: &Arc<Self>, class: Class) -> Result<Ticket, Reason> {
+        let first = self.core().admit(class, Arrival::New, self.now());
+        match first {
+            Verdict::Go(route) => Ok(Ticket { gate: Arc::clone(self), route }),
+            Verdict::Refuse(reason) => Err(reason),
+            Verdict::Hold => self.wait_to_enter(class).await,
+        }
+    }
+
+    async fn wait_to_enter(self: &Arc<Self>, class: Class) -> Result<Ticket, Reason> {
+        let mut place = HeldPlace { gate: Arc::clone(self), given_up: true };
+        let mut changes = self.applied.subscribe();
+        let deadline = tokio::time::Instant::now() + self.settings.hold.time;
+        loop {
+            // Asked again after subscribing, so that a state applied in between is not missed.
+            let verdict = self.core().admit(class, Arrival::Held, self.now());
+            match verdict {
+                Verdict::Go(route) => {
+                    place.given_up = false;
+                    return Ok(Ticket { gate: Arc::clone(self), route });
+                }
+                Verdict::Refuse(reason) => {
+                    place.given_up = false;
+                    return Err(reason);
+                }
+                Verdict::Hold => {}
+            }
+            match tokio::time::timeout_at(deadline, changes.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return Err(Reason::HoldExpired),
+            }
+        }
+    }
+
+    fn tell(&self, news: News) {
+        if news == News::Urgent {
+            self.news.notify_one();
+        }
+    }
+}
+
+/// A held request's place; a client that goes away gives it up by dropping the request.
+struct HeldPlace {
+    gate: Arc<Gate>,
+    given_up: bool,
+}
+
+impl Drop for HeldPlace {
+    fn drop(&mut self) {
+        if self.given_up {
+            self.gate.core().leave_hold();
+        }
+    }
+}
+
+/// One request in flight through one upstream, until the last clone of its `Arc` is dropped.
+pub(super) struct Ticket {
+    gate: Arc<Gate>,
+    route: Route,
+}
+
+impl Ticket {
+    pub(super) fn key(&self) -> u64 {
+        self.route.key
+    }
+
+    pub(super) fn upstream(&self) -> &Upstream {
+        &self.route.upstream
+    }
+
+    /// The head of the answer arrived.
+    pub(super) fn answered(&self, status: u16) {
+        let mut core = self.gate.core();
+        let after = core.age(&self.route, self.gate.now());
+        let news = core.record(&self.route, Event::Answered { status, after });
+        drop(core);
+        self.gate.tell(news);
+    }
+
+    /// Something else happened. Only an upstream's first error is logged, because a dead one would fill the log with one line
+    /// per request; the others are counted and reported.
+    pub(super) fn record(&self, event: Event) {
+        let news = self.gate.core().record(&self.route, event);
+        if news == News::Urgent {
+            let upstream = self.upstream();
+            tracing::warn!(instance = %upstream.instance, address = %upstream.address, ?event, "first error of an upstream");
+        }
+        self.gate.tell(news);
+    }
+
+    /// A ticket for another upstream than those tried.
+    pub(super) fn elsewhere(&self, class: Class, tried: &[u64]) -> Result<Ticket, Reason> {
+        let verdict = self.gate.core().admit(class, Arrival::Again(tried), self.gate.now());
+        match verdict {
+            Verdict::Go(route) => Ok(Ticket { gate: Arc::clone(&self.gate), route }),
+            Verdict::Refuse(reason) => Err(reason),
+            Verdict::Hold => Err(Reason::Connect),
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let news = self.gate.core().finish(&self.route, self.gate.now());
+        self.gate.tell(news);
+    }
+}

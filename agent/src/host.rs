@@ -1,0 +1,414 @@
+//! The host: what runs in its slots, and the doing of what [`crate::core::next`] decided.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use handover_proto::blocker::BlockerKind;
+use handover_proto::ids::{InstanceId, SlotId, Version};
+use handover_proto::lease::Owner;
+use handover_proto::lifecycle::{Event, Lifecycle};
+use handover_proto::wire;
+use tokio::sync::{Notify, watch};
+use tracing::{info, warn};
+
+use crate::clock;
+use crate::config::Config;
+use crate::core::next::{Effect, LeaseStand, Waiting};
+use crate::core::observed::{Boot, Crashes, Process};
+use crate::core::slot::retry_after;
+use crate::driver::{Adopted, Driver, DriverError, DriverSettings, Exit, StartSpec, Values};
+use crate::durable::DurableError;
+use crate::lease::wanted::{Life, LocalInstance, Wanted};
+use crate::probe::{Affects, ConditionReport, ProbeRunner, Readiness, Target};
+use crate::state::{InstanceRecord, StateFile};
+
+/// Crashes that are this far apart are not a row.
+const CRASHES_FORGOTTEN_AFTER: Boot = Boot::from_secs(60);
+
+/// The last known readiness of an adopted instance is kept this long (`SAFETY.md` R9): many times a probe's first look.
+const TRUSTED: Boot = Boot::from_secs(2);
+/// The keeper may hear of an end before it has heard that the instance had just been handed the lease.
+const DEPARTED_KEPT: Boot = Boot::from_secs(10);
+
+/// Why the host could not be taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum TakeOverError {
+    /// What runs could not be found out.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// What was found could not be recorded.
+    #[error(transparent)]
+    Durable(#[from] DurableError),
+}
+
+/// The host's slots, the driver and the state file.
+pub struct Host {
+    config: Arc<Config>,
+    driver: Arc<Driver>,
+    /// The state file.
+    pub file: StateFile,
+    /// Every slot of the config.
+    pub places: BTreeMap<SlotId, Place>,
+    /// Instances that ended while they may have held the lease; kept until the keeper has let go of them.
+    departed: BTreeMap<InstanceId, (Boot, LocalInstance)>,
+    wake: Arc<Notify>,
+    boot_id: String,
+}
+
+/// One slot, with all that reports say of it.
+pub struct Place {
+    /// Where its instance listens.
+    pub address: SocketAddr,
+    /// What runs.
+    pub running: Option<Running>,
+    /// Ends in a row that nobody wanted.
+    pub crashes: Option<Crashes>,
+    /// How the last process ended.
+    pub last_exit: Option<wire::ExitReport>,
+}
+
+/// One running instance.
+pub struct Running {
+    /// As it stands in the state file.
+    pub record: InstanceRecord,
+    /// What its process does.
+    pub process: Process,
+    /// Its probes.
+    probes: ProbeRunner,
+    /// Adopted while it was ready: that is believed until the probes have had time to speak.
+    trusted_until: Boot,
+    /// Since when it drains.
+    pub draining_since: Option<Boot>,
+    /// Wall clock of the last move, Unix milliseconds.
+    pub since_ms: u64,
+    /// When it was started or adopted.
+    started: Boot,
+}
+
+impl Running {
+    /// What the probes say; before they have spoken, the last known value.
+    pub fn readiness(&self) -> Readiness {
+        self.probes.readiness().borrow().clone()
+    }
+
+    /// Whether it may have traffic, as far as is known.
+    pub fn ready(&self) -> bool {
+        self.probes.readiness().borrow().ready || clock::boot() < self.trusted_until
+    }
+
+    /// The conditions of readiness that are not met, in words.
+    pub fn unmet(&self) -> Vec<String> {
+        let readiness = self.readiness();
+        let decisive = |c: &&ConditionReport| c.affects == Affects::Ready && !c.met;
+        let unmet = readiness.conditions.iter().filter(decisive);
+        let held = readiness.held_until.map(|_| "it was ready a moment ago; it returns at most once in ten seconds");
+        unmet.map(|c| format!("{}: {}", c.name, c.reading)).chain(held.map(str::to_owned)).collect()
+    }
+}
+
+impl Host {
+    /// Takes over what the state file knows: what still runs is adopted, what has ended is noted.
+    ///
+    /// # Errors
+    /// If the state file cannot be written, or the processes of the host cannot be looked at.
+    pub async fn take_over(
+        config: Arc<Config>,
+        driver: Arc<Driver>,
+        file: StateFile,
+        boot_id: String,
+        wake: Arc<Notify>,
+    ) -> Result<Self, TakeOverError> {
+        let places = config.slots.iter().map(|(id, address)| (id.clone(), Place::empty(*address))).collect();
+        let mut host = Self { config, driver, file, places, departed: BTreeMap::new(), wake, boot_id };
+        let records: Vec<_> = host.file.state.instances.clone().into_iter().collect();
+        for (slot, record) in records {
+            host.adopt(slot, record).await?;
+        }
+        host.adopt_orphans().await?;
+        Ok(host)
+    }
+
+    async fn adopt(&mut self, slot: SlotId, record: InstanceRecord) -> Result<(), TakeOverError> {
+        let adopted = match &record.process {
+            Some(process) => self.driver.adopt(process).await?,
+            // The agent died between recording the id and starting the process, or just after: the search by marks tells.
+            None => Adopted::Gone { empty: false },
+        };
+        match adopted {
+            Adopted::Running(process) => {
+                info!(%slot, instance = %record.instance, version = %record.version, "adopted a running instance");
+                let record = InstanceRecord { process: Some(process), ..record };
+                self.file.change(|state| drop(state.instances.insert(slot.clone(), record.clone())))?;
+                self.run(slot, record);
+            }
+            Adopted::Gone { .. } => {
+                warn!(%slot, instance = %record.instance, "the instance ended while no agent watched");
+                // A boot of the host ends every process; a mere restart of the agent proves nothing of its descendants.
+                let rebooted = record.process.as_ref().is_some_and(|process| process.boot_id != self.boot_id);
+                self.depart(&slot, &record, rebooted);
+                self.file.change(|state| drop(state.instances.remove(&slot)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An agent that lost its state file adopts what it finds running before it changes anything.
+    async fn adopt_orphans(&mut self) -> Result<(), TakeOverError> {
+        for found in self.driver.find_running().await? {
+            let known = self.places.values().any(|place| place.holds(&found.instance));
+            let Some(main) = found.main else { continue };
+            let free = self.places.get(&found.slot).is_some_and(|place| place.running.is_none());
+            if known || !free {
+                continue;
+            }
+            warn!(slot = %found.slot, version = %found.version, "found a running instance that the state file does not know");
+            let record = InstanceRecord {
+                instance: found.instance,
+                version: found.version,
+                process: Some(main),
+                lifecycle: Some(Lifecycle::Ready),
+                ready: true,
+            };
+            self.adopt(found.slot, record).await?;
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, slot: SlotId, record: InstanceRecord) {
+        let Some(place) = self.places.get_mut(&slot) else { return };
+        let DriverSettings::Process(settings) = &self.config.driver;
+        let values = Values {
+            port: place.address.port(),
+            version: record.version.clone(),
+            slot: slot.clone(),
+            builds: settings.builds.clone(),
+            instance: record.instance.clone(),
+            state_dir: self.config.state_dir.clone(),
+        };
+        let target = Target { host: place.address.ip(), values };
+        let probes = ProbeRunner::start(self.config.probes.clone(), target, clock::boot);
+        forward(probes.readiness(), self.wake.clone());
+        let adopted_ready = record.lifecycle.is_some() && record.ready;
+        place.running = Some(Running {
+            record,
+            process: Process::Running,
+            probes,
+            trusted_until: if adopted_ready { clock::boot() + TRUSTED } else { Boot::ZERO },
+            draining_since: None,
+            since_ms: clock::wall_ms(),
+            started: clock::boot(),
+        });
+    }
+
+    /// Does one thing. What cannot be done comes back as a reason to wait.
+    pub async fn act(&mut self, effect: &Effect) -> Option<Waiting> {
+        match effect {
+            Effect::Start { slot, version } => self.start(slot, version),
+            Effect::FirstReady { slot } => self.set_lifecycle(slot, None),
+            Effect::Move { slot, event } => self.set_lifecycle(slot, Some(*event)),
+            Effect::Terminate { slot, kill_at } => {
+                let (driver, running) = (self.driver.clone(), self.running(slot)?);
+                running.process = Process::Stopping { kill_at: *kill_at, killed: false };
+                info!(%slot, instance = %running.record.instance, "stopping");
+                failed("be told to stop", slot, driver.signal_stop(&running.record.instance).await)
+            }
+            Effect::Kill { slot } => {
+                let (driver, running) = (self.driver.clone(), self.running(slot)?);
+                running.process = Process::Stopping { kill_at: clock::boot(), killed: true };
+                warn!(%slot, instance = %running.record.instance, "the grace is over; killing");
+                failed("be killed", slot, driver.kill(&running.record.instance).await)
+            }
+        }
+    }
+
+    fn running(&mut self, slot: &SlotId) -> Option<&mut Running> {
+        self.places.get_mut(slot)?.running.as_mut()
+    }
+
+    /// Records the id first, so that an agent that dies here knows that something may run under it.
+    fn start(&mut self, slot: &SlotId, version: &Version) -> Option<Waiting> {
+        let instance = InstanceId::random();
+        let record =
+            InstanceRecord { instance, version: version.clone(), process: None, lifecycle: None, ready: false };
+        if let Err(error) = self.file.change(|state| drop(state.instances.insert(slot.clone(), record.clone()))) {
+            return Some(disk(&error));
+        }
+        let started = self.driver.start(&self.start_spec(slot, &record));
+        match started {
+            Ok(process) => {
+                info!(%slot, instance = %record.instance, %version, pid = process.pid, "started");
+                let record = InstanceRecord { process: Some(process), ..record };
+                let saved = self.file.change(|state| drop(state.instances.insert(slot.clone(), record.clone())));
+                self.run(slot.clone(), record);
+                saved.err().map(|error| disk(&error))
+            }
+            Err(error) => {
+                let reason = crate::report::chain(&error);
+                warn!(%slot, %version, %reason, "could not be started");
+                let saved = self.file.change(|state| drop(state.instances.remove(slot)));
+                self.count_crash(slot, version, reason);
+                saved.err().map(|error| disk(&error))
+            }
+        }
+    }
+
+    fn start_spec(&self, slot: &SlotId, record: &InstanceRecord) -> StartSpec {
+        let DriverSettings::Process(settings) = &self.config.driver;
+        settings.start_spec(&crate::driver::Place {
+            slot,
+            port: self.places.get(slot).map_or(0, |place| place.address.port()),
+            version: &record.version,
+            instance: &record.instance,
+            state_dir: &self.config.state_dir,
+        })
+    }
+
+    fn set_lifecycle(&mut self, slot: &SlotId, event: Option<Event>) -> Option<Waiting> {
+        let now = clock::boot();
+        let running = self.running(slot)?;
+        let moved = match (running.record.lifecycle, event) {
+            (None, _) => Ok(Lifecycle::Ready),
+            (Some(from), Some(event)) => from.after(event),
+            (Some(from), None) => Ok(from),
+        };
+        let state = match moved {
+            Ok(state) => state,
+            Err(illegal) => return Some(Waiting { kind: BlockerKind::Unknown, sentence: illegal.to_string() }),
+        };
+        info!(%slot, instance = %running.record.instance, version = %running.record.version, %state, "moved");
+        running.draining_since = (state == Lifecycle::Draining).then(|| running.draining_since.unwrap_or(now));
+        running.record.lifecycle = Some(state);
+        running.record.ready = running.ready();
+        running.since_ms = clock::wall_ms();
+        self.record(slot)
+    }
+
+    /// Writes the slot's record as it is now.
+    pub fn record(&mut self, slot: &SlotId) -> Option<Waiting> {
+        let record = self.running(slot)?.record.clone();
+        let saved = self.file.change(|state| drop(state.instances.insert(slot.clone(), record)));
+        saved.err().map(|error| disk(&error))
+    }
+
+    /// A process has ended.
+    pub fn exited(&mut self, exit: &Exit) -> Option<Waiting> {
+        let (slot, place) = self.places.iter_mut().find(|(_, place)| place.holds(&exit.instance))?;
+        let (slot, running) = (slot.clone(), place.running.take()?);
+        let wanted = running.process != Process::Running;
+        let how = exit.status.to_string();
+        info!(%slot, instance = %exit.instance, %how, wanted, proven = exit.proven, "ended");
+        place.last_exit = Some(wire::ExitReport {
+            instance: exit.instance.to_string(),
+            version: running.record.version.to_string(),
+            how: how.clone(),
+            wanted,
+            tail: exit.tail.clone(),
+            at_ms: clock::wall_ms(),
+        });
+        if !wanted {
+            if running.started + CRASHES_FORGOTTEN_AFTER < clock::boot() {
+                place.crashes = None;
+            }
+            let last = exit.tail.last().map(|line| format!(", its last words: {line}")).unwrap_or_default();
+            self.count_crash(&slot, &running.record.version, format!("{how}{last}"));
+        }
+        self.depart(&slot, &running.record, exit.proven);
+        self.file.change(|state| drop(state.instances.remove(&slot))).err().map(|error| disk(&error))
+    }
+
+    fn count_crash(&mut self, slot: &SlotId, version: &Version, reason: String) {
+        let Some(place) = self.places.get_mut(slot) else { return };
+        let before = place.crashes.as_ref().filter(|crashes| crashes.version == *version).map_or(0, |c| c.count);
+        let count = before + 1;
+        let retry_at = clock::boot() + retry_after(count);
+        place.crashes = Some(Crashes { version: version.clone(), count, retry_at, reason });
+    }
+
+    fn depart(&mut self, slot: &SlotId, record: &InstanceRecord, proven: bool) {
+        let Some(place) = self.places.get(slot) else { return };
+        let mut local = self.local(slot, place.address, record);
+        local.life = Life::Dead { proven };
+        self.departed.insert(record.instance.clone(), (clock::boot(), local));
+    }
+
+    /// When the trust in an adopted instance ends, if that is still to come.
+    pub fn trust_ends(&self, now: Boot) -> Option<Boot> {
+        let running = self.places.values().filter_map(|place| place.running.as_ref());
+        running.map(|running| running.trusted_until).filter(|end| *end > now).min()
+    }
+
+    /// The keeper has nothing left to do for these.
+    pub fn forget_departed(&mut self, held: impl Fn(&InstanceId) -> bool) {
+        let now = clock::boot();
+        self.departed.retain(|instance, (since, _)| held(instance) || now < *since + DEPARTED_KEPT);
+    }
+
+    fn local(&self, slot: &SlotId, app: SocketAddr, record: &InstanceRecord) -> LocalInstance {
+        LocalInstance {
+            owner: Owner {
+                instance: record.instance.clone(),
+                agent: self.config.agent.clone(),
+                host: self.config.host.clone(),
+                boot_id: self.boot_id.clone(),
+                version: record.version.clone(),
+            },
+            slot: slot.clone(),
+            app,
+            eligible: false,
+            ready: false,
+            serving: false,
+            life: Life::Running,
+        }
+    }
+
+    /// What the lease keeper is to know.
+    pub fn wanted(&self, stands: &BTreeMap<SlotId, LeaseStand>) -> Wanted {
+        let mut instances: BTreeMap<_, _> =
+            self.departed.iter().map(|(instance, (_, local))| (instance.clone(), local.clone())).collect();
+        for (slot, place) in &self.places {
+            let Some(running) = &place.running else { continue };
+            let stand = stands.get(slot).copied();
+            let mut local = self.local(slot, place.address, &running.record);
+            local.eligible = stand.is_some_and(|stand| stand.eligible);
+            local.serving = stand.is_some_and(|stand| stand.serving);
+            local.ready = running.ready() && running.record.lifecycle.is_some();
+            if stand.is_some_and(|stand| stand.give_up) {
+                local.life = Life::GiveUp;
+            }
+            instances.insert(running.record.instance.clone(), local);
+        }
+        Wanted { instances }
+    }
+}
+
+impl Place {
+    fn empty(address: SocketAddr) -> Self {
+        Self { address, running: None, crashes: None, last_exit: None }
+    }
+
+    fn holds(&self, instance: &InstanceId) -> bool {
+        self.running.as_ref().is_some_and(|running| running.record.instance == *instance)
+    }
+}
+
+/// Wakes the main loop at each change, for as long as the probes run.
+fn forward(mut readiness: watch::Receiver<Readiness>, wake: Arc<Notify>) {
+    tokio::spawn(async move {
+        while readiness.changed().await.is_ok() {
+            wake.notify_one();
+        }
+    });
+}
+
+fn failed<E: std::error::Error>(what: &str, slot: &SlotId, result: Result<(), E>) -> Option<Waiting> {
+    let error = result.err()?;
+    Some(Waiting {
+        kind: BlockerKind::Stop,
+        sentence: format!("slot {slot}: its process cannot {what}: {}", crate::report::chain(&error)),
+    })
+}
+
+fn disk(error: &DurableError) -> Waiting {
+    Waiting { kind: BlockerKind::Disk, sentence: crate::report::chain(error) }
+}

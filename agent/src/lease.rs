@@ -1,0 +1,35 @@
+//! The keeper of the scheduler lease (`DESIGN.md` §6, `SAFETY.md` §1).
+//!
+//! The road: [`keeper`] (the thread) → [`event`] (news) → [`next`] (the decision; [`order`] what the service is told,
+//! [`moves`] which transaction, [`upkeep`] the standing work) → [`started`] → `effects` (the doing) → the store, the
+//! service ([`record`]), and back.
+//!
+//! Everything but `keeper`, `effects`, `call`, `local`, `files` and [`clock`] is pure: time and answers come in as values.
+
+mod answer;
+mod call;
+pub mod clock;
+pub mod deadline;
+mod effects;
+pub mod event;
+mod files;
+pub mod keeper;
+mod local;
+pub mod memory;
+mod moves;
+pub mod next;
+mod order;
+pub mod picture;
+pub mod record;
+pub mod renewal;
+pub mod settings;
+pub mod started;
+pub mod state;
+mod status;
+mod upkeep;
+pub mod waiting;
+pub mod wanted;
+
+pub use effects::Kill;
+pub use keeper::{KeeperHandle, LeaseError, Place, spawn};
+pub use local::SocketError;

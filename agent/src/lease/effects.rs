@@ -1,0 +1,128 @@
+//! Carries steps out. Each effect is a task that ends in one event; nothing is decided here.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use handover_proto::ids::InstanceId;
+use handover_store::client::{Store, StoreError};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::AbortHandle;
+
+use super::call::post;
+use super::clock::ClockIdentity;
+use super::deadline::Boot;
+use super::event::Event;
+use super::memory::Memory;
+use super::next::LeaseStep;
+use super::record::Published;
+
+/// Ends an instance's processes.
+pub type Kill = Arc<dyn Fn(&InstanceId) + Send + Sync>;
+
+/// What effects are done with.
+pub(super) struct Effects {
+    pub(super) store: Store,
+    pub(super) events: UnboundedSender<Event>,
+    pub(super) kill: Kill,
+    pub(super) clock: ClockIdentity,
+    pub(super) call_path: String,
+    pub(super) state_file: PathBuf,
+    /// The call under way to each service.
+    pub(super) calls: BTreeMap<InstanceId, AbortHandle>,
+}
+
+impl Effects {
+    /// Begins `step`; `app` is the service's address for a call.
+    pub(super) fn start(&mut self, step: LeaseStep, app: Option<SocketAddr>, now: Boot) {
+        let store = self.store.clone();
+        match step {
+            LeaseStep::Tell { instance, record, limit } => self.call(instance, &record, app, limit, now),
+            LeaseStep::Kill { instance } => {
+                let kill = self.kill.clone();
+                // Not ours, so it may block.
+                drop(tokio::task::spawn_blocking(move || kill(&instance)));
+            }
+            LeaseStep::Save(memory) => self.save(memory),
+            LeaseStep::Read(asked) => self.then(async move {
+                let result = store.txn(&asked).await;
+                Event::Read { asked, result }
+            }),
+            LeaseStep::Move { op, txn, .. } => self.then(async move {
+                let result = store.txn(&txn).await;
+                Event::Moved { op, asked: txn, result }
+            }),
+            LeaseStep::Renew { instance, lease, member, barrier, expected } => self.then(async move {
+                let result = store.renew(member, lease, &barrier, expected.limit).await;
+                Event::Renewed { instance, sent: now, expected, barrier, result }
+            }),
+            LeaseStep::Grant { instance, ttl } => self.then(async move {
+                let result = store.grant(ttl).await;
+                Event::Granted { instance, result }
+            }),
+            LeaseStep::PutCandidate { instance, txn } => self.then(async move {
+                let result = store.txn(&txn).await;
+                Event::CandidatePut { instance, asked: txn, result }
+            }),
+            LeaseStep::Revoke { lease } => self.then(async move {
+                log_revoke(lease, store.revoke(lease).await);
+                Event::Revoked { lease }
+            }),
+            LeaseStep::Forget { instance } => {
+                if let Some(call) = self.calls.remove(&instance) {
+                    call.abort();
+                }
+            }
+            LeaseStep::Begin { .. }
+            | LeaseStep::End { .. }
+            | LeaseStep::Leave { .. }
+            | LeaseStep::Order { .. }
+            | LeaseStep::Decline { .. }
+            | LeaseStep::Adopt { .. }
+            | LeaseStep::Drop { .. }
+            | LeaseStep::Wait { .. } => {}
+        }
+    }
+
+    fn call(&mut self, id: InstanceId, record: &Published, app: Option<SocketAddr>, limit: Duration, now: Boot) {
+        let (events, path, seq) = (self.events.clone(), self.call_path.clone(), record.seq);
+        let record = record.record(&id, &self.clock, now);
+        let instance = id.clone();
+        let task = tokio::spawn(async move {
+            let result = match app {
+                Some(app) => post(app, &path, &record, limit).await.map_err(|error| error.to_string()),
+                None => Err("the instance has no address for calls".to_owned()),
+            };
+            say(&events, Event::Answered { instance, seq, result });
+        });
+        if let Some(old) = self.calls.insert(id, task.abort_handle()) {
+            old.abort();
+        }
+    }
+
+    fn save(&self, memory: Memory) {
+        let (events, path) = (self.events.clone(), self.state_file.clone());
+        drop(tokio::task::spawn_blocking(move || {
+            let result = crate::durable::save(&path, &memory).map_err(|error| error.to_string());
+            say(&events, Event::Saved { memory, result });
+        }));
+    }
+
+    fn then(&self, effect: impl Future<Output = Event> + Send + 'static) {
+        let events = self.events.clone();
+        drop(tokio::spawn(async move { say(&events, effect.await) }));
+    }
+}
+
+/// The receiver is gone only when the keeper ends; nobody is left to tell then.
+pub(super) fn say(events: &UnboundedSender<Event>, event: Event) {
+    drop(events.send(event));
+}
+
+fn log_revoke(lease: i64, result: Result<(), StoreError>) {
+    if let Err(error) = result {
+        tracing::info!(lease = format!("{lease:x}"), error = %error, "could not revoke a lease; it expires by itself");
+    }
+}

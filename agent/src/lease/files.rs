@@ -1,0 +1,78 @@
+//! `lease.json` of each slot: the record for scripts, replaced as a whole by a rename.
+//!
+//! Written by a task of its own, always the newest state: a disk that stalls (where the runtime directory is no tmpfs)
+//! delays the file and nothing else. Not synced: after another boot it means nothing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use handover_proto::ids::SlotId;
+use tokio::sync::watch;
+
+use super::clock::{ClockIdentity, boot_now};
+use super::record::LeaseRecord;
+use super::status::Board;
+
+/// Writes the files whenever `board` changes, until its sender is gone.
+pub(super) async fn keep(mut board: watch::Receiver<Board>, runtime_dir: PathBuf, clock: ClockIdentity) {
+    let mut written: BTreeMap<SlotId, LeaseRecord> = BTreeMap::new();
+    loop {
+        let wanted = records(&board.borrow_and_update(), &clock);
+        let (dir, before) = (runtime_dir.clone(), written);
+        let done = tokio::task::spawn_blocking(move || write_all(&dir, wanted, before)).await;
+        written = done.unwrap_or_default();
+        if board.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn records(board: &Board, clock: &ClockIdentity) -> BTreeMap<SlotId, LeaseRecord> {
+    let Ok(now) = boot_now() else { return BTreeMap::new() };
+    let record = |(id, (slot, published)): (_, &(SlotId, super::record::Published))| {
+        (slot.clone(), published.record(id, clock, now))
+    };
+    board.iter().map(record).collect()
+}
+
+/// Writes what is new, removes what is gone, and returns what stands in the files.
+fn write_all(
+    dir: &Path,
+    wanted: BTreeMap<SlotId, LeaseRecord>,
+    mut written: BTreeMap<SlotId, LeaseRecord>,
+) -> BTreeMap<SlotId, LeaseRecord> {
+    for slot in written.keys().filter(|slot| !wanted.contains_key(*slot)).cloned().collect::<Vec<_>>() {
+        let path = path(dir, &slot);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(path = %path.display(), error = %error, "cannot remove a lease.json");
+            }
+            Ok(()) | Err(_) => drop(written.remove(&slot)),
+        }
+    }
+    for (slot, record) in wanted {
+        if written.get(&slot).is_some_and(|old| (old.seq, old.state) == (record.seq, record.state)) {
+            continue;
+        }
+        match write(&path(dir, &slot), &record) {
+            Ok(()) => drop(written.insert(slot, record)),
+            Err(error) => tracing::warn!(slot = %slot, error = %error, "cannot write lease.json"),
+        }
+    }
+    written
+}
+
+fn path(dir: &Path, slot: &SlotId) -> PathBuf {
+    dir.join(slot.as_str()).join("lease.json")
+}
+
+fn write(path: &Path, record: &LeaseRecord) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let aside = path.with_extension("json.new");
+    fs::write(&aside, serde_json::to_vec(record)?)?;
+    fs::rename(&aside, path)
+}

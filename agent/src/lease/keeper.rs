@@ -1,0 +1,256 @@
+//! The keeper's thread: one current-thread runtime, one loop over the core, so that nothing else can delay a renewal.
+
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use handover_proto::ids::OpId;
+use handover_proto::ids::{AgentId, Env, Service};
+use handover_proto::keys::EnvKeys;
+use handover_store::client::{Store, StoreError, WatchItem};
+use tokio::net::UnixListener;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::clock::{ClockError, boot_now, identity, wall_ms};
+use super::effects::{Effects, Kill, say};
+use super::event::Event;
+use super::local::{self, SocketError};
+use super::memory::Memory;
+use super::next::{LeaseStep, NextError, Now};
+use super::settings::{LeaseSettings, SettingsError};
+use super::started::Illegal;
+use super::state::Core;
+use super::status::{Board, differs};
+use super::waiting::Waiting;
+use super::wanted::{KeeperStatus, Wanted};
+use super::{deadline::Boot, files};
+use crate::durable::{self, DurableError};
+
+/// The state file in the state directory.
+const STATE_FILE: &str = "lease-keeper.json";
+/// The socket in the runtime directory.
+const SOCKET: &str = "lease.sock";
+/// Timers run on CLOCK_MONOTONIC, which a suspend stops and CLOCK_BOOTTIME does not: the keeper looks this often.
+const LONGEST_SLEEP: Duration = Duration::from_millis(200);
+/// After a lap that could not decide: nothing but an event helps, and it must not spin.
+const STUCK_REST: Duration = Duration::from_millis(500);
+
+/// What the keeper needs to know of its place.
+pub struct Place {
+    /// Members of the store.
+    pub endpoints: Vec<String>,
+    /// The environment.
+    pub env: Env,
+    /// The service.
+    pub service: Service,
+    /// This agent; for the log.
+    pub agent: AgentId,
+    /// Holds the state file; exists.
+    pub state_dir: PathBuf,
+    /// Holds the socket and each slot's `lease.json`; exists.
+    pub runtime_dir: PathBuf,
+}
+
+/// The running keeper.
+pub struct KeeperHandle {
+    /// Its status; closed when it has ended.
+    pub status: watch::Receiver<KeeperStatus>,
+    /// Its thread.
+    pub join: JoinHandle<Result<(), LeaseError>>,
+}
+
+/// The keeper cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// The settings contradict each other.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The clock.
+    #[error(transparent)]
+    Clock(#[from] ClockError),
+    /// The endpoints.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The state file.
+    #[error(transparent)]
+    State(#[from] DurableError),
+    /// The thread or its runtime.
+    #[error("cannot start the lease keeper's thread")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Starts the keeper. It ends with `shutdown`, and with it nothing of the lease: what it holds, it goes on holding until
+/// the deadline, so that the agent can be restarted or upgraded.
+///
+/// # Errors
+/// [`LeaseError`], before anything of the lease is touched.
+pub fn spawn(
+    settings: LeaseSettings,
+    place: Place,
+    wanted: watch::Receiver<Wanted>,
+    kill: Kill,
+    shutdown: CancellationToken,
+) -> Result<KeeperHandle, LeaseError> {
+    settings.check()?;
+    let clock = identity()?;
+    boot_now()?;
+    let store = Store::connect(&place.endpoints)?;
+    let state_file = place.state_dir.join(STATE_FILE);
+    let memory: Option<Memory> = durable::load(&state_file)?;
+    let socket = local::bind(&place.runtime_dir.join(SOCKET))?;
+    let keys = EnvKeys::new(&place.env).service(&place.service).lease();
+    let prefix = keys.prefix();
+    let call_path = settings.call_path.clone();
+    let core = Core::new(settings, keys, &clock.boot_id, memory);
+    let (status, status_seen) = watch::channel(KeeperStatus::default());
+    let (board, board_seen) = watch::channel(Board::new());
+    let (events, inbox) = unbounded_channel();
+    let effects = Effects {
+        store,
+        events,
+        kill,
+        clock: clock.clone(),
+        call_path,
+        state_file,
+        calls: std::collections::BTreeMap::new(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(LeaseError::Thread)?;
+    let keeper = Keeper { core, effects, inbox, wanted, status, board, shutdown };
+    let run = move || {
+        let done = runtime.block_on(async move {
+            let listener = UnixListener::from_std(socket).map_err(LeaseError::Thread)?;
+            let aside = [
+                tokio::spawn(local::serve(listener, board_seen.clone(), clock.clone())),
+                tokio::spawn(files::keep(board_seen, place.runtime_dir, clock)),
+                tokio::spawn(follow(keeper.effects.store.clone(), prefix, keeper.effects.events.clone())),
+            ];
+            let done = keeper.run().await;
+            aside.iter().for_each(tokio::task::JoinHandle::abort);
+            done
+        });
+        runtime.shutdown_background();
+        tracing::info!(agent = %place.agent, "the lease keeper has ended; what is held stays held until its deadline");
+        done
+    };
+    let join = std::thread::Builder::new().name("lease-keeper".to_owned()).spawn(run).map_err(LeaseError::Thread)?;
+    Ok(KeeperHandle { status: status_seen, join })
+}
+
+struct Keeper {
+    core: Core,
+    effects: Effects,
+    inbox: UnboundedReceiver<Event>,
+    wanted: watch::Receiver<Wanted>,
+    status: watch::Sender<KeeperStatus>,
+    board: watch::Sender<Board>,
+    shutdown: CancellationToken,
+}
+
+/// A lap that could not decide.
+#[derive(Debug, thiserror::Error)]
+enum LapError {
+    #[error(transparent)]
+    Next(#[from] NextError),
+    #[error(transparent)]
+    Illegal(#[from] Illegal),
+}
+
+impl Keeper {
+    async fn run(mut self) -> Result<(), LeaseError> {
+        let first = self.wanted.borrow_and_update().clone();
+        self.core.apply(Event::Wanted(first), boot_now()?);
+        loop {
+            let now = boot_now()?;
+            let lap = self.lap(now);
+            let (until, reason) = lap.unwrap_or_else(|error| {
+                tracing::error!(error = %error, "the lease keeper cannot decide");
+                (Some(now.plus(STUCK_REST)), Some(Waiting::Refused(error.to_string())))
+            });
+            self.show(reason.as_ref(), now);
+            let sleep = until.map_or(LONGEST_SLEEP, |until| until.since(now).min(LONGEST_SLEEP));
+            tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => return Ok(()),
+                Some(event) = self.inbox.recv() => self.core.apply(event, boot_now()?),
+                Ok(()) = self.wanted.changed() => {
+                    let wanted = self.wanted.borrow_and_update().clone();
+                    self.core.apply(Event::Wanted(wanted), boot_now()?);
+                }
+                () = tokio::time::sleep(sleep) => {}
+            }
+        }
+    }
+
+    /// Steps until there is nothing to do but to wait: until when, and for what.
+    fn lap(&mut self, now: Boot) -> Result<(Option<Boot>, Option<Waiting>), LapError> {
+        loop {
+            let step = self.core.next(&Now { boot: now, wall_ms: wall_ms(), op: OpId::random() })?;
+            if let LeaseStep::Wait { until, reason } = step {
+                return Ok((until, reason));
+            }
+            self.core.started(&step, now)?;
+            log(&step);
+            if matches!(step, LeaseStep::Order { .. } | LeaseStep::Begin { .. } | LeaseStep::End { .. }) {
+                self.publish();
+            }
+            let app = match &step {
+                LeaseStep::Tell { instance, .. } => self.core.app(instance),
+                _ => None,
+            };
+            self.effects.start(step, app, now);
+        }
+    }
+
+    fn publish(&self) {
+        let board = self.core.board();
+        self.board.send_if_modified(|old| {
+            let changed = *old != board;
+            *old = board;
+            changed
+        });
+    }
+
+    fn show(&self, reason: Option<&Waiting>, now: Boot) {
+        self.publish();
+        self.status.send_if_modified(|old| {
+            let new = self.core.status(old, reason, now, wall_ms());
+            let changed = differs(old, &new);
+            *old = new;
+            changed
+        });
+    }
+}
+
+/// Passes the watch's news on.
+async fn follow(store: Store, prefix: String, events: UnboundedSender<Event>) {
+    let mut watch = store.watch(&prefix, 0);
+    loop {
+        let event = match watch.next().await {
+            WatchItem::Changes { revision, changes } => Event::Changed { revision, changes },
+            WatchItem::Reset(listing) => Event::Listed(listing),
+            WatchItem::Interrupted(error) => Event::CutOff(error.to_string()),
+        };
+        say(&events, event);
+    }
+}
+
+fn log(step: &LeaseStep) {
+    match step {
+        LeaseStep::Begin { instance, turn } => tracing::info!(%instance, turn = ?turn, "holds the lease"),
+        LeaseStep::End { instance } => tracing::info!(%instance, "its turn has ended"),
+        LeaseStep::Order { instance, order } => {
+            tracing::info!(%instance, why = order.reason(), "tells the service {order:?}")
+        }
+        LeaseStep::Decline { instance, op } => tracing::warn!(%instance, %op, "declines to hand over"),
+        LeaseStep::Kill { instance } => {
+            tracing::error!(%instance, "kills the instance: its service has not stopped by the hard deadline")
+        }
+        LeaseStep::Move { instance, kind, op, .. } => tracing::info!(%instance, %op, "sends {kind:?}"),
+        other => tracing::debug!(step = other.name(), "lease step"),
+    }
+}

@@ -1,0 +1,231 @@
+//! Which of the lease's transactions may be sent now, by whom, and if none: why not.
+//!
+//! | rule | where |
+//! |---|---|
+//! | I5: T3 and T4 only after QUIESCED for this turn, or with no process left | [`Core::holder_move`] |
+//! | I8: T2 without proof only after the quarantine | [`Core::quarantine_end`] |
+//! | I11: nobody takes a turn past his own deadline | [`Core::is_fit`] |
+//! | §1.4.1: two accepted renewals before anything is received | [`Core::is_fit`] |
+//! | F24: no hand-over without a durable record | [`Core::leaving_is_saved`] |
+
+use std::time::Duration;
+
+use handover_proto::lease::{self, Refused, StopProof, Turn};
+use handover_proto::txn::Txn;
+
+use super::deadline::{Boot, Deadlines};
+use super::next::Now;
+use super::order::Hand;
+use super::state::{Core, LiveLease, Local, Move, MyTurn, Order};
+use super::waiting::Waiting;
+use super::wanted::Life;
+
+/// Accepted renewals before a lease may receive a turn: one shows that it lives, the second that it goes on living.
+const TRIAL_RENEWALS: u32 = 2;
+/// An instance without traffic leaves a free lease this long to one that has some.
+const COURTESY: Duration = Duration::from_secs(1);
+
+impl Core {
+    /// The transaction that `local` may send now.
+    pub(super) fn move_for(&self, local: &Local, now: Boot) -> Result<Option<Move>, Waiting> {
+        if let Some(pending) = &self.pending {
+            return Err(Waiting::Outcome(pending.op.clone()));
+        }
+        if let Some(trouble) = self.picture.trouble() {
+            return Err(Waiting::Corrupt(trouble));
+        }
+        if !self.picture.is_known() {
+            return Err(Waiting::Store(self.store_trouble.clone()));
+        }
+        if self.is_holder(&local.wanted.owner.instance) {
+            self.holder_move(local, now)
+        } else {
+            self.taker_move(local, now)
+        }
+    }
+
+    fn holder_move(&self, local: &Local, now: Boot) -> Result<Option<Move>, Waiting> {
+        match local.wanted.life {
+            Life::Dead { proven: true } => return Ok(Some(Move::Release(StopProof::Dead))),
+            Life::Dead { proven: false } => return Err(Waiting::DeadUnproven),
+            Life::Running | Life::GiveUp => {}
+        }
+        let Some(turn) = local.turn.as_ref().filter(|turn| self.is_present(&local.wanted.owner.instance, turn)) else {
+            return Ok(None);
+        };
+        match &local.service.order {
+            Order::Active => return self.holding(local, turn),
+            Order::Unknown => return Err(Waiting::Renewal(local.doubt())),
+            Order::Stopped | Order::Quiesce(_) | Order::Fenced => {}
+        }
+        if !local.service.idle {
+            return Err(Waiting::Quiesce(local.service.trouble.clone()));
+        }
+        if self.era() != turn.token.era() {
+            return Err(Waiting::EraRaised);
+        }
+        let recorded = self.leaving_is_saved(&local.wanted.owner.instance, turn);
+        match self.hand(local) {
+            Hand::Ready(_) if recorded => return Ok(Some(Move::HandOver)),
+            Hand::None if recorded && local.wanted.life == Life::GiveUp => {
+                return Ok(Some(Move::Release(StopProof::Quiesced)));
+            }
+            Hand::Ready(_) | Hand::Waiting(_) | Hand::None => {}
+        }
+        self.mint_move(local, turn, now)
+    }
+
+    /// T5: the service has stopped, so a new turn may begin; nobody else could have worked.
+    fn mint_move(&self, local: &Local, turn: &MyTurn, now: Boot) -> Result<Option<Move>, Waiting> {
+        let live = local.live.as_ref().ok_or(Waiting::Renewal(None))?;
+        if !self.is_beating(local, turn) {
+            return if self.is_fit(local, live, now) {
+                Ok(Some(Move::Mint))
+            } else {
+                Err(Waiting::Renewal(local.doubt()))
+            };
+        }
+        if self.in_time(live, now) && turn.haunted {
+            return Ok(Some(Move::Mint));
+        }
+        // Else a single accepted renewal brings the same turn back.
+        Err(Waiting::Renewal(local.doubt()))
+    }
+
+    fn holding(&self, local: &Local, turn: &MyTurn) -> Result<Option<Move>, Waiting> {
+        if let Hand::Waiting(op) = self.hand(local) {
+            return Err(Waiting::Successor(op));
+        }
+        if turn.leaving && !self.leaving_is_saved(&local.wanted.owner.instance, turn) {
+            return Err(Waiting::Disk(self.disk_trouble.clone()));
+        }
+        if local.service.started != Some(turn.token) {
+            return Err(Waiting::Start(local.service.trouble.clone()));
+        }
+        Ok(None)
+    }
+
+    fn taker_move(&self, local: &Local, now: Boot) -> Result<Option<Move>, Waiting> {
+        if local.turn.is_some() {
+            return Err(Waiting::Quiesce(local.service.trouble.clone()));
+        }
+        if local.wanted.life != Life::Running || !local.wanted.eligible {
+            return Ok(None);
+        }
+        let view = self.picture.view();
+        if view.beat.is_some() {
+            return Ok(None);
+        }
+        if !local.wanted.ready {
+            return Err(Waiting::Readiness);
+        }
+        self.greeting(local)?;
+        let live = local.live.as_ref().ok_or(Waiting::Renewal(None))?;
+        if !self.is_fit(local, live, now) {
+            return Err(Waiting::Renewal(local.doubt()));
+        }
+        if view.frozen {
+            return Err(Waiting::Frozen);
+        }
+        if let Some(intent) = view.open_intent().filter(|intent| intent.value.to != local.wanted.owner.instance) {
+            return Err(Waiting::IntentForOther(intent.value.op.clone()));
+        }
+        let kind = if self.picture.held().is_some() { Move::TakeOver } else { Move::Acquire };
+        if let (Move::TakeOver, end) = (kind, self.quarantine_end())
+            && end.is_none_or(|end| now < end)
+        {
+            return Err(Waiting::Quarantine(end));
+        }
+        self.courtesy(local, now).map(|()| Some(kind))
+    }
+
+    /// The service has answered a call and its units are short enough (K4).
+    fn greeting(&self, local: &Local) -> Result<(), Waiting> {
+        if let Some(c_unit) = local.service.c_unit.filter(|c_unit| *c_unit > self.settings.c_unit) {
+            return Err(Waiting::UnitTooLong { declared: c_unit, configured: self.settings.c_unit });
+        }
+        if local.service.idle { Ok(()) } else { Err(Waiting::Greeting(local.service.trouble.clone())) }
+    }
+
+    /// Everything that makes `local` a candidate that may receive a turn, apart from the store's state.
+    pub(super) fn is_ready_candidate(&self, local: &Local, now: Boot) -> bool {
+        let wanted = &local.wanted;
+        let asks = wanted.life == Life::Running && wanted.eligible && wanted.ready && local.turn.is_none();
+        asks && self.greeting(local).is_ok() && local.live.as_ref().is_some_and(|live| self.is_tried(live, now))
+    }
+
+    /// `live` may receive a turn.
+    fn is_fit(&self, local: &Local, live: &LiveLease, now: Boot) -> bool {
+        let stands = self.picture.view().candidates.get(&local.wanted.owner.instance);
+        self.is_tried(live, now) && stands.is_some_and(|seen| seen.lease == live.id)
+    }
+
+    fn is_tried(&self, live: &LiveLease, now: Boot) -> bool {
+        !live.used && live.accepted >= TRIAL_RENEWALS && self.in_time(live, now)
+    }
+
+    fn in_time(&self, live: &LiveLease, now: Boot) -> bool {
+        self.fit_until(live).is_some_and(|end| now < end)
+    }
+
+    /// The soft deadline that a turn on `live` would have.
+    pub(super) fn fit_until(&self, live: &LiveLease) -> Option<Boot> {
+        live.base.map(|base| Deadlines::of(base, live.ttl, &self.settings).soft)
+    }
+
+    /// When the present holder may be taken over from; none: no read has shown its beat absent.
+    pub(super) fn quarantine_end(&self) -> Option<Boot> {
+        let (_, held) = self.picture.held()?;
+        let wait = self.settings.quarantine_of(Duration::from_secs(held.ttl_s));
+        self.picture.beat_gone().map(|since| since.plus(wait))
+    }
+
+    fn courtesy(&self, local: &Local, now: Boot) -> Result<(), Waiting> {
+        let me = &local.wanted.owner.instance;
+        let view = self.picture.view();
+        let serving = |other: &lease::Candidate| other.ready && other.serving && other.owner.instance != *me;
+        let before_me = view.candidates.values().find(|seen| serving(&seen.value));
+        let until = self.courtesy_end();
+        match before_me {
+            Some(other)
+                if !local.wanted.serving && view.open_intent().is_none() && until.is_some_and(|end| now < end) =>
+            {
+                Err(Waiting::Courtesy(other.value.owner.instance.clone()))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// From when on an instance without traffic takes a free lease too.
+    pub(super) fn courtesy_end(&self) -> Option<Boot> {
+        let since = if self.picture.held().is_some() { self.quarantine_end() } else { self.picture.vacant() };
+        since.map(|since| since.plus(COURTESY))
+    }
+
+    /// Builds the transaction. It compares every revision that the view showed.
+    pub(super) fn build(
+        &self,
+        local: &Local,
+        kind: Move,
+        now: &Now,
+    ) -> Result<(handover_proto::ids::OpId, Txn), Refused> {
+        let (keys, view, me) = (self.picture.keys(), self.picture.view(), &local.wanted.owner.instance);
+        // T1 and T2 by the one that the intent names fulfil it.
+        let asked = view.open_intent().filter(|intent| match kind {
+            Move::Acquire | Move::TakeOver => intent.value.to == *me,
+            Move::HandOver => true,
+            Move::Release(_) | Move::Mint => false,
+        });
+        let op = asked.map_or_else(|| now.op.clone(), |intent| intent.value.op.clone());
+        let (lease_id, ttl_s) = local.live.as_ref().map_or((0, 0), |live| (live.id, live.ttl.as_secs()));
+        let turn = Turn { owner: &local.wanted.owner, lease_id, ttl_s, op: op.clone(), at_ms: now.wall_ms };
+        let txn = match kind {
+            Move::Acquire => lease::acquire(keys, view, &turn),
+            Move::TakeOver => lease::take_over(keys, view, &turn),
+            Move::HandOver => lease::hand_over(keys, view, me, now.wall_ms),
+            Move::Release(proof) => lease::release(keys, view, me, proof, op.clone(), now.wall_ms),
+            Move::Mint => lease::mint(keys, view, &turn),
+        };
+        txn.map(|txn| (op, txn))
+    }
+}

@@ -1,0 +1,204 @@
+//! The lease's keys as this keeper knows them, put together from the watch and from linearizable reads.
+//!
+//! Both bring news in no fixed order: a read may overtake the watch. Every key therefore remembers the revision *as of*
+//! which it is known, and older news about it are dropped.
+//!
+//! A watch shows changes soonest, but only a linearizable read proves that nothing was missed: waits that others' safety
+//! hangs on (the quarantine) are counted from reads alone.
+
+use std::collections::BTreeMap;
+
+use handover_proto::keys::LeaseKeys;
+use handover_proto::lease::{Held, Holder, LeaseView, RawEntry, Seen};
+use handover_proto::txn::{Revision, Txn};
+use handover_store::client::{Change, Entry, Listing, TxnReply};
+
+use super::deadline::Boot;
+
+/// What is known of the lease's keys.
+#[derive(Debug, Clone)]
+pub struct Picture {
+    keys: LeaseKeys,
+    view: LeaseView,
+    as_of: BTreeMap<String, Revision>,
+    newest: Revision,
+    unreadable: BTreeMap<String, String>,
+    cluster: Option<u64>,
+    foreign: bool,
+    listed: bool,
+    confirmed: Option<Boot>,
+    beat_gone: Option<(Revision, Boot)>,
+    vacant: Option<(Revision, Boot)>,
+}
+
+impl Picture {
+    /// Nothing is known yet, but perhaps which cluster it must be (from an earlier run in this state directory).
+    pub fn new(keys: LeaseKeys, cluster: Option<u64>) -> Self {
+        Self {
+            keys,
+            view: LeaseView::default(),
+            as_of: BTreeMap::new(),
+            newest: 0,
+            unreadable: BTreeMap::new(),
+            cluster,
+            foreign: false,
+            listed: false,
+            confirmed: None,
+            beat_gone: None,
+            vacant: None,
+        }
+    }
+
+    /// The keys it is a picture of.
+    pub fn keys(&self) -> &LeaseKeys {
+        &self.keys
+    }
+
+    /// The view that transactions are built from.
+    pub fn view(&self) -> &LeaseView {
+        &self.view
+    }
+
+    /// Whether all keys have been seen once.
+    pub fn is_known(&self) -> bool {
+        self.listed
+    }
+
+    /// Which cluster answers.
+    pub fn cluster(&self) -> Option<u64> {
+        self.cluster
+    }
+
+    /// The newest revision that anything is known as of.
+    pub fn revision(&self) -> Revision {
+        self.newest
+    }
+
+    /// When a linearizable read last confirmed it.
+    pub fn confirmed(&self) -> Option<Boot> {
+        self.confirmed
+    }
+
+    /// Since when linearizable reads have shown the present holder without a beat.
+    pub fn beat_gone(&self) -> Option<Boot> {
+        self.beat_gone.map(|(_, since)| since)
+    }
+
+    /// Since when nobody holds, or the holder has no beat, from any source: for politeness among takers, never for
+    /// safety.
+    pub fn vacant(&self) -> Option<Boot> {
+        self.vacant.map(|(_, since)| since)
+    }
+
+    /// The present turn, if somebody holds.
+    pub fn held(&self) -> Option<(&Seen<Holder>, &Held)> {
+        self.view.holder.as_ref().and_then(|seen| seen.value.held().map(|held| (seen, held)))
+    }
+
+    /// Why nobody may act on this picture; none: it is sound.
+    pub fn trouble(&self) -> Option<String> {
+        if self.foreign {
+            return Some("the store is another cluster than before; an operator has to raise the era".to_owned());
+        }
+        let unreadable = self.unreadable.values().next().cloned();
+        unreadable.or_else(|| self.view.check().err().map(|corrupt| corrupt.to_string()))
+    }
+
+    /// Takes in a listing of everything under the lease's prefix.
+    pub fn apply_listing(&mut self, listing: &Listing, now: Boot) {
+        if !self.is_ours(listing.cluster_id) {
+            return;
+        }
+        let mut keys: Vec<String> = self.as_of.keys().cloned().collect();
+        keys.extend(listing.entries.iter().map(|entry| entry.key.clone()));
+        for key in keys {
+            let entry = listing.entries.iter().find(|entry| entry.key == key);
+            self.put(&key, entry, listing.revision, true);
+        }
+        self.newest = self.newest.max(listing.revision);
+        self.listed = true;
+        self.confirm(now);
+    }
+
+    /// Takes in the answer to `asked`, a linearizable read that [`handover_proto::lease::read`] began.
+    pub fn apply_read(&mut self, asked: &Txn, reply: &TxnReply, now: Boot) {
+        if !self.is_ours(reply.origin.cluster_id) {
+            return;
+        }
+        let branch = if reply.succeeded { &asked.then } else { &asked.or_else };
+        for (key, entry) in super::renewal::reads(branch, reply) {
+            self.put(key, entry, reply.revision, true);
+        }
+        self.confirm(now);
+    }
+
+    /// Takes in what the watch says of one revision.
+    pub fn apply_changes(&mut self, revision: Revision, changes: &[Change], now: Boot) {
+        for change in changes {
+            self.put(&change.key, change.value.as_ref(), revision, false);
+        }
+        self.note_absence(now);
+    }
+
+    /// The store was replaced under us: revisions of two clusters do not compare (F23).
+    fn is_ours(&mut self, cluster: u64) -> bool {
+        self.foreign = *self.cluster.get_or_insert(cluster) != cluster;
+        !self.foreign
+    }
+
+    fn put(&mut self, key: &str, entry: Option<&Entry>, revision: Revision, is_read: bool) {
+        self.newest = self.newest.max(revision);
+        let known = self.as_of.get(key).copied().unwrap_or_default();
+        // A read at the revision of the last change shows the same; a change of that revision was seen already.
+        if revision < known || (revision == known && !is_read) {
+            return;
+        }
+        let raw = entry.map(|entry| RawEntry {
+            value: &entry.value,
+            mod_revision: entry.mod_revision,
+            create_revision: entry.create_revision,
+            lease: entry.lease,
+        });
+        self.as_of.insert(key.to_owned(), revision);
+        self.unreadable.remove(key);
+        if let Err(error) = self.view.put(&self.keys, key, raw) {
+            self.cannot_read(key, error.to_string());
+        }
+    }
+
+    /// One candidate's garbled key must not stop the others; it just is no candidate.
+    fn cannot_read(&mut self, key: &str, error: String) {
+        if key.starts_with(&self.keys.candidates()) {
+            tracing::warn!(key, error, "ignored a candidate");
+            // `None` cannot fail: there is nothing to decode.
+            if self.view.put(&self.keys, key, None).is_ok() {
+                return;
+            }
+        }
+        self.unreadable.insert(key.to_owned(), error);
+    }
+
+    fn confirm(&mut self, now: Boot) {
+        self.confirmed = Some(now);
+        self.note_absence(now);
+        let absent = self.held().map(|(seen, _)| seen.mod_revision).filter(|_| self.view.beat.is_none());
+        self.beat_gone = since(self.beat_gone, absent, now);
+    }
+
+    fn note_absence(&mut self, now: Boot) {
+        let turn = self.view.turn_revision();
+        let absent = Some(turn).filter(|_| self.view.beat.is_none());
+        self.vacant = since(self.vacant, absent, now);
+        // News from the watch can end the count, but not begin it.
+        self.beat_gone = self.beat_gone.filter(|(counted, _)| absent == Some(*counted) && self.held().is_some());
+    }
+}
+
+/// The count goes on for the same turn, begins anew for another one, and ends if there is nothing to count.
+fn since(before: Option<(Revision, Boot)>, absent: Option<Revision>, now: Boot) -> Option<(Revision, Boot)> {
+    let turn = absent?;
+    before.filter(|(counted, _)| *counted == turn).or(Some((turn, now)))
+}
+
+#[cfg(test)]
+mod tests;

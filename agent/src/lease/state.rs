@@ -1,0 +1,359 @@
+//! Everything that the keeper knows, as plain data.
+//!
+//! ```text
+//! no turn --Begin--> Active <--> Quiesce --(idle) T3, T4, T5--> the store's next turn --End--> no turn
+//!                      \______________ Fenced (ownership lost) ________(idle or dead)______/
+//! ```
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use handover_proto::ids::{InstanceId, OpId};
+use handover_proto::keys::LeaseKeys;
+use handover_proto::lease::StopProof;
+use handover_proto::numbers::{Era, Token};
+use handover_proto::txn::{LeaseId, Revision};
+
+use super::deadline::{Boot, Deadlines};
+use super::memory::{Memory, RememberedTurn};
+use super::picture::Picture;
+use super::settings::LeaseSettings;
+use super::wanted::{Life, LocalInstance};
+
+/// The keeper's state. Changed by [`Core::started`](super::next) and [`Core::apply`](super::event) alone.
+#[derive(Debug, Clone)]
+pub struct Core {
+    pub(super) settings: LeaseSettings,
+    pub(super) boot_id: String,
+    pub(super) picture: Picture,
+    pub(super) locals: BTreeMap<InstanceId, Local>,
+    /// The one lease transaction whose outcome no read has shown yet.
+    pub(super) pending: Option<Pending>,
+    /// Etcd leases that have done their service, to be revoked.
+    pub(super) spent: BTreeMap<LeaseId, Chore>,
+    /// Since when the open intent has been seen.
+    pub(super) intent_since: Option<(OpId, Boot)>,
+    pub(super) read: Chore,
+    pub(super) save: Chore,
+    /// No lease transaction before this: the last one did not get through.
+    pub(super) move_rest: Boot,
+    /// What is in the state file for certain.
+    pub(super) saved: Memory,
+    /// Turns of an earlier agent process, until their instances are reported.
+    pub(super) restored: BTreeMap<InstanceId, RememberedTurn>,
+    /// The last failure of the store; none: it answered since.
+    pub(super) store_trouble: Option<String>,
+    /// The last failure of the state file; none: it was written since.
+    pub(super) disk_trouble: Option<String>,
+}
+
+/// Something that is done over and over, never twice at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Chore {
+    pub(super) running: bool,
+    pub(super) not_before: Boot,
+}
+
+/// One instance of this host.
+#[derive(Debug, Clone)]
+pub(super) struct Local {
+    pub(super) wanted: LocalInstance,
+    /// Still reported by the main loop.
+    pub(super) reported: bool,
+    pub(super) live: Option<LiveLease>,
+    /// This process has had an etcd lease for it: one that stands in the store is then not to be adopted again.
+    pub(super) had_lease: bool,
+    pub(super) grant: Chore,
+    pub(super) put: Chore,
+    pub(super) kill: Chore,
+    pub(super) turn: Option<MyTurn>,
+    pub(super) service: Service,
+    /// The intent that it declined.
+    pub(super) declined: Option<OpId>,
+}
+
+/// An etcd lease of an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LiveLease {
+    pub(super) id: LeaseId,
+    pub(super) ttl: Duration,
+    /// Sending of the last accepted renewal; none: none was accepted (by this process).
+    pub(super) base: Option<Boot>,
+    /// Accepted renewals.
+    pub(super) accepted: u32,
+    /// It carries, or carried, a turn's beat: never used for another one.
+    pub(super) used: bool,
+    pub(super) renew: Chore,
+    /// The member for the next renewal.
+    pub(super) member: usize,
+    /// Why the last renewal did not count.
+    pub(super) doubt: Option<String>,
+}
+
+/// A turn that an instance holds, or held until its service has stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MyTurn {
+    pub(super) revision: Revision,
+    pub(super) token: Token,
+    /// When this process took notice of it.
+    pub(super) adopted: Boot,
+    /// From the last accepted renewal; none: none since an agent restart.
+    pub(super) deadlines: Option<Deadlines>,
+    /// It may end by T3 or T4; recorded in the state file before either is sent.
+    pub(super) leaving: bool,
+    /// A T3, T4 or T5 may still arrive in the store. It compares this turn's revision, so only a new turn makes sure that
+    /// it does not, and until then the service stays stopped.
+    pub(super) haunted: bool,
+}
+
+/// What one instance's service is told and has answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Service {
+    pub(super) order: Order,
+    pub(super) ordered_at: Boot,
+    /// Number of the newest record.
+    pub(super) seq: u64,
+    pub(super) call: Option<Call>,
+    /// Number of the newest record that a call was begun for.
+    pub(super) sent: u64,
+    /// Number of the newest record that the service did as told.
+    pub(super) answered: u64,
+    pub(super) not_before: Boot,
+    /// It has acknowledged that no unit runs, and has not been told ACTIVE since.
+    pub(super) idle: bool,
+    /// The token under which it has reported STARTED.
+    pub(super) started: Option<Token>,
+    /// Why the last call failed.
+    pub(super) trouble: Option<String>,
+    /// Its longest unit of work, as it reported it last.
+    pub(super) c_unit: Option<Duration>,
+}
+
+/// A call under way, with what it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Call {
+    pub(super) seq: u64,
+    pub(super) order: Order,
+    pub(super) token: Option<Token>,
+}
+
+/// What a service is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// Not known: what was said before stands until its deadline.
+    Unknown,
+    /// No turn, no work.
+    Stopped,
+    /// Work until the soft deadline.
+    Active,
+    /// Finish the present unit, start none.
+    Quiesce(Why),
+    /// The turn is somebody else's.
+    Fenced,
+}
+
+/// Why a holder's service is to stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    /// To hand over, as this intent asks.
+    HandOver(OpId),
+    /// The instance is to be stopped.
+    GiveUp,
+    /// No renewal was accepted in time.
+    Deadline,
+    /// The beat is gone: the etcd lease was lost.
+    LeaseLost,
+    /// An earlier transaction may still arrive.
+    Haunted,
+    /// The era was raised under the turn.
+    EraRaised,
+    /// The store's keys cannot be trusted.
+    Corrupt(String),
+}
+
+/// One of the lease's transactions (`SAFETY.md` §1.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Move {
+    /// T1.
+    Acquire,
+    /// T2.
+    TakeOver,
+    /// T3.
+    HandOver,
+    /// T4.
+    Release(StopProof),
+    /// T5.
+    Mint,
+}
+
+/// A transaction on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Pending {
+    pub(super) op: OpId,
+    pub(super) instance: InstanceId,
+    pub(super) kind: Move,
+    pub(super) stage: Stage,
+}
+
+/// How much is known of a transaction's outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// No answer yet.
+    Sent,
+    /// An answer, or none in time: only a read says what stands.
+    Answered,
+    /// The read is under way.
+    Reading,
+}
+
+impl Core {
+    /// A keeper that has seen nothing but `memory`, which an earlier process may have left on this boot.
+    pub fn new(settings: LeaseSettings, keys: LeaseKeys, boot_id: &str, memory: Option<Memory>) -> Self {
+        let memory = memory.unwrap_or_default();
+        // Deadlines, processes and instance ids end with the boot; which cluster it is does not.
+        let restored = if memory.boot_id == boot_id { memory.turns.clone() } else { BTreeMap::new() };
+        Self {
+            picture: Picture::new(keys, memory.cluster),
+            settings,
+            boot_id: boot_id.to_owned(),
+            locals: BTreeMap::new(),
+            pending: None,
+            spent: BTreeMap::new(),
+            intent_since: None,
+            read: Chore::default(),
+            save: Chore::default(),
+            move_rest: Boot::default(),
+            saved: memory,
+            restored,
+            store_trouble: None,
+            disk_trouble: None,
+        }
+    }
+
+    /// What the state file should say now.
+    pub(super) fn memory(&self) -> Memory {
+        let turn = |(id, local): (&InstanceId, &Local)| {
+            let turn = local.turn.as_ref()?;
+            let leaving = turn.leaving || turn.haunted;
+            Some((id.clone(), RememberedTurn { revision: turn.revision, token: turn.token, leaving }))
+        };
+        let mut turns = self.restored.clone();
+        turns.extend(self.locals.iter().filter_map(turn));
+        Memory { cluster: self.picture.cluster(), turns, ..Memory::of_boot(&self.boot_id) }
+    }
+
+    /// Whether the state file says for certain that this turn may end.
+    pub(super) fn leaving_is_saved(&self, id: &InstanceId, turn: &MyTurn) -> bool {
+        let saved = self.saved.turns.get(id).filter(|saved| saved.revision == turn.revision);
+        self.saved.boot_id == self.boot_id && saved.is_some_and(|saved| saved.leaving)
+    }
+
+    /// Where `id`'s service takes its calls.
+    pub(super) fn app(&self, id: &InstanceId) -> Option<SocketAddr> {
+        self.locals.get(id).map(|local| local.wanted.app)
+    }
+
+    /// Whether the store shows this turn as the present one.
+    pub(super) fn is_present(&self, id: &InstanceId, turn: &MyTurn) -> bool {
+        self.picture.held().is_some_and(|(seen, held)| seen.mod_revision == turn.revision && held.owner.instance == *id)
+    }
+
+    /// Whether the store shows `id` as the holder, by whichever turn.
+    pub(super) fn is_holder(&self, id: &InstanceId) -> bool {
+        self.picture.held().is_some_and(|(_, held)| held.owner.instance == *id)
+    }
+
+    /// The store's era.
+    pub(super) fn era(&self) -> Era {
+        self.picture.view().era.0
+    }
+
+    /// Whether the turn's beat is there and bound to the instance's own lease.
+    pub(super) fn is_beating(&self, local: &Local, turn: &MyTurn) -> bool {
+        let beat = self.picture.view().beat.as_ref();
+        let lease = local.live.as_ref().map(|live| live.id);
+        beat.is_some_and(|beat| beat.mod_revision == turn.revision && Some(beat.lease) == lease)
+    }
+
+    /// The turn's deadlines.
+    pub(super) fn deadlines(&self, turn: &MyTurn) -> Deadlines {
+        turn.deadlines.unwrap_or_else(|| Deadlines::provisional(turn.adopted, &self.settings))
+    }
+}
+
+impl Chore {
+    pub(super) fn is_due(&self, now: Boot) -> bool {
+        !self.running && now >= self.not_before
+    }
+
+    pub(super) fn begin(&mut self) {
+        self.running = true;
+    }
+
+    pub(super) fn end(&mut self, not_before: Boot) {
+        *self = Self { running: false, not_before };
+    }
+
+    /// When it is due next; none: it is under way.
+    pub(super) fn due_at(&self) -> Option<Boot> {
+        (!self.running).then_some(self.not_before)
+    }
+}
+
+impl Local {
+    pub(super) fn new(wanted: LocalInstance, turn: Option<MyTurn>, now: Boot) -> Self {
+        Self {
+            wanted,
+            reported: true,
+            live: None,
+            had_lease: false,
+            grant: Chore::default(),
+            put: Chore::default(),
+            kill: Chore::default(),
+            turn,
+            service: Service::new(now),
+            declined: None,
+        }
+    }
+
+    /// No unit of work runs and none starts later: the service said so, or no process is left.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.service.idle || self.wanted.life == Life::Dead { proven: true }
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        matches!(self.wanted.life, Life::Running | Life::GiveUp)
+    }
+}
+
+impl Service {
+    fn new(now: Boot) -> Self {
+        Self {
+            order: Order::Unknown,
+            ordered_at: now,
+            // Above every number that an earlier agent process of this boot can have used: it counts at most one in a
+            // millisecond, and time is ahead of that.
+            seq: now.ms(),
+            call: None,
+            sent: now.ms(),
+            answered: now.ms(),
+            not_before: now,
+            idle: false,
+            started: None,
+            trouble: None,
+            c_unit: None,
+        }
+    }
+
+    /// A new record: its number.
+    pub(super) fn renumber(&mut self, now: Boot) {
+        self.seq = (self.seq + 1).max(now.ms());
+    }
+}
+
+impl LiveLease {
+    pub(super) fn new(id: LeaseId, ttl: Duration, used: bool) -> Self {
+        Self { id, ttl, base: None, accepted: 0, used, renew: Chore::default(), member: 0, doubt: None }
+    }
+}

@@ -1,0 +1,101 @@
+//! Why the keeper waits: typed for the code, one sentence for people.
+
+use std::time::Duration;
+
+use handover_proto::blocker::BlockerKind;
+use handover_proto::ids::{InstanceId, OpId};
+
+use super::deadline::Boot;
+
+/// What is waited for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Waiting {
+    /// The store has not shown the lease's keys yet.
+    #[error("the store has not shown the lease yet{}", because(.0))]
+    Store(Option<String>),
+    /// An accepted renewal.
+    #[error("an accepted renewal of the etcd lease{}", because(.0))]
+    Renewal(Option<String>),
+    /// The outcome of a transaction.
+    #[error("the outcome of lease transaction {0}; the store is read until it says so")]
+    Outcome(OpId),
+    /// The keys contradict each other, or cannot be read.
+    #[error("an operator: {0}")]
+    Corrupt(String),
+    /// The era was raised under a turn.
+    #[error("an operator: the era was raised while this instance held; stop it, or start it anew")]
+    EraRaised,
+    /// The holder has died without proof that no process of it is left.
+    #[error(
+        "the end of the quarantine: the holder's process died, but it is not proved that none of its children is left"
+    )]
+    DeadUnproven,
+    /// The service's QUIESCED.
+    #[error("the service to finish its unit of work and acknowledge QUIESCED{}", because(.0))]
+    Quiesce(Option<String>),
+    /// The service's STARTED.
+    #[error("the service to install its token and acknowledge STARTED{}", because(.0))]
+    Start(Option<String>),
+    /// The service's first answer.
+    #[error("the service to acknowledge STOPPED once, before it may take the lease{}", because(.0))]
+    Greeting(Option<String>),
+    /// K4.
+    #[error(
+        "a change of config: the service's longest unit takes {declared:?}, the lease allows {configured:?} (K4); raise c_unit"
+    )]
+    UnitTooLong {
+        /// By the service.
+        declared: Duration,
+        /// By the agent's config.
+        configured: Duration,
+    },
+    /// The successor.
+    #[error("the successor that intent {0} names to be prepared")]
+    Successor(OpId),
+    /// The state file.
+    #[error("the state file to be written: nothing that ends a turn begins before{}", because(.0))]
+    Disk(Option<String>),
+    /// The lease is free, and the instance is not ready.
+    #[error("the instance to be ready, before it may take the lease")]
+    Readiness,
+    /// An operator's freeze.
+    #[error("an operator: automatic take-over is frozen (key lease/freeze)")]
+    Frozen,
+    /// The intent names another.
+    #[error("the instance that intent {0} names, or the intent to be withdrawn")]
+    IntentForOther(OpId),
+    /// The quarantine.
+    #[error("the end of the quarantine after the holder's loss")]
+    Quarantine(Option<Boot>),
+    /// Another candidate that has traffic.
+    #[error("instance {0}, which has traffic and so goes first")]
+    Courtesy(InstanceId),
+    /// The transaction could not be built.
+    #[error("a change of the lease's keys: {0}")]
+    Refused(String),
+}
+
+fn because(cause: &Option<String>) -> String {
+    cause.as_ref().map(|cause| format!(" ({cause})")).unwrap_or_default()
+}
+
+impl Waiting {
+    /// The word for `handover why`.
+    pub fn kind(&self) -> BlockerKind {
+        match self {
+            Self::Store(_) | Self::Renewal(_) => BlockerKind::Store,
+            Self::Outcome(_) => BlockerKind::Unknown,
+            Self::Corrupt(_) | Self::EraRaised | Self::Frozen | Self::UnitTooLong { .. } => BlockerKind::Operator,
+            Self::Quiesce(_) => BlockerKind::Quiesce,
+            Self::Start(_) | Self::Greeting(_) => BlockerKind::Start,
+            Self::Successor(_) => BlockerKind::Lease,
+            Self::Disk(_) => BlockerKind::Disk,
+            Self::Readiness => BlockerKind::Readiness,
+            Self::DeadUnproven
+            | Self::IntentForOther(_)
+            | Self::Quarantine(_)
+            | Self::Courtesy(_)
+            | Self::Refused(_) => BlockerKind::LeaseDark,
+        }
+    }
+}

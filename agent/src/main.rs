@@ -1,0 +1,90 @@
+//! `handover-agent`: the agent beside one service on one host, and its gate.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use handover_agent::run;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Gates readiness, drains connections and holds or releases the scheduler lease of one service on this host.
+#[derive(Parser)]
+#[command(name = "handover-agent", version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Two processes run beside each service:
+  handover-agent gate --config /etc/handover/billing.toml    # takes the clients' connections
+  handover-agent run  --config /etc/handover/billing.toml    # starts, drains and stops instances
+
+The agent may be killed, restarted and upgraded at any time: instances, gate and lease go on without it.
+What is wrong with a config is said by:
+  handover-agent check --config /etc/handover/billing.toml
+
+HANDOVER_LOG=debug (or handover_agent=debug,info) says more; HANDOVER_LOG_FORMAT=json for machines.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the agent.
+    Run(Options),
+    /// Run the gate: the HTTP proxy in front of this host's instances.
+    Gate(Options),
+    /// Check the config and print what it means.
+    Check(Options),
+}
+
+#[derive(clap::Args)]
+struct Options {
+    /// The agent's config file.
+    #[arg(long, env = "HANDOVER_AGENT_CONFIG")]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    log();
+    match go(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("handover-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn go(cli: &Cli) -> Result<()> {
+    // One thread: the data plane is a process of its own, and the lease keeper has its own thread.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("cannot start the runtime")?;
+    match &cli.command {
+        Command::Run(options) => runtime.block_on(run::run(run::read(&options.config)?)),
+        Command::Gate(options) => runtime.block_on(run::run_gate(run::read(&options.config)?)),
+        Command::Check(options) => {
+            let config = run::read(&options.config)?;
+            println!("agent {} of service {} in {}: the config is sound", config.agent, config.service, config.env);
+            for (slot, address) in &config.slots {
+                println!("slot {slot} listens on {address}, behind the gate on {}", config.gate.listen);
+            }
+            Ok(())
+        }
+    }
+}
+
+fn log() {
+    let wanted = std::env::var("HANDOVER_LOG").unwrap_or_else(|_| "info".into());
+    let targets: Targets = wanted.parse().unwrap_or_else(|error| {
+        eprintln!("handover-agent: HANDOVER_LOG={wanted:?} is not a filter ({error}); logging at info");
+        Targets::new().with_default(tracing::Level::INFO)
+    });
+    let registry = tracing_subscriber::registry().with(targets);
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    match std::env::var("HANDOVER_LOG_FORMAT").as_deref() {
+        Ok("json") => registry.with(layer.json()).init(),
+        _ => registry.with(layer.with_ansi(false)).init(),
+    }
+}

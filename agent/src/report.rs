@@ -1,0 +1,184 @@
+//! What the agent says of itself and its host, in the words of the protocol.
+
+use handover_proto::blocker::Blocker;
+use handover_proto::numbers::Serial;
+use handover_proto::wire;
+
+use crate::clock;
+use crate::config::Config;
+use crate::core::observed::{Instance, Observed, Process};
+use crate::gate::control::{Admission, GateReport, UpstreamReport};
+use crate::gate::counts::{ClassCounts, LATENCY_BOUNDS_MS};
+use crate::host::{Host, Place, Running};
+use crate::lease::wanted::{KeeperStatus, LeaseState};
+
+/// An error with its whole chain of causes, on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// Everything that a report is made of.
+pub struct Sources<'a> {
+    /// The config.
+    pub config: &'a Config,
+    /// The host's boot.
+    pub boot_id: &'a str,
+    /// The host.
+    pub host: &'a Host,
+    /// As the last lap saw it.
+    pub observed: &'a Observed,
+    /// The gate's last word.
+    pub gate: Option<&'a GateReport>,
+    /// The keeper's.
+    pub keeper: Option<&'a KeeperStatus>,
+    /// Why the assignment is not reached.
+    pub blocker: Option<&'a Blocker>,
+}
+
+/// The report.
+pub fn report(from: &Sources<'_>) -> wire::Report {
+    let state = &from.host.file.state;
+    wire::Report {
+        agent: from.config.agent.to_string(),
+        service: from.config.service.to_string(),
+        agent_version: env!("CARGO_PKG_VERSION").into(),
+        boot_id: from.boot_id.to_owned(),
+        accepted: state.accepted.as_ref().map_or(0, |accepted| accepted.serial.0),
+        reached: match state.reached {
+            Serial(serial) => serial,
+        },
+        blocker: from.blocker.cloned().map(Into::into),
+        slots: from.host.places.iter().map(|(id, place)| slot(from, id.as_str(), place)).collect(),
+        gate: Some(gate(from.gate)),
+        lease: Some(lease(from.keeper)),
+        hooks: Vec::new(),
+    }
+}
+
+fn slot(from: &Sources<'_>, name: &str, place: &Place) -> wire::SlotReport {
+    let seen =
+        from.observed.slots.iter().find(|(id, _)| id.as_str() == name).and_then(|(_, slot)| slot.instance.as_ref());
+    wire::SlotReport {
+        slot: name.to_owned(),
+        instance: place.running.as_ref().map(|running| instance(from, running, seen)),
+        last_exit: place.last_exit.clone(),
+        crashes: place.crashes.as_ref().map_or(0, |crashes| crashes.count),
+    }
+}
+
+fn instance(from: &Sources<'_>, running: &Running, seen: Option<&Instance>) -> wire::InstanceReport {
+    let record = &running.record;
+    let upstream = from.gate.and_then(|gate| gate.upstreams.iter().find(|u| u.instance == record.instance));
+    let route = from.observed.gate.applied.as_ref().and_then(|routes| routes.of(&record.instance));
+    let traffic = |counts: fn(&UpstreamReport) -> &ClassCounts| upstream.map(|u| traffic(counts(u)));
+    let conditions = running.readiness().conditions.into_iter().map(|condition| wire::Condition {
+        name: condition.name,
+        met: condition.met,
+        reading: condition.reading,
+        since_ms: clock::wall_of(condition.since),
+    });
+    wire::InstanceReport {
+        instance: record.instance.to_string(),
+        version: record.version.to_string(),
+        lifecycle: record.lifecycle.map_or(wire::Lifecycle::Unspecified, Into::into).into(),
+        process: process(running).into(),
+        ready: running.ready(),
+        conditions: conditions.collect(),
+        since_ms: running.since_ms,
+        reads: route.map_or(0, |route| route.reads),
+        writes: route.map_or(0, |route| route.writes),
+        drain: seen.map(drain),
+        read_traffic: traffic(|upstream| &upstream.reads),
+        write_traffic: traffic(|upstream| &upstream.writes),
+        resident_bytes: record
+            .process
+            .as_ref()
+            .map_or(0, |process| crate::driver::resident_bytes(process.pid).unwrap_or_default()),
+    }
+}
+
+fn process(running: &Running) -> wire::ProcessState {
+    match (running.process, running.record.lifecycle) {
+        (Process::Stopping { .. }, _) => wire::ProcessState::Stopping,
+        (Process::Running, None) => wire::ProcessState::Starting,
+        (Process::Running, Some(_)) => wire::ProcessState::Running,
+    }
+}
+
+fn drain(instance: &Instance) -> wire::Drain {
+    let lines = instance.ledger.lines.iter().map(|line| wire::DrainLine {
+        kind: line.kind.as_str().to_owned(),
+        count: line.count,
+        oldest_ms: millis(line.oldest),
+    });
+    wire::Drain { lines: lines.collect() }
+}
+
+fn traffic(counts: &ClassCounts) -> wire::Traffic {
+    wire::Traffic {
+        requests: counts.requests,
+        errors: counts.answered_5xx,
+        lost: counts.errors().saturating_sub(counts.answered_5xx),
+        latency: counts.latency.to_vec(),
+        bounds_us: LATENCY_BOUNDS_MS.iter().map(|ms| ms * 1000).collect(),
+    }
+}
+
+fn gate(report: Option<&GateReport>) -> wire::GateReport {
+    let admission = report.map_or("", |report| match report.admission {
+        Admission::Open => "open",
+        Admission::LameDuck => "lame-duck",
+        Admission::Hold => "hold",
+        Admission::Shut => "shut",
+    });
+    wire::GateReport {
+        connected: report.is_some(),
+        admission: admission.to_owned(),
+        held: report.map_or(0, |report| report.held),
+        connections: report.map_or(0, |report| report.connections),
+    }
+}
+
+fn lease(keeper: Option<&KeeperStatus>) -> wire::LeaseReport {
+    let Some(keeper) = keeper else {
+        return wire::LeaseReport {
+            state: "none".into(),
+            reason: "no [lease] in the config".into(),
+            ..Default::default()
+        };
+    };
+    let holder = keeper.instances.iter().find(|(_, lease)| lease.token.is_some());
+    match holder.or_else(|| keeper.instances.iter().next()) {
+        None => wire::LeaseReport { state: "none".into(), ..Default::default() },
+        Some((instance, lease)) => wire::LeaseReport {
+            state: lease_state(lease.state).to_owned(),
+            instance: instance.to_string(),
+            token: lease.token.map(|token| token.get().to_string()).unwrap_or_default(),
+            remaining_soft_ms: lease.remaining_soft.map_or(0, |soft| i64::try_from(millis(soft)).unwrap_or(i64::MAX)),
+            reason: lease.reason.clone(),
+        },
+    }
+}
+
+fn lease_state(state: LeaseState) -> &'static str {
+    match state {
+        LeaseState::None => "none",
+        LeaseState::Candidate => "candidate",
+        LeaseState::Starting => "starting",
+        LeaseState::Holder => "holder",
+        LeaseState::Quiescing => "quiescing",
+        LeaseState::Stopped => "stopped",
+        LeaseState::Fenced => "fenced",
+    }
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,100 @@
+//! The agent's state file: what must survive its own death. Written before it is acted on.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use handover_proto::ids::{InstanceId, SlotId, Version};
+use handover_proto::lifecycle::Lifecycle;
+use handover_proto::numbers::Serial;
+use serde::{Deserialize, Serialize};
+
+use crate::core::accept::Accepted;
+use crate::driver::ProcessRecord;
+use crate::durable::{self, DurableError};
+
+/// What the state file holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Version of the form.
+    pub v: u32,
+    /// Random, made with the file: proves to the store that a name is ours.
+    pub state_dir_id: String,
+    /// The assignment that is acted on.
+    pub accepted: Option<Accepted>,
+    /// The last serial that was reached.
+    pub reached: Serial,
+    /// What was started, by slot.
+    pub instances: BTreeMap<SlotId, InstanceRecord>,
+}
+
+/// One instance, as it must be known again after the agent's restart.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InstanceRecord {
+    /// Minted and recorded before the process is started.
+    pub instance: InstanceId,
+    /// What it runs.
+    pub version: Version,
+    /// Its process; none if the agent died between recording the id and starting the process.
+    pub process: Option<ProcessRecord>,
+    /// Where it stood.
+    pub lifecycle: Option<Lifecycle>,
+    /// Whether its readiness held: the last known value, until the probes have spoken (`SAFETY.md` R9).
+    pub ready: bool,
+}
+
+/// The file, with its present content.
+#[derive(Debug)]
+pub struct StateFile {
+    path: PathBuf,
+    /// What it holds.
+    pub state: State,
+}
+
+impl StateFile {
+    /// Opens or begins the state file in `dir`.
+    ///
+    /// # Errors
+    /// If it cannot be read: a damaged file is never replaced by an empty one, since that would forget what runs.
+    pub fn open(dir: &Path) -> Result<Self, DurableError> {
+        let path = dir.join("agent.json");
+        let found: Option<State> = durable::load(&path)?;
+        if let Some(mut state) = found {
+            if let Some(accepted) = &mut state.accepted {
+                // The text is what was accepted; it was parsed then, by this or an older agent.
+                accepted.parsed = serde_json::from_str(&accepted.text).ok();
+            }
+            return Ok(Self { path, state });
+        }
+        let state = State {
+            v: 1,
+            state_dir_id: InstanceId::random().to_string(),
+            accepted: None,
+            reached: Serial::default(),
+            instances: BTreeMap::new(),
+        };
+        let file = Self { path, state };
+        file.save()?;
+        Ok(file)
+    }
+
+    /// Makes the present content durable.
+    ///
+    /// # Errors
+    /// If the disk refuses; the old content is then still there whole.
+    pub fn save(&self) -> Result<(), DurableError> {
+        durable::save(&self.path, &self.state)
+    }
+
+    /// Changes the content and makes it durable; on failure the content in memory is as before too.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn change(&mut self, change: impl FnOnce(&mut State)) -> Result<(), DurableError> {
+        let before = self.state.clone();
+        change(&mut self.state);
+        if self.state == before {
+            return Ok(());
+        }
+        self.save().inspect_err(|_| self.state = before)
+    }
+}

@@ -1,0 +1,15 @@
+//! The `process` driver with real processes.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may; clippy.toml's exception does not reach what #[test] functions call"
+)]
+
+mod adoption;
+mod ends;
+mod register;
+mod restart;
+mod stage;
+mod starts;
+mod strays;

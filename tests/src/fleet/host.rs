@@ -1,0 +1,155 @@
+//! One host of the fleet: its names, ports, config file and processes.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::{Fleet, Process};
+
+/// Ports that a host needs.
+pub(super) const PORTS: usize = 5;
+
+/// One host.
+pub struct Host {
+    /// Its agent's name.
+    pub name: String,
+    /// The agent's config file.
+    pub config: PathBuf,
+    /// The agent's state directory.
+    pub state_dir: PathBuf,
+    /// The agent's runtime directory.
+    pub runtime_dir: PathBuf,
+    /// Where clients connect.
+    pub gate_listen: SocketAddr,
+    /// The agent's gRPC surface.
+    pub agent_listen: SocketAddr,
+    /// The agent's operations port.
+    pub operations: SocketAddr,
+    /// The gate, while it runs.
+    pub gate: Option<Process>,
+    /// The agent, while it runs.
+    pub agent: Option<Process>,
+}
+
+impl Host {
+    /// Writes the config of host `number`.
+    pub(super) fn new(fleet: &Fleet, number: usize, ports: &[u16]) -> Result<Self> {
+        let name = format!("app-{:02}", number + 1);
+        let dir = fleet.dir.join(&name);
+        let address = |index: usize| SocketAddr::from(([127, 0, 0, 1], ports[index]));
+        let host = Self {
+            config: dir.join("agent.toml"),
+            state_dir: dir.join("state"),
+            runtime_dir: dir.join("run"),
+            gate_listen: address(0),
+            agent_listen: address(1),
+            operations: address(2),
+            gate: None,
+            agent: None,
+            name,
+        };
+        std::fs::create_dir_all(&dir)?;
+        std::fs::write(&host.config, host.text(fleet, ports[3], ports[4]))?;
+        Ok(host)
+    }
+
+    /// The agent's own report, from its operations port.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn status(&self) -> Result<Value> {
+        let answer = self.get("/status")?;
+        let (_, body) = answer.split_once("\r\n\r\n").context("no end of the head")?;
+        Ok(serde_json::from_str(body)?)
+    }
+
+    /// Asks the operations port; the answer is whole, head and body.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn get(&self, path: &str) -> Result<String> {
+        let mut stream = TcpStream::connect(self.operations)?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+
+    fn text(&self, fleet: &Fleet, port_a: u16, port_b: u16) -> String {
+        let (state, run) = (self.state_dir.display(), self.runtime_dir.display());
+        let (ledger, activity) = (fleet.ledger(), fleet.activity());
+        format!(
+            r#"agent = "{name}"
+service = "billing"
+env = "demo"
+listen = "{listen}"
+operations = "{operations}"
+host = "{name}.example"
+state_dir = "{state}"
+runtime_dir = "{run}"
+store = ["{store}"]
+
+[gate]
+mode = "proxy"
+listen = "{gate}"
+tag_responses = true
+
+[driver]
+kind = "process"
+builds = "{builds}"
+command = [
+  "{{builds}}/{{version}}/billing", "--version-name", "{{version}}", "--port", "{{port}}",
+  "--ledger", "{ledger}", "--activity", "{activity}", "--lease-socket", "{run}/lease.sock",
+  "--behaviour", "{{builds}}/{{version}}/behaviour.toml",
+]
+grace = "{grace}"
+
+[[probe]]
+name = "health"
+http = {{ path = "/health" }}
+affects = "live"
+interval = "1s"
+timeout = "500ms"
+
+[[probe]]
+name = "ready"
+http = {{ path = "/ready", field = "ok", equals = true }}
+affects = "ready"
+interval = "200ms"
+timeout = "150ms"
+rise = 1
+fall = 3
+
+[[probe]]
+name = "lease"
+http = {{ path = "/ready", field = "lease", equals = "single-holder" }}
+affects = "report"
+interval = "1s"
+timeout = "500ms"
+
+[lease]
+c_unit = "500ms"
+
+[[slot]]
+name = "a"
+port = {port_a}
+
+[[slot]]
+name = "b"
+port = {port_b}
+"#,
+            name = self.name,
+            listen = self.agent_listen,
+            operations = self.operations,
+            store = fleet.store,
+            gate = self.gate_listen,
+            builds = fleet.builds().display(),
+            ledger = ledger.display(),
+            activity = activity.display(),
+            grace = fleet.options.grace,
+        )
+    }
+}

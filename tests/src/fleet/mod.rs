@@ -1,0 +1,341 @@
+//! A whole fleet on this machine: store, coordinator, and per host a gate, an agent and the demo service, each a process
+//! of its own on loopback. Dropping it ends every process of it.
+
+mod binaries;
+mod cli;
+mod host;
+mod ports;
+mod process;
+mod spec;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+pub use binaries::{Binaries, build};
+pub use cli::{Cli, Outcome};
+pub use host::Host;
+pub use ports::free_ports;
+pub use process::{Process, processes_of};
+pub use spec::Spec;
+
+/// Which store the fleet uses.
+#[derive(Debug, Clone)]
+pub enum StoreKind {
+    /// The one that the coordinator starts beside itself.
+    Embedded,
+    /// A real etcd member of this program, started by the fleet.
+    Etcd(PathBuf),
+}
+
+/// What a fleet is made of.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How many hosts.
+    pub hosts: usize,
+    /// The store.
+    pub store: StoreKind,
+    /// Filters of the programs' logs.
+    pub log: String,
+    /// Between SIGTERM and SIGKILL.
+    pub grace: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { hosts: 3, store: StoreKind::Embedded, log: "info".into(), grace: "5s".into() }
+    }
+}
+
+/// A running fleet.
+pub struct Fleet {
+    dir: PathBuf,
+    _temporary: Option<tempfile::TempDir>,
+    binaries: Binaries,
+    options: Options,
+    /// The hosts, in order of their names.
+    pub hosts: Vec<Host>,
+    /// The coordinators that were started; usually one.
+    pub coordinators: Vec<Process>,
+    /// The etcd member, if there is one.
+    pub etcd: Option<Process>,
+    coordinator: SocketAddr,
+    store: SocketAddr,
+    keep: bool,
+}
+
+/// How long anything may take to come up.
+pub const START: Duration = Duration::from_secs(20);
+
+impl Fleet {
+    /// Starts a fleet in a directory of its own, without any version of the service running yet.
+    ///
+    /// # Errors
+    /// If a program is missing or does not come up; its log is named.
+    pub fn start(options: Options) -> Result<Self> {
+        let temporary = tempfile::Builder::new().prefix("handover-").tempdir().context("cannot make a directory")?;
+        let mut fleet = Self::start_in(temporary.path().to_owned(), options)?;
+        fleet._temporary = Some(temporary);
+        Ok(fleet)
+    }
+
+    /// Starts a fleet in this directory, which must be empty.
+    ///
+    /// # Errors
+    /// As [`Fleet::start`].
+    pub fn start_in(dir: PathBuf, options: Options) -> Result<Self> {
+        let binaries = Binaries::find()?;
+        let ports = free_ports(2 + 2 + options.hosts * host::PORTS)?;
+        let address = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        let mut fleet = Self {
+            dir,
+            _temporary: None,
+            binaries,
+            hosts: Vec::new(),
+            coordinators: Vec::new(),
+            etcd: None,
+            coordinator: address(ports[0]),
+            store: address(ports[1]),
+            options,
+            keep: false,
+        };
+        if let StoreKind::Etcd(program) = fleet.options.store.clone() {
+            fleet.etcd = Some(fleet.start_etcd(&program, ports[2])?);
+        }
+        fleet.start_coordinator()?;
+        for number in 0..fleet.options.hosts {
+            let ports = &ports[4 + number * host::PORTS..][..host::PORTS];
+            let host = Host::new(&fleet, number, ports)?;
+            fleet.hosts.push(host);
+        }
+        for index in 0..fleet.hosts.len() {
+            fleet.start_gate(index)?;
+            fleet.start_agent(index)?;
+        }
+        fleet.wait_for("every agent to be heard, with its gate", |fleet| {
+            let status = fleet.cli().status()?;
+            let rows = status["fleet"].as_array().cloned().unwrap_or_default();
+            let up = rows.iter().filter(|row| row["alive"] == true && row["gate"] == true).count();
+            Ok(rows.len() == up && up >= fleet.hosts.len())
+        })?;
+        Ok(fleet)
+    }
+
+    /// Where everything of the fleet lies.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The coordinator's address.
+    pub fn coordinator(&self) -> SocketAddr {
+        self.coordinator
+    }
+
+    /// The store's address.
+    pub fn store(&self) -> SocketAddr {
+        self.store
+    }
+
+    /// The programs.
+    pub fn binaries(&self) -> &Binaries {
+        &self.binaries
+    }
+
+    /// Where clients connect: one gate per host.
+    pub fn gates(&self) -> Vec<SocketAddr> {
+        self.hosts.iter().map(|host| host.gate_listen).collect()
+    }
+
+    /// The billing ledger that all instances share.
+    pub fn ledger(&self) -> PathBuf {
+        self.dir.join("ledger.db")
+    }
+
+    /// Where instances write what they did when.
+    pub fn activity(&self) -> PathBuf {
+        self.dir.join("activity.jsonl")
+    }
+
+    /// The command line, pointed at this fleet.
+    pub fn cli(&self) -> Cli<'_> {
+        Cli::new(self)
+    }
+
+    /// Leaves everything running when this value is dropped.
+    pub fn keep(&mut self) {
+        self.keep = true;
+        if let Some(temporary) = self._temporary.take() {
+            drop(temporary.keep());
+        }
+    }
+
+    /// Installs a version of the demo service: a directory with the program and its behaviour.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn install(&self, version: &str, behaviour: &str) -> Result<()> {
+        let dir = self.builds().join(version);
+        std::fs::create_dir_all(&dir)?;
+        let program = dir.join("billing");
+        if !program.exists() {
+            std::fs::hard_link(self.binaries.path("billing"), &program)
+                .or_else(|_| std::fs::copy(self.binaries.path("billing"), &program).map(drop))
+                .with_context(|| format!("cannot install {}", program.display()))?;
+        }
+        std::fs::write(dir.join("behaviour.toml"), behaviour)?;
+        Ok(())
+    }
+
+    /// The directory of all versions.
+    pub fn builds(&self) -> PathBuf {
+        self.dir.join("builds/billing")
+    }
+
+    /// Starts one more coordinator; the first one starts the embedded store.
+    ///
+    /// # Errors
+    /// If the program cannot be started.
+    pub fn start_coordinator(&mut self) -> Result<()> {
+        self.start_coordinator_with(&[])
+    }
+
+    /// The same, with these variables set.
+    ///
+    /// # Errors
+    /// If the program cannot be started.
+    pub fn start_coordinator_with(&mut self, env: &[(&str, String)]) -> Result<()> {
+        let mut args = vec!["--env".to_owned(), "demo".to_owned()];
+        if self.etcd.is_some() {
+            args.extend(["--store".to_owned(), self.store.to_string()]);
+        }
+        args.extend(["serve", "--listen"].map(str::to_owned));
+        args.extend([
+            self.coordinator.to_string(),
+            "--data".into(),
+            self.dir.join("coordinator").display().to_string(),
+        ]);
+        if self.etcd.is_none() {
+            args.extend(["--store-listen".to_owned(), self.store.to_string()]);
+        }
+        let process = self.spawn("coordinator", "handover", &args, env)?;
+        self.coordinators.push(process);
+        let address = self.coordinator;
+        self.wait_for("the coordinator to answer", |_| Ok(std::net::TcpStream::connect(address).is_ok()))
+    }
+
+    fn start_etcd(&mut self, program: &Path, peer: u16) -> Result<Process> {
+        let (client, peer) = (format!("http://{}", self.store), format!("http://127.0.0.1:{peer}"));
+        let data = self.dir.join("etcd").display().to_string();
+        let args = [
+            ("--data-dir", data.as_str()),
+            ("--listen-client-urls", &client),
+            ("--advertise-client-urls", &client),
+            ("--listen-peer-urls", &peer),
+            ("--initial-advertise-peer-urls", &peer),
+            ("--initial-cluster", &format!("default={peer}")),
+        ];
+        let args: Vec<String> =
+            args.iter().flat_map(|(name, value)| [(*name).to_owned(), (*value).to_owned()]).collect();
+        let process = Process::spawn("etcd", program, &args, &self.dir, &[])?;
+        let address = self.store;
+        self.wait_for("etcd to answer", |_| Ok(std::net::TcpStream::connect(address).is_ok()))?;
+        Ok(process)
+    }
+
+    /// Starts the gate of a host.
+    ///
+    /// # Errors
+    /// If the program cannot be started.
+    pub fn start_gate(&mut self, index: usize) -> Result<()> {
+        let (name, config) = (self.hosts[index].name.clone(), self.hosts[index].config.clone());
+        let args = ["gate".to_owned(), "--config".into(), config.display().to_string()];
+        self.hosts[index].gate = Some(self.spawn(&format!("{name}-gate"), "handover-agent", &args, &[])?);
+        Ok(())
+    }
+
+    /// Starts the agent of a host.
+    ///
+    /// # Errors
+    /// If the program cannot be started.
+    pub fn start_agent(&mut self, index: usize) -> Result<()> {
+        let (name, config) = (self.hosts[index].name.clone(), self.hosts[index].config.clone());
+        let args = ["run".to_owned(), "--config".into(), config.display().to_string()];
+        self.hosts[index].agent = Some(self.spawn(&format!("{name}-agent"), "handover-agent", &args, &[])?);
+        Ok(())
+    }
+
+    fn spawn(&self, name: &str, program: &str, args: &[String], env: &[(&str, String)]) -> Result<Process> {
+        let mut env = env.to_vec();
+        env.push(("HANDOVER_LOG", self.options.log.clone()));
+        Process::spawn(name, &self.binaries.path(program), args, &self.dir, &env)
+    }
+
+    /// Waits until the condition holds; an error of its is only reported if it never does.
+    ///
+    /// # Errors
+    /// After [`START`], with what was waited for and where the logs are.
+    pub fn wait_for(&self, what: &str, condition: impl Fn(&Self) -> Result<bool>) -> Result<()> {
+        self.wait_within(START, what, condition)
+    }
+
+    /// The same with another limit.
+    ///
+    /// # Errors
+    /// After the limit.
+    pub fn wait_within(&self, limit: Duration, what: &str, condition: impl Fn(&Self) -> Result<bool>) -> Result<()> {
+        let end = Instant::now() + limit;
+        loop {
+            let last = match condition(self) {
+                Ok(true) => return Ok(()),
+                Ok(false) => None,
+                Err(error) => Some(error),
+            };
+            if Instant::now() >= end {
+                let why = last.map(|error| format!(" ({error:#})")).unwrap_or_default();
+                bail!("waited {} s for {what}{why}; logs are in {}", limit.as_secs(), self.dir.display());
+            }
+            // The condition reads other processes; there is nothing to wait on but the clock.
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Ends every process of the fleet and waits until none is left.
+    pub fn sweep(&mut self) {
+        for round in 0..200 {
+            let left = processes_of(&self.dir);
+            if left.is_empty() {
+                return;
+            }
+            for pid in left {
+                process::kill(pid);
+            }
+            for child in self.children() {
+                child.reap();
+            }
+            if round > 0 {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+
+    fn children(&mut self) -> impl Iterator<Item = &mut Process> {
+        let hosts = self.hosts.iter_mut().flat_map(|host| [host.gate.as_mut(), host.agent.as_mut()]).flatten();
+        hosts.chain(self.coordinators.iter_mut()).chain(self.etcd.as_mut())
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        if std::thread::panicking() && self._temporary.is_some() {
+            // The logs are what a failed test is read by.
+            if let Some(temporary) = self._temporary.take() {
+                eprintln!("the fleet's logs are kept in {}", temporary.keep().display());
+            }
+        }
+        if !self.keep {
+            self.sweep();
+        }
+    }
+}

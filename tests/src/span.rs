@@ -1,0 +1,48 @@
+//! Spans of time as people write them: `"250ms"`, `"30s"`, `"1m 30s"`. A bare number is an error, because it has no unit.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, de};
+
+/// A text that is no span of time.
+#[derive(Debug, thiserror::Error)]
+#[error("{given:?} is not a span of time: write it with a unit, as 250ms, 30s or 5m")]
+pub struct SpanError {
+    given: String,
+}
+
+/// Parses a span; also a value parser for clap.
+///
+/// # Errors
+/// [`SpanError`] for a text without units and for a negative span.
+pub fn parse(text: &str) -> Result<Duration, SpanError> {
+    let error = || SpanError { given: text.to_owned() };
+    // jiff also reads ISO 8601 (`PT5S`); that is a second spelling for the same thing, so it is left out.
+    let friendly = text.starts_with(|c: char| c.is_ascii_digit());
+    let span = text.parse::<jiff::SignedDuration>().ok().filter(|_| friendly).ok_or_else(error)?;
+    Duration::try_from(span).map_err(|_| error())
+}
+
+/// For `#[serde(deserialize_with)]` on an `Option<Duration>` field that has `#[serde(default)]`.
+///
+/// # Errors
+/// As [`parse`].
+pub fn optional<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Duration>, D::Error> {
+    let text = Option::<String>::deserialize(input)?;
+    text.map(|text| parse(&text).map_err(de::Error::custom)).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_have_a_unit_and_are_never_negative() {
+        assert_eq!(parse("250ms").expect("ms"), Duration::from_millis(250));
+        assert_eq!(parse("0s").expect("none"), Duration::ZERO);
+        assert_eq!(parse("1m 30s").expect("two units"), Duration::from_secs(90));
+        for bad in ["5", "", "-1s", "PT5S", "soon", "5s ago"] {
+            assert!(parse(bad).expect_err(bad).to_string().contains("unit"));
+        }
+    }
+}

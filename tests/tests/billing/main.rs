@@ -1,0 +1,9 @@
+//! Billing as a process of its own, driven by a fake agent (a real Unix-socket HTTP server) and by real load.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
+
+mod agent;
+mod lease;
+mod process;
+mod receipt;
+mod requests;

@@ -1,0 +1,34 @@
+//! What the process tests share.
+
+use handover_tests::clock::BootNs;
+use handover_tests::fleet::{Fleet, Options, Spec};
+use handover_tests::load::Load;
+use handover_tests::receipt::verdict::Expect;
+use handover_tests::receipt::{Evidence, Receipt};
+
+/// A fleet that serves 1.0.0, with 1.1.0 and a bad 1.2.0 installed.
+pub(crate) fn serving(options: Options) -> Fleet {
+    let fleet = Fleet::start(options).expect("a fleet");
+    fleet.install("1.0.0", "").expect("installed");
+    fleet.install("1.1.0", "").expect("installed");
+    fleet.install("1.2.0", "bad-after-requests = 50").expect("installed");
+    let outcome = fleet.cli().roll(&Spec::to("1.0.0")).expect("a command");
+    assert_eq!(outcome.code, 0, "bring-up: {}{}", outcome.out, outcome.err);
+    fleet
+        .wait_for("the scheduler lease to be held", |fleet| Ok(fleet.cli().status()?["lease"]["state"] == "held"))
+        .expect("held");
+    fleet
+}
+
+/// What the run cost.
+pub(crate) fn receipt(fleet: &Fleet, load: Load) -> Receipt {
+    let until = BootNs::now();
+    let load = load.stop().expect("the load's numbers");
+    let evidence = Evidence { ledger: fleet.ledger(), activity: vec![fleet.activity()], until };
+    Receipt::draw_up(load, &evidence, &Expect { service_faults: true, ..Expect::default() }).expect("a receipt")
+}
+
+/// The receipt for people.
+pub(crate) fn table(receipt: &Receipt) -> String {
+    receipt.to_string()
+}
