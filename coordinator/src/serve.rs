@@ -55,7 +55,7 @@ pub async fn run(global: Global, serve: args::Serve) -> anyhow::Result<()> {
     let listener = TcpListener::bind(serve.listen).await;
     let listener =
         listener.with_context(|| format!("cannot listen at {}; does a coordinator run there?", serve.listen))?;
-    let embedded = global.store.is_empty().then(|| Embedded { data: serve.data, listen: serve.store_listen });
+    let embedded = global.store.is_empty().then_some(Embedded { data: serve.data, listen: serve.store_listen });
     let endpoints = match &embedded {
         Some(embedded) => {
             embedded.ensure().await?;

@@ -27,6 +27,8 @@ pub struct World {
     entries: BTreeMap<String, Entry>,
     /// Everything up to this revision has been told by the watch.
     followed: Revision,
+    /// Counts the changes to the store's part, for whoever cares about nothing else.
+    pub edits: u64,
     /// Whether the store has been listed at all.
     pub listed: bool,
     /// Set while the store is not followed: why, and since when (Unix milliseconds).
@@ -34,7 +36,16 @@ pub struct World {
     /// What is heard of each agent.
     pub heard: BTreeMap<(Service, AgentId), Heard>,
     /// What the engine waits for, while it is ours.
-    pub waiting: BTreeMap<Service, Vec<Blocker>>,
+    pub waiting: BTreeMap<Service, Waiting>,
+}
+
+/// What a rollout waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// How long its journal was when this came out; with a longer one it says nothing.
+    pub records: usize,
+    /// Most important first.
+    pub blockers: Vec<Blocker>,
 }
 
 /// What is heard of one agent.
@@ -86,6 +97,7 @@ impl World {
             keys: EnvKeys::new(env),
             entries: BTreeMap::new(),
             followed: 0,
+            edits: 0,
             listed: false,
             cut_off: None,
             heard: BTreeMap::new(),
@@ -103,6 +115,7 @@ impl World {
     fn reset(&mut self, listing: Listing) {
         self.entries = listing.entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
         self.followed = listing.revision;
+        self.edits += 1;
         self.listed = true;
         self.cut_off = None;
     }
@@ -149,12 +162,14 @@ impl World {
     fn put(&mut self, entry: Entry) {
         if self.entries.get(&entry.key).is_none_or(|known| known.mod_revision <= entry.mod_revision) {
             self.entries.insert(entry.key.clone(), entry);
+            self.edits += 1;
         }
     }
 
     fn delete(&mut self, key: &str, revision: Revision) {
         if self.entries.get(key).is_some_and(|known| known.mod_revision < revision) {
             self.entries.remove(key);
+            self.edits += 1;
         }
     }
 

@@ -1,5 +1,7 @@
 //! Whole rollouts by a real coordinator over the embedded store, with scripted agents.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "a test may")]
+
 mod site;
 
 use handover_proto::ids::OpId;

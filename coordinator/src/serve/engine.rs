@@ -20,10 +20,13 @@ use crate::core::event::{JournalError, Record};
 use crate::core::next::{Act, Decision, Now, next};
 use crate::core::samples::Samples;
 use crate::rollout::{Rollout, RolloutError};
-use crate::world::World;
+use crate::world::{Waiting, World};
 
 /// After a record was not written because something moved, unless the world changes before.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// Laps are no closer than this when nothing was decided: reports of a large fleet arrive all the time.
+const LAP: Duration = Duration::from_millis(20);
 
 /// Why the engine cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +99,7 @@ impl Engine {
         let mut changes = self.world.subscribe();
         loop {
             changes.mark_unchanged();
+            let earliest = tokio::time::Instant::now() + LAP;
             let until = match self.round().await? {
                 Lap::Again => continue,
                 Lap::Wait(until) => until,
@@ -111,6 +115,7 @@ impl Engine {
                 request = requests.recv() => self.answer(request.ok_or(EngineError::Stopped)?).await?,
                 () = timer => {}
             }
+            tokio::time::sleep_until(earliest).await;
         }
     }
 
@@ -153,13 +158,11 @@ impl Engine {
                 Ok(Lap::Again)
             }
             Decision::Wait { blockers, until } => {
-                self.waiting(service, blockers);
+                let records = course.rollout.records.len();
+                self.waiting(service, Waiting { records, blockers });
                 Ok(Lap::Wait(until))
             }
-            Decision::Ended(_) => {
-                self.waiting(service, Vec::new());
-                Ok(Lap::Wait(None))
-            }
+            Decision::Ended(_) => Ok(Lap::Wait(None)),
         }
     }
 
@@ -220,12 +223,10 @@ impl Engine {
         self.decide(service, id, now).map(|(course, _)| &course.rollout)
     }
 
-    fn waiting(&self, service: &Service, blockers: Vec<Blocker>) {
+    fn waiting(&self, service: &Service, waiting: Waiting) {
         self.world.send_if_modified(|world| {
-            let known = world.waiting.get(service);
-            let new = known != Some(&blockers);
-            world.waiting.insert(service.clone(), blockers);
-            new
+            let known = world.waiting.insert(service.clone(), waiting.clone());
+            known.as_ref() != Some(&waiting)
         });
     }
 
@@ -241,14 +242,17 @@ impl Engine {
     /// A rollout that cannot go on says so, and the others do not suffer.
     fn stuck(&mut self, service: &Service, id: &RolloutId, error: &EngineError) {
         let waiting_for = format!("an operator: {}", crate::cause::chain(error));
-        let since_ms = match self.world.borrow().waiting.get(service).and_then(|known| known.first()) {
+        let known = self.world.borrow().waiting.get(service).and_then(|known| known.blockers.first().cloned());
+        let since_ms = match known {
             Some(known) if known.waiting_for == waiting_for => known.since_ms,
             _ => {
                 tracing::error!(rollout = %id, "{waiting_for}");
                 wall_ms()
             }
         };
-        self.waiting(service, vec![Blocker { kind: BlockerKind::Operator, since_ms, waiting_for }]);
+        let records = self.courses.get(id).map_or(0, |course| course.rollout.records.len());
+        let blockers = vec![Blocker { kind: BlockerKind::Operator, since_ms, waiting_for }];
+        self.waiting(service, Waiting { records, blockers });
     }
 }
 

@@ -49,6 +49,8 @@ pub struct Mandate {
     pub create_revision: Revision,
     /// What the agents know it by.
     pub term: Term,
+    /// Where its holder listens.
+    pub endpoint: String,
 }
 
 /// Who leads.
@@ -221,7 +223,8 @@ impl Election {
             return Ok(None);
         };
         let term = Term::new(era, create_revision)?;
-        let mandate = Mandate { key: self.key.clone(), create_revision, term };
+        let endpoint = self.me.endpoint.clone();
+        let mandate = Mandate { key: self.key.clone(), create_revision, term, endpoint };
         Ok(Some((Hold { lease: grant.id, ttl: grant.ttl, renewed: sent }, mandate)))
     }
 

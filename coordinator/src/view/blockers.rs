@@ -28,12 +28,13 @@ pub(super) fn of_store(world: &World) -> Vec<Blocker> {
 
 /// What the rollout waits for: as the engine says, or, where there is none, as the same decision comes out here.
 pub(super) fn of_rollout(world: &World, rollout: &Rollout, viewer: &Viewer) -> Result<Vec<Blocker>, StoredError> {
-    let Rollout { plan, progress, .. } = rollout;
+    let Rollout { plan, progress, records } = rollout;
     if matches!(progress.state, State::Ended { .. }) {
         return Ok(Vec::new());
     }
-    if let Some(waiting) = world.waiting.get(&plan.service) {
-        return Ok(waiting.iter().cloned().map(Into::into).collect());
+    let waiting = world.waiting.get(&plan.service).filter(|waiting| waiting.records == records.len());
+    if let Some(waiting) = waiting {
+        return Ok(waiting.blockers.iter().cloned().map(Into::into).collect());
     }
     let mut blockers = Vec::new();
     if viewer.leader.is_empty() {

@@ -50,6 +50,8 @@ pub(crate) struct State {
     pub(crate) assignment: Option<Assignment>,
     /// Serials in the order of their first delivery.
     pub(crate) delivered: Vec<i64>,
+    /// Its streams end.
+    gone: bool,
     instances: BTreeMap<SlotId, (InstanceId, Version)>,
 }
 
@@ -86,7 +88,9 @@ impl Scripted {
     /// Ends its server and every stream with it.
     pub(crate) fn stop(self) -> State {
         self.task.abort();
-        self.state.borrow().clone()
+        let kept = self.state.borrow().clone();
+        self.state.send_modify(|state| state.gone = true);
+        kept
     }
 
     pub(crate) fn mood(&self, mood: Mood) {
@@ -202,7 +206,13 @@ impl Agent for Surface {
             let mut changes = state.subscribe();
             let mut tick = tokio::time::interval(Duration::from_secs(1));
             loop {
-                let report = changes.borrow_and_update().report(&name);
+                let report = {
+                    let state = changes.borrow_and_update();
+                    if state.gone {
+                        return;
+                    }
+                    state.report(&name)
+                };
                 if to_coordinator.send(report).await.is_err() {
                     return;
                 }

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub(crate) mod agent;
+pub(crate) mod process;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -77,7 +78,12 @@ impl Site {
 
     /// A coordinator in this process.
     pub(crate) async fn coordinator(&self) -> Running {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        self.coordinator_at("127.0.0.1:0".parse().expect("an address")).await
+    }
+
+    /// One that takes the place of another that has ended.
+    pub(crate) async fn coordinator_at(&self, address: SocketAddr) -> Running {
+        let listener = TcpListener::bind(address).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel::<()>();
         let coordinator = Coordinator { store: self.store.clone(), env: self.env.clone(), embedded: None };
@@ -159,8 +165,9 @@ impl Running {
     }
 
     /// Ends it in the middle of whatever it does, without a word to the store.
-    pub(crate) fn crash(self) {
+    pub(crate) async fn crash(self) {
         self.task.abort();
+        assert!(self.task.await.expect_err("it was ended").is_cancelled());
     }
 }
 
