@@ -13,6 +13,7 @@ use handover_proto::txn::{Op, Txn};
 use handover_store::client::{Store, StoreError, WatchItem};
 use site::{PATIENCE, Site};
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 /// One call's limit (2 s), and some room for a machine that is busy with other tests.
@@ -180,6 +181,46 @@ async fn nobody_there_is_said_at_once_with_all_the_names() -> Result<()> {
         assert!(matches!(&error, StoreError::Unreachable { endpoints, .. } if endpoints == "127.0.0.1:1, 127.0.0.1:2"));
         assert!(error.to_string().contains("refused"), "{error}");
     }
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    Ok(())
+}
+
+/// A way to `target` on which every connection made before `silent` turns true goes silent without an end, as behind a
+/// firewall that forgot it. Later ones work.
+async fn forgetful_way(target: String, silent: watch::Receiver<bool>) -> Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let (target, mut silent, forgets) = (target.clone(), silent.clone(), !*silent.borrow());
+            tokio::spawn(async move {
+                let mut far = tokio::net::TcpStream::connect(target).await?;
+                tokio::select! {
+                    copied = tokio::io::copy_bidirectional(&mut near, &mut far) => copied.map(|_| ()),
+                    () = turned(&mut silent), if forgets => std::future::pending().await,
+                }
+            });
+        }
+    });
+    Ok(address)
+}
+
+async fn turned(silent: &mut watch::Receiver<bool>) {
+    silent.wait_for(|silent| *silent).await.map(drop).expect("the test holds the sender");
+}
+
+#[tokio::test]
+async fn a_connection_that_fell_silent_is_replaced_by_a_new_one() -> Result<()> {
+    let site = Site::embedded()?;
+    let (forget, silent) = watch::channel(false);
+    let way = forgetful_way(site.endpoint().trim_start_matches("http://").to_owned(), silent).await?;
+    let store = Store::connect(&[way.to_string()])?;
+    store.txn(&writing("before")).await?;
+    forget.send_replace(true);
+    let error = store.txn(&writing("lost")).await.expect_err("nobody hears it");
+    assert!(matches!(error, StoreError::Unknown { .. }), "{error}");
+    let started = Instant::now();
+    store.txn(&writing("after")).await?;
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
     Ok(())
 }

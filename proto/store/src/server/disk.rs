@@ -1,5 +1,8 @@
 //! What the embedded store keeps on disk: one redb file, each write in it one durable redb transaction.
 
+#[cfg(test)]
+mod tests;
+
 use std::fs;
 use std::io::ErrorKind;
 use std::panic::catch_unwind;

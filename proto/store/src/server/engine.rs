@@ -3,6 +3,9 @@
 //! Readers, keep-alives and watches look at the state behind a lock that is never held across disk work, so that a slow
 //! disk delays writers and nobody else.
 
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
