@@ -158,12 +158,11 @@ async fn the_failpoint_ends_the_process_on_its_side_of_the_delivery() {
         let heard = agent.state.subscribe();
         let world = site.follow();
         until(&mut world.subscribe(), "registered", |world| !world.services().is_empty()).await;
-        // Refused until the agent is heard.
+        // Refused until the agent is heard; the answer may be lost, the record is not.
         let start = async {
-            while handover(&["--coordinator", &listen, "rollout", "start", "--detach", &path]).await.status.code()
-                != Some(0)
-            {
+            while Rollout::latest(&site.world().await, &service()).expect("readable").is_none() {
                 assert_eq!(heard.borrow().accepted, 0, "{place}: nothing is delivered before the start");
+                handover(&["--coordinator", &listen, "rollout", "start", "--detach", &path]).await;
             }
         };
         tokio::time::timeout(PATIENCE, start).await.expect("started");

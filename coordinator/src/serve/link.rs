@@ -84,6 +84,9 @@ impl Link {
 
     /// One connection, until it breaks.
     async fn connected(&mut self, heard: &mut bool) -> Result<std::convert::Infallible, String> {
+        if !self.endpoint.ip().is_loopback() {
+            return Err("its address is not a loopback one, and this version has no mTLS for others".into());
+        }
         let endpoint = Endpoint::from_shared(format!("http://{}", self.endpoint)).map_err(|e| e.to_string())?;
         let endpoint = endpoint.connect_timeout(CONNECT).http2_keep_alive_interval(CONNECT).keep_alive_timeout(CONNECT);
         let channel = endpoint.connect().await.map_err(|error| root(&error))?;

@@ -74,7 +74,7 @@ impl Scripted {
         let state = Arc::new(watch::Sender::new(state));
         let service = Surface { name: name.clone(), state: Arc::clone(&state) };
         let task = tokio::spawn(async move {
-            let incoming = TcpIncoming::from(listener);
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
             Server::builder()
                 .add_service(AgentServer::new(service))
                 .serve_with_incoming(incoming)
