@@ -137,13 +137,16 @@ fn a_holder_that_comes_back_in_the_quarantine_keeps_the_lease() {
 #[test]
 fn a_free_lease_is_left_to_one_with_traffic_for_a_moment_only() {
     let mut bench = Bench::new();
-    let lease = bench.prepare(2, None);
-    bench.report(1);
-    bench = Bench::with(LeaseSettings::default(), std::mem::take(&mut bench.store), None);
-    bench.obeys = None;
-    bench.report(3);
-    bench.change(3, |local| local.serving = false);
-    assert!(lease != 0 && moves(&bench).is_empty());
+    bench.prepare(2, None);
+    bench.report_as(1, |local| local.serving = false);
+    assert_eq!((bench.waits.clone(), moves(&bench).len()), (Some(Waiting::Courtesy(id(2))), 0));
+    bench.pass(ms(1_000));
+    assert_eq!(moves(&bench), [Move::Acquire]);
+
+    let mut with_traffic = Bench::new();
+    with_traffic.prepare(2, None);
+    with_traffic.report(1);
+    assert_eq!(moves(&with_traffic), [Move::Acquire], "among those with traffic, the first wins");
 }
 
 #[test]
@@ -169,7 +172,6 @@ fn a_lost_turn_fences_the_service_at_once() {
     }
     bench.put(keys().holder(), &holder, 0);
     bench.delete(keys().beat());
-    eprintln!("{:#?} {:?}", bench.view(), bench.published(1));
     assert_eq!((bench.told(1), bench.published(1).token), (Told::Fenced, token));
     bench.answers(1, handover_agent::lease::record::AckState::Quiesced);
     assert_eq!(bench.told(1), Told::Stopped);

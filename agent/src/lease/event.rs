@@ -197,8 +197,8 @@ impl Core {
         match result {
             Ok(reply) => {
                 self.store_trouble = None;
-                self.picture.apply_read(asked, &reply, now);
-                self.read.end(now);
+                let counts = self.picture.apply_read(asked, &reply, now);
+                self.read.end(if counts { now } else { now.plus(REST) });
             }
             Err(error) => {
                 self.store_trouble = Some(error.to_string());
@@ -247,7 +247,7 @@ impl Core {
                     self.picture.apply_changes(reply.revision, &[change], now);
                 }
             }
-            Ok(reply) => self.picture.apply_read(asked, &reply, now),
+            Ok(reply) => drop(self.picture.apply_read(asked, &reply, now)),
             Err(StoreError::LeaseGone { .. }) => {
                 // One that carries a beat is judged by the beat.
                 local.live.take_if(|live| !live.used);
@@ -312,10 +312,17 @@ impl Core {
         match result {
             // The token is made of what a read shows, never of this answer (§1.5).
             Ok(reply) if reply.succeeded => pending.stage = Stage::Answered,
-            Ok(_) => self.pending = None,
+            Ok(_) => {
+                self.pending = None;
+                // The candidates are not among what was read: until the watch shows them, it would fail again.
+                if kind == Move::HandOver {
+                    self.move_rest = now.plus(REST);
+                }
+            }
             Err(StoreError::Unknown { reason, .. }) => {
                 self.store_trouble = Some(reason);
                 pending.stage = Stage::Answered;
+                self.move_rest = now.plus(REST);
                 self.haunt(&instance, kind);
             }
             Err(error) => {

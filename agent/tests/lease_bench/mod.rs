@@ -110,8 +110,12 @@ impl Bench {
 
     /// Reports instance `n` of this host, ready and eligible.
     pub(crate) fn report(&mut self, n: u8) {
+        self.report_as(n, |_| {});
+    }
+
+    pub(crate) fn report_as(&mut self, n: u8, change: impl FnOnce(&mut LocalInstance)) {
         let (app, slot) = (([127, 0, 0, 1], 1).into(), "a".parse().expect("slot"));
-        let local = LocalInstance {
+        let mut local = LocalInstance {
             owner: owner(n),
             slot,
             app,
@@ -120,6 +124,7 @@ impl Bench {
             serving: true,
             life: Life::Running,
         };
+        change(&mut local);
         self.wanted.instances.insert(id(n), local);
         self.hear(Event::Wanted(self.wanted.clone()));
     }
