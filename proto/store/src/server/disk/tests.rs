@@ -13,6 +13,18 @@ fn putting(key: &str, revision: Revision, floor: Revision) -> Effects {
     Effects { revision, events, granted: None, ended: None, floor }
 }
 
+impl Disk {
+    /// One on a medium of the test's own.
+    pub(in crate::server) fn on(medium: impl redb::StorageBackend) -> Self {
+        let database = redb::Builder::new().create_with_backend(medium).expect("a database");
+        let lock = tempfile::tempfile().expect("a file");
+        let disk = Self { database, path: "medium".into(), _lock: lock };
+        let identity = Identity { cluster_id: 1, member_id: 2, raft_term: 1 };
+        disk.in_transaction(|write| put_identity(write, identity)).expect("a write");
+        disk
+    }
+}
+
 fn open(directory: &Path) -> (Disk, Identity, Stored) {
     Disk::open(directory).expect("a store")
 }
@@ -47,6 +59,25 @@ fn history_below_the_floor_is_gone_from_the_disk() {
     let (_, _, stored) = open(data.path());
     assert_eq!(stored.floor, 5);
     assert_eq!(stored.history.iter().map(|(revision, _)| *revision).collect::<Vec<_>>(), [5, 6, 7]);
+}
+
+#[test]
+fn a_first_start_that_was_killed_half_way_is_begun_again() {
+    let data = tempfile::tempdir().expect("a directory");
+    fs::write(data.path().join(NEW_FILE), b"half of it").expect("a left-over");
+    let (_disk, identity, stored) = open(data.path());
+    assert_eq!((identity.raft_term, stored.revision), (1, 0));
+    assert!(!data.path().join(NEW_FILE).exists());
+}
+
+#[test]
+fn a_store_that_is_open_is_in_use_until_it_is_dropped() {
+    let data = tempfile::tempdir().expect("a directory");
+    let first = open(data.path());
+    let second = Disk::open(data.path()).map(|_| ());
+    assert!(matches!(second, Err(DiskError::InUse { .. })), "{second:?}");
+    drop(first);
+    open(data.path());
 }
 
 #[test]

@@ -1,4 +1,10 @@
-use super::super::state::{Op, Put, Transaction};
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use redb::StorageBackend;
+use redb::backends::InMemoryBackend;
+
+use super::super::state::{Op, Put, Stored, Transaction};
 use super::*;
 
 fn put(key: &str, lease: LeaseId) -> Request {
@@ -49,4 +55,47 @@ async fn once_closed_it_reads_nothing_and_once_stopped_it_writes_nothing() {
     assert_eq!(engine.write(put("k", 0)).await.expect_err("stopped").code(), Code::Unavailable);
     let (engine, _writer) = Engine::start(data.path()).expect("the data is free again");
     assert_eq!(engine.shared().read(&nothing()).expect("a read").1, 1, "what was refused is not there");
+}
+
+/// A disk that fails when told to.
+#[derive(Debug)]
+struct Failing {
+    medium: InMemoryBackend,
+    fails: Arc<AtomicBool>,
+}
+
+impl StorageBackend for Failing {
+    fn len(&self) -> io::Result<u64> {
+        self.medium.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.medium.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.medium.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        if self.fails.load(Ordering::SeqCst) { Err(io::Error::other("it burns")) } else { self.medium.sync_data() }
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.medium.write(offset, data)
+    }
+}
+
+#[test]
+fn nothing_is_seen_of_a_write_that_the_disk_did_not_take() {
+    let fails = Arc::new(AtomicBool::new(false));
+    let disk = Disk::on(Failing { medium: InMemoryBackend::new(), fails: fails.clone() });
+    let identity = Identity { cluster_id: 1, member_id: 2, raft_term: 1 };
+    let shared = Shared::new(identity, State::restore(Stored::default(), Duration::ZERO));
+    carry_out(&shared, &disk, &put("k", 0)).expect("the disk works").expect("a put");
+    assert_eq!((shared.state().revision(), *shared.committed().borrow()), (2, 2));
+    fails.store(true, Ordering::SeqCst);
+    let error = carry_out(&shared, &disk, &put("k", 0)).expect_err("the disk fails");
+    assert!(error.to_string().contains("it burns"), "{error}");
+    assert_eq!((shared.state().revision(), *shared.committed().borrow()), (2, 2));
 }
