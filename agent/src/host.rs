@@ -103,8 +103,13 @@ impl Host {
     /// An agent that lost its state file adopts what it finds running before it changes anything.
     async fn adopt_orphans(&mut self) -> Result<(), TakeOverError> {
         for found in self.driver.find_running().await? {
+            let Some(main) = found.main else {
+                let Driver::Process(driver) = self.driver.as_ref();
+                warn!(slot = %found.slot, instance = %found.instance, "ending what an instance left behind");
+                driver.clear_leftovers(&found.instance).await;
+                continue;
+            };
             let known = self.places.values().any(|place| place.holds(&found.instance));
-            let Some(main) = found.main else { continue };
             let free = self.places.get(&found.slot).is_some_and(|place| place.running.is_none());
             if known || !free {
                 continue;
