@@ -130,3 +130,6 @@ pub fn history(world: &World, request: &HistoryRequest) -> Result<HistoryReply, 
     }
     Ok(HistoryReply { rollouts, lines: Vec::new() })
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ mod site;
 use handover::core::event::{Event, Outcome};
 use handover::rollout::Rollout;
 use handover::world::World;
-use site::agent::Scripted;
+use site::agent::{Mood, Scripted};
 use site::{Running, Site, service, until};
 
 async fn begin(site: &Site) -> (Running, Vec<Scripted>) {
@@ -63,14 +63,30 @@ async fn an_order_that_was_recorded_is_carried_out_by_the_next_coordinator() {
     let site = Site::start().await;
     let (mut coordinator, agents) = begin(&site).await;
     let address = coordinator.address;
-    agents[1].mood(site::agent::Mood::Stuck);
+    agents[1].mood(Mood::Stuck);
     coordinator.start("2.0.0").await.expect("a rollout");
     coordinator.until("it has begun", |reply| reply.fleet.iter().any(|row| row.version == "2.0.0")).await;
     let abort = handover_proto::wire::OrderRequest { order: "abort".into(), by: "test".into(), ..Default::default() };
     coordinator.client.order(abort).await.expect("recorded");
     coordinator.crash().await;
-    agents[1].mood(site::agent::Mood::Willing);
+    agents[1].mood(Mood::Willing);
     let mut next = site.coordinator_at(address).await;
     let reply = next.until_state("rolled-back").await;
     assert_eq!(reply.current_version, "1.0.0");
+}
+
+#[tokio::test]
+async fn a_rollout_waits_for_a_store_that_is_away_and_goes_on() {
+    let mut site = Site::start().await;
+    let (mut coordinator, agents) = begin(&site).await;
+    agents[0].mood(Mood::Stuck);
+    coordinator.start("2.0.0").await.expect("a rollout");
+    coordinator.until("it has begun", |reply| reply.fleet.iter().any(|row| row.version == "2.0.0")).await;
+    site.stop_store().await;
+    let away = coordinator
+        .until("the store is missed", |reply| reply.blockers.first().is_some_and(|blocker| blocker.kind == "store"));
+    assert_eq!(away.await.rollout.map(|rollout| rollout.state), Some("running".to_owned()));
+    agents[0].mood(Mood::Willing);
+    site.restart_store().await;
+    coordinator.until_state("done").await;
 }

@@ -126,12 +126,12 @@ fn viewer(leadership: &watch::Receiver<Leadership>) -> Viewer {
 #[tonic::async_trait]
 impl Coordinator for Service {
     async fn plan(&self, request: Request<SpecRequest>) -> Result<Response<PlanReply>, Status> {
-        match orders::plan(&self.world.borrow(), request.get_ref()) {
-            Ok((_, plan)) => Ok(Response::new(plan.reply())),
+        let SpecRequest { spec, file, .. } = request.get_ref();
+        let spec = Spec::parse(file, spec).map_err(|error| Refused::from(error).status())?;
+        match orders::plan(&self.world.borrow(), &spec) {
+            Ok(plan) => Ok(Response::new(plan.reply())),
             Err(Refused::Plan(PlanError::NoChanges { version })) => {
-                let spec = Spec::parse(&request.get_ref().file, &request.get_ref().spec).map_err(Refused::from);
-                let service = spec.map_err(|refused| refused.status())?.service.to_string();
-                let to_version = version.to_string();
+                let (service, to_version) = (spec.service.to_string(), version.to_string());
                 Ok(Response::new(PlanReply { service, to_version, ..PlanReply::default() }))
             }
             Err(refused) => Err(refused.status()),

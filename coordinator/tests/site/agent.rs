@@ -47,7 +47,10 @@ pub(crate) struct State {
     pub(crate) term: i64,
     pub(crate) accepted: i64,
     pub(crate) reached: i64,
+    /// What is true.
     pub(crate) assignment: Option<Assignment>,
+    /// What is to become true.
+    wanted: Option<Assignment>,
     /// Serials in the order of their first delivery.
     pub(crate) delivered: Vec<i64>,
     /// Its streams end.
@@ -94,7 +97,10 @@ impl Scripted {
     }
 
     pub(crate) fn mood(&self, mood: Mood) {
-        self.state.send_modify(|state| state.mood = mood);
+        self.state.send_modify(|state| {
+            state.mood = mood;
+            state.settle();
+        });
     }
 }
 
@@ -139,21 +145,25 @@ impl State {
             self.delivered.push(request.serial);
         }
         (self.term, self.accepted) = (request.term, request.serial);
-        if self.mood == Mood::Willing {
-            self.reached = request.serial;
-            let wished = |slot: &SlotId| {
-                assignment.slots.get(slot).is_some_and(|wish| wish.lifecycle != TypedLifecycle::Terminated)
-            };
-            self.instances.retain(|slot, _| wished(slot));
-            for (slot, wish) in assignment.slots.iter().filter(|(slot, _)| wished(slot)) {
-                let known = self.instances.get(slot).is_some_and(|(_, version)| *version == wish.version);
-                if !known {
-                    self.instances.insert(slot.clone(), (InstanceId::random(), wish.version.clone()));
-                }
-            }
-            self.assignment = Some(assignment);
-        }
+        self.wanted = Some(assignment);
+        self.settle();
         Ok(())
+    }
+
+    /// Makes true what is wanted, in the mood for it.
+    fn settle(&mut self) {
+        let Some(assignment) = self.wanted.take_if(|_| self.mood == Mood::Willing) else { return };
+        self.reached = self.accepted;
+        let wished =
+            |slot: &SlotId| assignment.slots.get(slot).is_some_and(|wish| wish.lifecycle != TypedLifecycle::Terminated);
+        self.instances.retain(|slot, _| wished(slot));
+        for (slot, wish) in assignment.slots.iter().filter(|(slot, _)| wished(slot)) {
+            let known = self.instances.get(slot).is_some_and(|(_, version)| *version == wish.version);
+            if !known {
+                self.instances.insert(slot.clone(), (InstanceId::random(), wish.version.clone()));
+            }
+        }
+        self.assignment = Some(assignment);
     }
 
     fn slot(&self, slot: &SlotId, id: &InstanceId, version: &Version) -> SlotReport {
