@@ -3,13 +3,14 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep};
 
 use super::connection::Running;
@@ -28,6 +29,7 @@ const LINGER_TIME: Duration = Duration::from_secs(5);
 pub(super) struct Upload {
     moved_ms: AtomicU64,
     failed: AtomicU8,
+    ended: AtomicBool,
 }
 
 impl Upload {
@@ -69,12 +71,13 @@ pub(super) struct RequestBody {
 impl RequestBody {
     pub(super) fn new(inner: Incoming, gate: Arc<Gate>, running: Running, expects_continue: bool) -> Self {
         let done = inner.is_end_stream();
+        let upload = Upload { ended: AtomicBool::new(done), ..Upload::default() };
         Self {
             inner: (!done).then_some(inner),
             gate,
             ticket: None,
             running: (!done).then_some(running),
-            upload: Arc::default(),
+            upload: Arc::new(upload),
             stall: None,
             lingers: !expects_continue,
         }
@@ -101,6 +104,7 @@ impl RequestBody {
     }
 
     fn end(&mut self) {
+        self.upload.ended.store(true, Ordering::Relaxed);
         self.inner = None;
         self.ticket = None;
         self.running = None;
@@ -159,6 +163,7 @@ impl Body for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
+        self.upload.ended.store(true, Ordering::Relaxed);
         let Some(body) = self.inner.take() else { return };
         let running = self.running.take();
         // Outside a runtime the process is ending, and so are its connections.
@@ -181,6 +186,23 @@ async fn linger(mut body: Incoming, running: Option<Running>) {
     drop(running);
 }
 
+/// Cuts the connection of an upload that goes on after its answer, once nothing has moved for the stall time: its client may
+/// be gone, or the service may have stopped reading, and the request must not be in flight for ever. (And hyper 1.12 does not
+/// say that a chunked body ended once its answer is complete, until the next request.)
+async fn watch_upload(gate: Arc<Gate>, upload: Arc<Upload>, connection: AbortHandle) {
+    loop {
+        let before = upload.moved_ms();
+        tokio::time::sleep(gate.settings.limits.stall_time).await;
+        if upload.ended.load(Ordering::Relaxed) {
+            return;
+        }
+        if upload.moved_ms() == before {
+            connection.abort();
+            return;
+        }
+    }
+}
+
 /// An answer on its way to the client.
 pub(super) enum ResponseBody {
     /// Made by the gate.
@@ -194,12 +216,26 @@ pub(super) struct PassedBody {
     inner: Incoming,
     gate: Arc<Gate>,
     /// Gone once the body has ended.
-    open: Option<(Link, Arc<Ticket>, Running)>,
+    open: Option<Exchange>,
+}
+
+/// What one request and its answer hold until both are over.
+pub(super) struct Exchange {
+    link: Link,
+    ticket: Arc<Ticket>,
+    upload: Arc<Upload>,
+    _running: Running,
+}
+
+impl Exchange {
+    pub(super) fn of(link: Link, ticket: Arc<Ticket>, upload: Arc<Upload>, running: Running) -> Self {
+        Self { link, ticket, upload, _running: running }
+    }
 }
 
 impl PassedBody {
-    pub(super) fn new(inner: Incoming, gate: Arc<Gate>, link: Link, ticket: Arc<Ticket>, running: Running) -> Self {
-        let mut body = Self { inner, gate, open: Some((link, ticket, running)) };
+    pub(super) fn new(inner: Incoming, gate: Arc<Gate>, exchange: Exchange) -> Self {
+        let mut body = Self { inner, gate, open: Some(exchange) };
         if body.inner.is_end_stream() {
             body.end();
         }
@@ -208,10 +244,12 @@ impl PassedBody {
 
     /// The body ended well: the connection may be used again.
     fn end(&mut self) {
-        if let Some((link, ticket, running)) = self.open.take() {
-            self.gate.pool.put(link);
-            drop(ticket);
-            drop(running);
+        if let Some(exchange) = self.open.take() {
+            if !exchange.upload.ended.load(Ordering::Relaxed) {
+                let gate = Arc::clone(&self.gate);
+                tokio::spawn(watch_upload(gate, Arc::clone(&exchange.upload), exchange.link.cutter()));
+            }
+            self.gate.pool.put(exchange.link);
         }
     }
 
@@ -221,10 +259,11 @@ impl PassedBody {
             Poll::Ready(Some(Ok(_))) if self.inner.is_end_stream() => self.end(),
             Poll::Ready(None) => self.end(),
             Poll::Ready(Some(Err(error))) => {
-                if let Some((_, ticket, _)) = self.open.take() {
-                    let instance = &ticket.upstream().instance;
-                    tracing::debug!(%instance, %error, "upstream broke off in the middle of its answer");
-                    ticket.record(Event::Lost);
+                if let Some(exchange) = self.open.take() {
+                    // A connection also breaks when the client breaks off its upload: that is not the service's fault.
+                    let client_did_it = exchange.upload.failed().is_some();
+                    tracing::debug!(%error, client_did_it, "an answer broke off");
+                    exchange.ticket.record(if client_did_it { Event::ClientCut } else { Event::Lost });
                 }
             }
             Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
@@ -237,8 +276,9 @@ impl Drop for PassedBody {
     fn drop(&mut self) {
         if self.inner.is_end_stream() {
             self.end();
-        } else if let Some((_, ticket, _)) = self.open.take() {
-            ticket.record(Event::ClientCut);
+        } else if let Some(exchange) = self.open.take() {
+            exchange.link.cutter().abort();
+            exchange.ticket.record(Event::ClientCut);
         }
     }
 }

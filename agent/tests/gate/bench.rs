@@ -14,7 +14,7 @@ use handover_agent::gate::server::{GateError, Server};
 use handover_agent::gate::settings::GateSettings;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::{Body as _, Frame, Incoming};
 use hyper::client::conn::http1::SendRequest;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -57,6 +57,8 @@ impl TestGate {
         let directory = Arc::new(tempfile::tempdir().expect("a directory"));
         let path = |name: &str| -> PathBuf { directory.path().join(name) };
         let mut settings = GateSettings::new(([127, 0, 0, 1], 0).into(), path("gate.sock"), path("gate.json"));
+        // Longer than any test: those about the age of pooled connections set their own.
+        settings.limits.pool_idle_time = Duration::from_secs(60);
         change(&mut settings);
         Self::start_in(directory, settings).await
     }
@@ -151,7 +153,7 @@ type Body = BoxBody<Bytes, std::io::Error>;
 
 /// A service that counts, and does what the path says:
 /// `/wait…` answers when released; `/drip…` sends the head and `first,`, and the rest when released; `/break…` sends the head
-/// and a part of its body and closes when released; `/status/N` answers N; `/close…` closes without an answer; `/echo…` sends
+/// and a part of its body and closes when released; `/status/N` answers N; `/close…` closes without an answer; `/early…` answers before it has read the request body; `/echo…` sends
 /// the request body back; `/head…` answers with the request's head. Everything else is answered with the service's name.
 pub(crate) struct Service {
     pub(crate) address: SocketAddr,
@@ -240,6 +242,12 @@ impl Drop for Service {
     }
 }
 
+impl Shared {
+    fn count(&self, what: &str) {
+        *self.seen.lock().expect("not poisoned").entry(what.to_owned()).or_default() += 1;
+    }
+}
+
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     while let Ok((stream, _)) = listener.accept().await {
         stream.set_nodelay(true).expect("nodelay");
@@ -256,7 +264,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 async fn answer(at: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, std::io::Error> {
     let path = request.uri().path().to_owned();
     at.requests.fetch_add(1, Ordering::SeqCst);
-    *at.seen.lock().expect("not poisoned").entry(format!("{} {path}", request.method())).or_default() += 1;
+    at.count(&format!("{} {path}", request.method()));
     let name = format!("service-{}", at.number);
     let word = path.trim_start_matches('/').split(['/', '-']).next().unwrap_or_default().to_owned();
     match word.as_str() {
@@ -272,6 +280,18 @@ async fn answer(at: Arc<Shared>, request: Request<Incoming>) -> Result<Response<
             let mut response = Response::new(whole(name));
             *response.status_mut() = StatusCode::from_u16(status).expect("a status");
             Ok(response)
+        }
+        "early" => {
+            let mut upload = request.into_body();
+            tokio::spawn(async move {
+                let mut bytes = 0;
+                while !upload.is_end_stream() {
+                    let Some(Ok(frame)) = upload.frame().await else { return };
+                    bytes += frame.data_ref().map_or(0, Bytes::len);
+                }
+                at.count(&format!("{bytes} bytes"));
+            });
+            Ok(Response::new(whole(name)))
         }
         "echo" => Ok(Response::new(request.into_body().map_err(std::io::Error::other).boxed())),
         "head" => Ok(Response::new(whole(format!("{request:?}")))),
