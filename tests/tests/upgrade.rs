@@ -1,4 +1,5 @@
 //! The main job on real processes under load: upgrade, rollback and abort lose nothing, on both stores.
+#![allow(clippy::expect_used, clippy::panic)]
 
 use std::time::Duration;
 

@@ -329,10 +329,9 @@ impl Fleet {
 impl Drop for Fleet {
     fn drop(&mut self) {
         // The logs are what a failed test is read by; FLEET_KEEP=1 keeps those of the others too.
-        if std::thread::panicking() || std::env::var_os("FLEET_KEEP").is_some() {
-            if let Some(temporary) = self._temporary.take() {
-                eprintln!("the fleet's logs are kept in {}", temporary.keep().display());
-            }
+        let keep = std::thread::panicking() || std::env::var_os("FLEET_KEEP").is_some();
+        if let Some(temporary) = self._temporary.take_if(|_| keep) {
+            eprintln!("the fleet's logs are kept in {}", temporary.keep().display());
         }
         if !self.keep {
             self.sweep();
