@@ -15,20 +15,26 @@ use search::{Graph, search};
 
 #[test]
 fn three_hosts_with_a_fault_at_any_moment_keep_floor_lease_and_the_way_back() {
-    let states = walk(&Rules::new(3, 1));
+    let states = walk(&Rules::new(3, 2, 1));
     assert!(states > 20_000, "only {states} states");
 }
 
 #[test]
 fn two_hosts_with_two_faults_at_any_moments_do_so_too() {
-    let states = walk(&Rules::new(2, 2));
+    let states = walk(&Rules::new(2, 1, 2));
     assert!(states > 10_000, "only {states} states");
+}
+
+#[test]
+fn two_hosts_that_both_have_to_serve_do_so_too() {
+    let states = walk(&Rules::new(2, 2, 1));
+    assert!(states > 2_000, "only {states} states");
 }
 
 #[test]
 #[ignore = "some minutes; for changes to the decision: cargo test -p handover --test core_rules -- --ignored"]
 fn three_hosts_with_two_faults_at_any_moments_do_so_too() {
-    let states = walk(&Rules::new(3, 2));
+    let states = walk(&Rules::new(3, 2, 2));
     assert!(states > 200_000, "only {states} states");
 }
 

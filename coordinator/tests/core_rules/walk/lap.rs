@@ -63,6 +63,7 @@ fn carried_out(rules: &Rules, model: &Model, act: Act) -> Model {
             host.stored = rules.place_of(assignment.clone());
         }
     }
+    takes_nothing_away(rules, model, &after, &act.event);
     match act.ask {
         Some(Ask::Intent(intent)) => after.intent = Some(request(model, &intent)),
         Some(Ask::Withdraw) => after.intent = None,
@@ -70,6 +71,19 @@ fn carried_out(rules: &Rules, model: &Model, act: Act) -> Model {
     }
     after.progress = progress_after(rules, &model.progress, act.event);
     after
+}
+
+/// What is decided, seen against how things are at this moment: no host that is heard stops serving by it, and forward
+/// nothing begins below the floor.
+fn takes_nothing_away(rules: &Rules, before: &Model, after: &Model, event: &Event) {
+    let taken = |host: &Host| Host { taken: host.stored, ..host.clone() };
+    for (old, new) in before.hosts.iter().zip(&after.hosts).filter(|(old, new)| old.heard && old.stored != new.stored) {
+        assert!(!old.serves(rules) || taken(new).serves(rules), "{event:?} takes a host out: {before:?}");
+    }
+    if matches!(event, Event::Entered { .. }) {
+        let serving = after.hosts.iter().filter(|host| host.heard && taken(host).serves(rules)).count();
+        assert!(serving >= rules.plan.min_serving, "{event:?} below the floor: {before:?}");
+    }
 }
 
 /// Only the holder is asked, and only for an instance that can.

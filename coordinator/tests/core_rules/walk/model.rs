@@ -148,10 +148,12 @@ impl Kind {
 }
 
 impl Rules {
-    /// Floor one less than there are hosts; the last one holds the lease.
-    pub(crate) fn new(hosts: u8, faults: u8) -> Self {
-        let more = "
+    /// The last host holds the lease.
+    pub(crate) fn new(hosts: u8, min_serving: u8, faults: u8) -> Self {
+        let more = format!(
+            "
             [rollout]
+            min_serving = {min_serving}
             shift = [\"100%\"]
             step_soak = \"0s\"
             soak = \"0s\"
@@ -159,8 +161,9 @@ impl Rules {
             dwell = \"0s\"
             unready_dwell = \"0s\"
             min_samples = 1
-        ";
-        let world = World::with_holder(hosts, hosts, more);
+        "
+        );
+        let world = World::with_holder(hosts, hosts, &more);
         Self { plan: world.plan, faults, table: RefCell::default(), fleet: RefCell::new(serving_fleet(hosts)) }
     }
 
