@@ -12,12 +12,12 @@ use hyper::body::{Body, Incoming};
 use hyper::{Request, Response, StatusCode};
 use tokio::task::AbortHandle;
 
-use super::body::{RequestBody, Upload};
 use super::class::Class;
 use super::control::Reason;
 use super::counts::Event;
 use super::pool::{Link, SendFailure};
 use super::ticket::{Gate, Ticket};
+use super::upload::{RequestBody, Upload};
 
 /// An answer's head with what its body will need.
 pub(super) struct Answer {

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
-use super::body::RequestBody;
+use super::upload::RequestBody;
 
 /// One connection to an upstream. Dropping it lets a request body that is still being passed on come to its end.
 pub(super) struct Link {

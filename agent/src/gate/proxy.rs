@@ -7,13 +7,14 @@ use std::sync::Arc;
 use hyper::body::{Body, Incoming};
 use hyper::{Request, Response, header};
 
-use super::body::{Exchange, PassedBody, RequestBody, ResponseBody};
+use super::body::{Exchange, PassedBody, ResponseBody};
 use super::class::class_of;
 use super::connection::{Running, Watched};
 use super::forward::{self, Answer};
 use super::headers;
 use super::reply;
 use super::ticket::Gate;
+use super::upload::RequestBody;
 
 /// Answers one request; the answer's body is still to be streamed.
 pub(super) async fn serve(

@@ -1,4 +1,4 @@
-//! What the tests stand on: a gate, services whose every request is counted, and clients.
+//! What the tests stand on: a gate, and services whose every request is counted.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -15,14 +15,14 @@ use handover_agent::gate::settings::GateSettings;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Body as _, Frame, Incoming};
-use hyper::client::conn::http1::SendRequest;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
+
+use crate::visitor::Client;
 
 /// Nothing here takes this long unless it is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -316,87 +316,4 @@ fn streamed(at: Arc<Shared>, last: Result<Bytes, std::io::Error>) -> Body {
         let _ = sender.send(last.map(Frame::data)).await;
     });
     StreamBody::new(tokio_stream::wrappers::ReceiverStream::new(frames)).boxed()
-}
-
-/// A client that keeps its one connection.
-pub(crate) struct Client {
-    sender: SendRequest<Full<Bytes>>,
-}
-
-/// An answer whose body has been read.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) headers: hyper::HeaderMap,
-    pub(crate) body: String,
-}
-
-impl Answer {
-    /// The header `name`, or nothing.
-    pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
-    }
-}
-
-impl Client {
-    pub(crate) async fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.expect("connected");
-        stream.set_nodelay(true).expect("nodelay");
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("http");
-        tokio::spawn(connection);
-        Self { sender }
-    }
-
-    /// Sends, and hands back the head with a body that is still to come.
-    pub(crate) async fn begin(&mut self, method: Method, path: &str, body: &str) -> hyper::Result<Response<Incoming>> {
-        let body = Full::new(Bytes::copy_from_slice(body.as_bytes()));
-        let request = Request::builder().method(method).uri(path).header("host", "test").body(body).expect("a request");
-        self.sender.ready().await?;
-        self.sender.send_request(request).await
-    }
-
-    pub(crate) async fn send(&mut self, method: Method, path: &str, body: &str) -> hyper::Result<Answer> {
-        read(self.begin(method, path, body).await?).await
-    }
-
-    pub(crate) async fn get(&mut self, path: &str) -> Answer {
-        self.send(Method::GET, path, "").await.expect("an answer")
-    }
-
-    pub(crate) async fn post(&mut self, path: &str) -> Answer {
-        self.send(Method::POST, path, "a body").await.expect("an answer")
-    }
-
-    /// Whether the connection can carry another request.
-    pub(crate) async fn is_open(&mut self) -> bool {
-        self.sender.ready().await.is_ok()
-    }
-}
-
-/// Reads the rest of an answer.
-pub(crate) async fn read(response: Response<Incoming>) -> hyper::Result<Answer> {
-    let (head, body) = response.into_parts();
-    let body = body.collect().await?.to_bytes();
-    Ok(Answer {
-        status: head.status.as_u16(),
-        headers: head.headers,
-        body: String::from_utf8_lossy(&body).into_owned(),
-    })
-}
-
-/// One GET on a connection of its own, as a task.
-pub(crate) fn get(address: SocketAddr, path: &str) -> JoinHandle<Answer> {
-    let path = path.to_owned();
-    tokio::spawn(async move { Client::connect(address).await.get(&path).await })
-}
-
-/// Bytes as they are: writes them, and reads until the other side closes.
-pub(crate) async fn raw(address: SocketAddr, bytes: &str) -> String {
-    let mut stream = TcpStream::connect(address).await.expect("connected");
-    stream.write_all(bytes.as_bytes()).await.expect("written");
-    let mut answer = Vec::new();
-    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the gate closes");
-    // A reset after the answer is the close, too.
-    let _ = read;
-    String::from_utf8_lossy(&answer).into_owned()
 }

@@ -10,7 +10,8 @@ use hyper::Method;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
-use crate::bench::{PATIENCE, Service, TestGate, get, read, until};
+use crate::bench::{PATIENCE, Service, TestGate, until};
+use crate::visitor::{get, read};
 
 async fn refusal(link: &GateLink) -> Refusal {
     let mut refusals = link.refusals();

@@ -8,7 +8,8 @@ use hyper::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::bench::{Service, TestGate, get, raw, read, until};
+use crate::bench::{Service, TestGate, until};
+use crate::visitor::{get, raw, read};
 
 /// An upstream on a port that nobody listens on.
 async fn nobody(number: u16) -> Upstream {

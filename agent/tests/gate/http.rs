@@ -8,7 +8,8 @@ use tokio::net::TcpStream;
 
 use handover_agent::gate::control::Reason;
 
-use crate::bench::{PATIENCE, Service, TestGate, raw, until};
+use crate::bench::{PATIENCE, Service, TestGate, until};
+use crate::visitor::raw;
 
 async fn gate_and_service() -> (TestGate, Service) {
     let (gate, a) = (TestGate::start().await, Service::start(1).await);

@@ -7,7 +7,8 @@ use hyper::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::bench::{Service, TestGate, get, raw, until};
+use crate::bench::{Service, TestGate, until};
+use crate::visitor::{get, raw};
 
 const SHORT: Duration = Duration::from_millis(60);
 

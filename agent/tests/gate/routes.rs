@@ -10,7 +10,8 @@ use handover_agent::gate::control::Upstream;
 use http_body_util::BodyExt;
 use hyper::Method;
 
-use crate::bench::{Client, Service, TestGate, get, read, until};
+use crate::bench::{Service, TestGate, until};
+use crate::visitor::{Client, get, read};
 
 #[tokio::test]
 async fn reads_split_75_to_25_over_ten_thousand_requests_and_writes_by_their_own_weights() {
