@@ -93,7 +93,6 @@ impl Made {
             op: op.clone(),
             cause: LeaseCause::Acquire,
             at_ms: 5,
-            rest: Default::default(),
         };
         let keys = self.world.keys.service(&billing()).lease();
         self.put(keys.holder(), &holder, 48);
