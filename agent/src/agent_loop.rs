@@ -215,6 +215,7 @@ impl AgentLoop {
             Verdict::Same => Ok(Answer::Accepted(offer.serial)),
             Verdict::VerifyTerm(_) => Ok(Answer::VerifyTerm),
             Verdict::New(assignment) => {
+                self.host.forget_crashes(&assignment);
                 let accepted = Accepted {
                     term: offer.term,
                     serial: offer.serial,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use handover_proto::assignment::Assignment;
 use handover_proto::blocker::BlockerKind;
 use handover_proto::ids::{InstanceId, SlotId, Version};
 use handover_proto::lease::Owner;
@@ -247,6 +248,14 @@ impl Host {
         }
         self.depart(&slot, &running.record, exit.proven);
         self.file.change(|state| drop(state.instances.remove(&slot))).err().map(|error| disk(&error))
+    }
+
+    /// A new assignment begins a new count, unless it wants the very version that crashed.
+    pub fn forget_crashes(&mut self, assignment: &Assignment) {
+        for (slot, place) in &mut self.places {
+            let wish = assignment.slots.get(slot).filter(|wish| wish.lifecycle != Lifecycle::Terminated);
+            place.crashes.take_if(|crashes| wish.is_none_or(|wish| wish.version != crashes.version));
+        }
     }
 
     fn count_crash(&mut self, slot: &SlotId, version: &Version, reason: String) {

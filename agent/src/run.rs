@@ -13,8 +13,8 @@ use handover_proto::wire::{DESCRIPTOR, Report};
 use handover_store::client::Store;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::server::TcpIncoming;
 use tracing::{error, warn};
 
 use crate::agent_loop::{AgentLoop, Memory};
@@ -156,6 +156,8 @@ fn serve(
         health.set_serving::<AgentServer<AgentService>>().await;
         let reflection =
             tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTOR).build_v1();
+        // Without nodelay a report waits for the acknowledgement of the one before: 40 ms, measured.
+        let incoming = TcpIncoming::from(grpc).with_nodelay(Some(true));
         let server = tonic::transport::Server::builder().add_service(health_service).add_service(service);
         let server = match reflection {
             Ok(reflection) => server.add_service(reflection),
@@ -164,7 +166,7 @@ fn serve(
                 server
             }
         };
-        if let Err(error) = server.serve_with_incoming(TcpListenerStream::new(grpc)).await {
+        if let Err(error) = server.serve_with_incoming(incoming).await {
             error!(error = %crate::report::chain(&error), "the gRPC server ended");
         }
     });

@@ -8,7 +8,7 @@ const FORBIDDEN: [&str; 17] = [
     "tokio",
     "tonic",
     "hyper",
-    "etcd",
+    "etcd_client",
     "handover_store",
     "std::fs",
     "std::env",
