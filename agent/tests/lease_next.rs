@@ -2,9 +2,9 @@
 
 mod lease_bench;
 
-use handover_agent::lease::next::LeaseStep;
 use handover_agent::lease::record::{AckState, Told};
 use handover_agent::lease::state::Move;
+use handover_agent::lease::step::LeaseStep;
 use handover_agent::lease::waiting::Waiting;
 use handover_agent::lease::wanted::{LeaseState, Life};
 use handover_proto::lease::StopProof;

@@ -4,11 +4,12 @@ mod lease_bench;
 
 use handover_agent::lease::deadline::Boot;
 use handover_agent::lease::memory::Memory;
-use handover_agent::lease::next::{LeaseStep, Now};
+use handover_agent::lease::next::Now;
 use handover_agent::lease::record::Told;
 use handover_agent::lease::settings::LeaseSettings;
 use handover_agent::lease::started::Illegal;
 use handover_agent::lease::state::{Move, Order};
+use handover_agent::lease::step::LeaseStep;
 use handover_agent::lease::waiting::Waiting;
 use handover_agent::lease::wanted::{LeaseState, Life};
 use handover_proto::lease::EraValue;

@@ -27,8 +27,19 @@ fn whatever_happens_never_two_work_at_once_and_in_the_end_somebody_works() {
         }
     }
     println!("{seeds} seeds of {} s: {total:#?}", STORM + CALM);
-    for what in ["T1", "T2", "T3", "T4", "T5", "kills", "agent crashes", "strays", "early revocations", "store outages"]
-    {
+    for what in [
+        "T1",
+        "T2",
+        "T3",
+        "T4",
+        "T5",
+        "kills",
+        "second instances",
+        "agent crashes",
+        "strays",
+        "early revocations",
+        "store outages",
+    ] {
         assert!(total.get(what).is_some_and(|n| *n > 0), "{what} never happened: the runs prove nothing of it");
     }
 }

@@ -6,8 +6,9 @@ use handover_proto::blocker::Blocker;
 use handover_proto::ids::{InstanceId, SlotId};
 
 use super::deadline::Boot;
+use super::local::Local;
 use super::record::Published;
-use super::state::{Core, Local, Order};
+use super::state::{Core, Order};
 use super::waiting::Waiting;
 use super::wanted::{HolderStatus, InstanceLease, KeeperStatus, LeaseState, Life};
 

@@ -1,19 +1,15 @@
 //! A host: an agent that crashes and comes back, its main loop, and the way between keeper, store and services.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use handover_agent::lease::clock::ClockIdentity;
 use handover_agent::lease::deadline::Boot;
 use handover_agent::lease::event::Event;
 use handover_agent::lease::memory::Memory;
-use handover_agent::lease::next::{LeaseStep, Now};
-use handover_agent::lease::record::{Ack, LeaseRecord};
+use handover_agent::lease::next::Now;
+use handover_agent::lease::record::LeaseRecord;
 use handover_agent::lease::state::Core;
+use handover_agent::lease::step::LeaseStep;
 use handover_agent::lease::wanted::{KeeperStatus, Life, LocalInstance, Wanted};
 use handover_proto::ids::InstanceId;
 use handover_proto::lease::Owner;
-use handover_store::client::{Renewal, StoreError};
 
 use super::service::Service;
 use super::{MS, SECOND, World, keys};
@@ -33,7 +29,7 @@ pub(crate) enum Act {
     /// The keeper's timer.
     Wake {
         host: usize,
-        life: u32,
+        n: u64,
     },
     /// The keeper hears something.
     Hear {
@@ -83,10 +79,12 @@ pub(crate) struct Host {
     pub(crate) rate: f64,
     pub(crate) core: Option<Core>,
     /// Counts agent processes: news for an earlier one is dropped.
-    life: u32,
-    disk: Option<Memory>,
+    pub(crate) life: u32,
+    /// Number of the timer that counts.
+    timer: u64,
+    pub(crate) disk: Option<Memory>,
     wanted: Wanted,
-    cursor: usize,
+    pub(crate) cursor: usize,
     pub(crate) cut_until: u64,
     pub(crate) calm: bool,
 }
@@ -94,7 +92,7 @@ pub(crate) struct Host {
 impl Host {
     pub(crate) fn new(n: usize, rate: f64) -> Self {
         let wanted = Wanted::default();
-        Self { n, rate, core: None, life: 0, disk: None, wanted, cursor: 0, cut_until: 0, calm: false }
+        Self { n, rate, core: None, life: 0, timer: 0, disk: None, wanted, cursor: 0, cut_until: 0, calm: false }
     }
 
     pub(crate) fn clock_ns(&self, now: u64) -> u64 {
@@ -112,10 +110,6 @@ impl Host {
     }
 }
 
-fn unknown() -> StoreError {
-    StoreError::Unknown { operation: "it".to_owned(), endpoint: "sim".to_owned(), reason: "lost".to_owned() }
-}
-
 impl World {
     pub(crate) fn act(&mut self, act: Act) {
         match act {
@@ -127,7 +121,8 @@ impl World {
                 self.at(pause, Act::AgentUp { host });
             }
             Act::Launch { host } => self.launch(host),
-            Act::Wake { host, life } if life == self.hosts[host].life => self.lap(host),
+            // An older timer was set anew since.
+            Act::Wake { host, n } if n == self.hosts[host].timer => self.lap(host),
             Act::Wake { .. } => {}
             Act::Hear { host, life, event } => self.hear(host, life, *event),
             Act::Arrive { host, life, step, sent, deadline } => self.arrive(host, life, *step, sent, deadline),
@@ -160,6 +155,9 @@ impl World {
     }
 
     fn launch(&mut self, host: usize) {
+        if self.running(host).len() > 1 {
+            return;
+        }
         let id: InstanceId = self.random.hex().parse().expect("an id");
         let stubborn = self.weather.stubborn && self.random.once_in(3);
         self.services.insert(id.clone(), Service::new(host, stubborn));
@@ -178,6 +176,11 @@ impl World {
         self.tell_wanted(host);
     }
 
+    fn running(&self, host: usize) -> Vec<InstanceId> {
+        let instances = self.hosts[host].wanted.instances.iter();
+        instances.filter(|(_, local)| local.life == Life::Running).map(|(id, _)| id.clone()).collect()
+    }
+
     fn tell_wanted(&mut self, host: usize) {
         let (life, wanted) = (self.hosts[host].life, self.hosts[host].wanted.clone());
         self.hear(host, life, Event::Wanted(wanted));
@@ -194,7 +197,7 @@ impl World {
         self.at(pause, Act::Launch { host });
     }
 
-    fn hear(&mut self, host: usize, life: u32, event: Event) {
+    pub(crate) fn hear(&mut self, host: usize, life: u32, event: Event) {
         let now = self.now;
         let state = &mut self.hosts[host];
         let boot = state.boot(now);
@@ -212,9 +215,10 @@ impl World {
             let step = core.next(&Now { boot, wall_ms: now / MS, op }).expect("a decision");
             core.started(&step, boot).unwrap_or_else(|error| panic!("seed {}: {error}", self.seed));
             if let LeaseStep::Wait { until, .. } = step {
-                let life = self.hosts[host].life;
                 let after = until.map_or(SECOND, |until| self.hosts[host].until(until, now));
-                self.at(after, Act::Wake { host, life });
+                self.hosts[host].timer += 1;
+                let n = self.hosts[host].timer;
+                self.at(after, Act::Wake { host, n });
                 return self.retire(host);
             }
             self.start(host, step, boot);
@@ -247,198 +251,6 @@ impl World {
         }
     }
 
-    fn start(&mut self, host: usize, step: LeaseStep, sent: Boot) {
-        let life = self.hosts[host].life;
-        match step {
-            LeaseStep::Tell { instance, record, limit } => {
-                let clock = ClockIdentity { boot_id: "boot".to_owned(), time_ns: String::new() };
-                let record = record.record(&instance, &clock, sent);
-                let until = self.now + limit.as_micros() as u64;
-                let delay = self.random.within(0, 5 * MS);
-                self.at(delay, Act::Call { host, life, id: instance, record, until });
-            }
-            LeaseStep::Order { instance, .. } => {
-                // It may ask by itself at any moment.
-                let clock = ClockIdentity { boot_id: "boot".to_owned(), time_ns: String::new() };
-                let board = self.hosts[host].core.as_ref().expect("it runs").board();
-                if let Some((_, published)) = board.get(&instance).filter(|_| self.random.once_in(2)) {
-                    let record = published.record(&instance, &clock, sent);
-                    self.told(&instance, &record);
-                }
-            }
-            LeaseStep::Kill { instance } => {
-                self.counts.add("kills");
-                let delay = (self.settings.c_kill.as_micros() as f64 / self.hosts[host].rate) as u64;
-                let delay = self.random.within(0, delay);
-                self.at(delay, Act::Die { id: instance });
-            }
-            LeaseStep::Save(memory) => {
-                let fails = self.lost();
-                let result = if fails { Err("full".to_owned()) } else { Ok(()) };
-                if !fails {
-                    self.hosts[host].disk = Some(memory.clone());
-                }
-                let event = Box::new(Event::Saved { memory, result });
-                let delay = self.random.within(0, 10 * MS);
-                self.at(delay, Act::Hear { host, life, event });
-            }
-            LeaseStep::Read(_)
-            | LeaseStep::Move { .. }
-            | LeaseStep::Renew { .. }
-            | LeaseStep::Grant { .. }
-            | LeaseStep::PutCandidate { .. }
-            | LeaseStep::Revoke { .. } => self.send(host, step, sent),
-            LeaseStep::Begin { .. }
-            | LeaseStep::End { .. }
-            | LeaseStep::Leave { .. }
-            | LeaseStep::Decline { .. }
-            | LeaseStep::Adopt { .. }
-            | LeaseStep::Drop { .. }
-            | LeaseStep::Forget { .. }
-            | LeaseStep::Wait { .. } => {}
-        }
-    }
-
-    fn send(&mut self, host: usize, step: LeaseStep, sent: Boot) {
-        let life = self.hosts[host].life;
-        let limit = match &step {
-            LeaseStep::Renew { expected, .. } => expected.limit,
-            _ => Duration::from_secs(2),
-        };
-        let deadline = self.now + limit.as_micros() as u64;
-        let stray = self.weather.stray > 0 && self.random.once_in(self.weather.stray);
-        let delay = if stray { self.random.within(0, 8 * SECOND) } else { self.random.within(100, 10 * MS) };
-        let cut = self.now < self.hosts[host].cut_until || self.now < self.store_back;
-        if cut || self.lost() {
-            self.give_up(host, life, step, sent, deadline);
-            return;
-        }
-        if delay + self.now >= deadline {
-            // The sender gives up on it, and it arrives nevertheless.
-            self.counts.add("strays");
-            self.give_up(host, life, step.clone(), sent, deadline);
-            self.at(delay, Act::Arrive { host, life: u32::MAX, step: Box::new(step), sent, deadline: 0 });
-            return;
-        }
-        self.at(delay, Act::Arrive { host, life, step: Box::new(step), sent, deadline });
-    }
-
-    fn give_up(&mut self, host: usize, life: u32, step: LeaseStep, sent: Boot, deadline: u64) {
-        let event = match step {
-            LeaseStep::Read(asked) => Event::Read { asked, result: Err(unknown()) },
-            LeaseStep::Move { op, txn, .. } => Event::Moved { op, asked: txn, result: Err(unknown()) },
-            LeaseStep::Renew { instance, barrier, expected, .. } => {
-                Event::Renewed { instance, sent, expected, barrier, result: Err(unknown()) }
-            }
-            LeaseStep::Grant { instance, .. } => Event::Granted { instance, result: Err(unknown()) },
-            LeaseStep::PutCandidate { instance, txn } => {
-                Event::CandidatePut { instance, asked: txn, result: Err(unknown()) }
-            }
-            LeaseStep::Revoke { lease } => Event::Revoked { lease },
-            other => panic!("{} is not for the store", other.name()),
-        };
-        self.at(deadline - self.now, Act::Hear { host, life, event: Box::new(event) });
-    }
-
-    fn arrive(&mut self, host: usize, life: u32, step: LeaseStep, sent: Boot, deadline: u64) {
-        let now = self.now;
-        let end = |world: &mut Self, ttl: Duration| {
-            let late = world.random.within(0, 500);
-            now / MS + (ttl.as_millis() as f64 / world.store_rate) as u64 + late
-        };
-        let again = step.clone();
-        let event = match step {
-            LeaseStep::Read(asked) => {
-                let result = self.store.txn(&asked);
-                Event::Read { asked, result }
-            }
-            LeaseStep::Move { op, txn, .. } => {
-                let result = self.store.txn(&txn);
-                Event::Moved { op, asked: txn, result }
-            }
-            LeaseStep::PutCandidate { instance, txn } => {
-                let result = self.store.txn(&txn);
-                Event::CandidatePut { instance, asked: txn, result }
-            }
-            LeaseStep::Renew { instance, lease, barrier, expected, .. } => {
-                let end = end(self, self.settings.ttl);
-                let ttl = self.store.keep_alive(lease, end);
-                let origin = self.store.origin();
-                let result = self.store.txn(&barrier).map(|barrier| Renewal { ttl, keep_alive: origin, barrier });
-                Event::Renewed { instance, sent, expected, barrier, result }
-            }
-            LeaseStep::Grant { instance, ttl } => {
-                let end = end(self, ttl);
-                Event::Granted { instance, result: Ok(self.store.grant(ttl, end)) }
-            }
-            LeaseStep::Revoke { lease } => {
-                self.store.revoke(lease);
-                Event::Revoked { lease }
-            }
-            other => panic!("{} is not for the store", other.name()),
-        };
-        self.pump_all();
-        let back = self.random.within(100, 10 * MS);
-        if life == u32::MAX {
-            return;
-        }
-        if self.lost() || now + back >= deadline {
-            self.give_up(host, life, again, sent, deadline.max(now));
-        } else {
-            self.at(back, Act::Hear { host, life, event: Box::new(event) });
-        }
-    }
-
-    pub(crate) fn pump_all(&mut self) {
-        for host in 0..self.hosts.len() {
-            let lag = if self.random.once_in(15) {
-                self.random.within(0, 3 * SECOND)
-            } else {
-                self.random.within(100, 10 * MS)
-            };
-            let lag = if self.hosts[host].calm { lag.min(10 * MS) } else { lag };
-            self.at(lag, Act::Pump { host });
-        }
-    }
-
-    fn pump(&mut self, host: usize) {
-        let (life, cursor) = (self.hosts[host].life, self.hosts[host].cursor);
-        if self.now < self.hosts[host].cut_until || self.now < self.store_back {
-            self.at(200 * MS, Act::Pump { host });
-            return;
-        }
-        self.hosts[host].cursor = self.store.log.len();
-        if cursor == usize::MAX {
-            let listing = self.store.listing();
-            return self.hear(host, life, Event::Listed(listing));
-        }
-        for (revision, changes) in self.store.log[cursor..].to_vec() {
-            self.hear(host, life, Event::Changed { revision, changes });
-        }
-    }
-
-    fn call(&mut self, host: usize, life: u32, id: InstanceId, record: LeaseRecord, until: u64) {
-        if record.seq > 0 {
-            self.told(&id, &record);
-        }
-        let lost = self.lost();
-        let ack: Option<Ack> = self.ack(&id, &record).filter(|_| !lost);
-        let seq = record.seq;
-        match ack {
-            Some(ack) => {
-                let event = Box::new(Event::Answered { instance: id, seq, result: Ok(ack) });
-                let back = self.random.within(0, 5 * MS);
-                self.at(back, Act::Hear { host, life, event });
-            }
-            None if self.now >= until || lost => {
-                let event = Box::new(Event::Answered { instance: id, seq, result: Err("late".to_owned()) });
-                self.at(until.saturating_sub(self.now), Act::Hear { host, life, event });
-            }
-            // It answers when its unit has ended.
-            None => self.at(5 * MS, Act::Call { host, life, id, record, until }),
-        }
-    }
-
     /// Once a second, chance.
     fn tick(&mut self) {
         self.at(self.random_tick(), Act::Tick);
@@ -447,7 +259,9 @@ impl World {
             self.counts.add("expired leases");
             self.pump_all();
         }
-        self.coordinate();
+        if self.random.once_in(3) {
+            self.coordinate();
+        }
         if self.hosts[0].calm {
             return;
         }
@@ -482,9 +296,12 @@ impl World {
         if !self.weather.stubborn && self.random.once_in(300) && self.hosts[host].core.is_some() {
             self.at(0, Act::AgentDown { host });
         }
-        let running: BTreeMap<_, _> =
-            self.hosts[host].wanted.instances.iter().filter(|(_, local)| local.life == Life::Running).collect();
-        let Some(id) = running.keys().next().map(|id| (*id).clone()) else { return };
+        let running = self.running(host);
+        if running.len() == 1 && self.random.once_in(300) {
+            self.counts.add("second instances");
+            self.launch(host);
+        }
+        let Some(id) = running.into_iter().next() else { return };
         if self.random.once_in(400) {
             self.at(0, Act::Die { id });
         } else if self.random.once_in(300) {

@@ -8,6 +8,7 @@ pub(crate) mod host;
 pub(crate) mod random;
 pub(crate) mod service;
 pub(crate) mod store;
+pub(crate) mod wire;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
