@@ -1,4 +1,5 @@
 //! Something is lost: the agent, the store, the etcd lease, the process; with real keepers over the embedded store.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on ends")]
 
 mod lease_site;
 

@@ -59,8 +59,10 @@ pub(crate) enum Mood {
     Good,
     /// Answers nothing; senders get an unknown outcome at once.
     Away,
+    #[allow(dead_code, reason = "not every test file has doubts")]
     /// Carries lease transactions out, and their answers are lost.
     Deaf,
+    #[allow(dead_code, reason = "not every test file has doubts")]
     /// Lease transactions wait in [`Bench::held`], for their senders with an unknown outcome.
     Late,
 }
@@ -195,7 +197,8 @@ impl Bench {
         if self.mood == Mood::Away {
             return;
         }
-        for (revision, changes) in self.store.log[self.cursor..].to_vec() {
+        let news = self.store.log[self.cursor..].to_vec();
+        for (revision, changes) in news {
             self.core.apply(Event::Changed { revision, changes }, self.now);
         }
         self.cursor = self.store.log.len();
