@@ -1,4 +1,5 @@
 //! The lease moves: acquisition, planned hand-over, death of the holder, with real keepers over the embedded store.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on ends")]
 
 mod lease_site;
 

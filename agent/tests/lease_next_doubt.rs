@@ -1,4 +1,5 @@
 //! The keeper's decisions when something is uncertain: outcomes, losses, restarts, the past of the store.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on ends")]
 
 mod lease_bench;
 

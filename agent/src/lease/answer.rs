@@ -42,7 +42,8 @@ fn judge(call: &Call, ack: &Ack) -> Result<(), String> {
         return Err(format!("the service answered in version {}, not {RECORD_VERSION}", ack.v));
     }
     if ack.token != token || ack.seq != call.seq {
-        let (asked, answered) = (format!("{token}, {}", call.seq), format!("{}, {}", ack.token, ack.seq));
+        let text = |token: &Option<String>, seq| format!("{}, {seq}", token.as_deref().unwrap_or("none"));
+        let (asked, answered) = (text(&token, call.seq), text(&ack.token, ack.seq));
         return Err(format!("the service answered for token and number {answered} instead of {asked}"));
     }
     let wanted = match call.order {

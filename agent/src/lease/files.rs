@@ -12,7 +12,7 @@ use handover_proto::ids::SlotId;
 use tokio::sync::watch;
 
 use super::clock::{ClockIdentity, boot_now};
-use super::record::LeaseRecord;
+use super::record::{LeaseRecord, Told};
 use super::status::Board;
 
 /// Writes the files whenever `board` changes, until its sender is gone.
@@ -31,10 +31,9 @@ pub(super) async fn keep(mut board: watch::Receiver<Board>, runtime_dir: PathBuf
 
 fn records(board: &Board, clock: &ClockIdentity) -> BTreeMap<SlotId, LeaseRecord> {
     let Ok(now) = boot_now() else { return BTreeMap::new() };
-    let record = |(id, (slot, published)): (_, &(SlotId, super::record::Published))| {
-        (slot.clone(), published.record(id, clock, now))
-    };
-    board.iter().map(record).collect()
+    // While the agent does not know, what stands in the file stands until its deadline.
+    let known = board.iter().filter(|(_, (_, published))| published.told != Told::Unknown);
+    known.map(|(id, (slot, published))| (slot.clone(), published.record(id, clock, now))).collect()
 }
 
 /// Writes what is new, removes what is gone, and returns what stands in the files.

@@ -22,7 +22,8 @@ pub enum Told {
     Stopped,
     /// The token is dead: drop queues, timers and open transactions.
     Fenced,
-    /// The agent does not know. No right to anything, and no order to drop what an earlier deadline still allows.
+    /// The agent does not know. It says so by silence (a call is not made, a question is not answered): what was told
+    /// before stands until its deadline, and no longer.
     Unknown,
 }
 
@@ -35,8 +36,8 @@ pub struct LeaseRecord {
     pub instance: InstanceId,
     /// What it may do.
     pub state: Told,
-    /// The fencing token as a decimal number; "0": none.
-    pub token: String,
+    /// The fencing token as a decimal number; none where there is no turn.
+    pub token: Option<String>,
     /// Grows with every record; an older one that arrives later is to be dropped.
     pub seq: u64,
     /// The hand-over that QUIESCE is for.
@@ -75,7 +76,8 @@ pub struct Ack {
     /// [`RECORD_VERSION`].
     pub v: u32,
     /// The record's token.
-    pub token: String,
+    #[serde(default)]
+    pub token: Option<String>,
     /// The record's number.
     pub seq: u64,
     /// What the service did.
@@ -109,8 +111,8 @@ pub struct Published {
 }
 
 /// The token as it stands in records and acknowledgements.
-pub(super) fn token_text(token: Option<Token>) -> String {
-    token.map_or(0, Token::get).to_string()
+pub(super) fn token_text(token: Option<Token>) -> Option<String> {
+    token.map(|token| token.get().to_string())
 }
 
 impl Published {
@@ -180,6 +182,15 @@ mod tests {
         assert_eq!(record(&active(), 8_999).state, Told::Active);
         let late = record(&active(), 9_000);
         assert_eq!((late.state, late.remaining_soft_ms, late.remaining_hard_ms), (Told::Quiesce, 0, 2500));
+    }
+
+    #[test]
+    fn without_a_turn_the_token_is_null_in_the_record_and_in_its_answer() {
+        let published = Published { told: Told::Stopped, token: None, deadlines: None, ..active() };
+        let json = serde_json::to_value(record(&published, 1)).expect("json");
+        assert_eq!((&json["token"], &json["soft_deadline_boot_ns"]), (&serde_json::Value::Null, &0.into()));
+        let ack: Ack = serde_json::from_str(r#"{"v":1,"token":null,"seq":12,"state":"QUIESCED"}"#).expect("an ack");
+        assert_eq!(ack.token, None);
     }
 
     #[test]

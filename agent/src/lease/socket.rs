@@ -18,6 +18,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
 use super::clock::{ClockIdentity, boot_now};
+use super::record::Told;
 use super::status::Board;
 
 /// Owner and group: who may ask is a matter of the file's mode, which the kernel enforces.
@@ -92,6 +93,10 @@ fn answer<B>(request: &Request<B>, board: &Board, clock: &ClockIdentity) -> Resp
     let Some((_, published)) = board.get(&instance) else {
         return refuse(StatusCode::NOT_FOUND, "this agent has no such instance running");
     };
+    if published.told == Told::Unknown {
+        // Silence: what was told before stands until its deadline.
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, &published.reason);
+    }
     let Ok(now) = boot_now() else {
         return refuse(StatusCode::INTERNAL_SERVER_ERROR, "the agent cannot read its clock");
     };

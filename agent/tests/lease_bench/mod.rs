@@ -59,8 +59,10 @@ pub(crate) enum Mood {
     Good,
     /// Answers nothing; senders get an unknown outcome at once.
     Away,
+    #[allow(dead_code, reason = "not every test file has doubts")]
     /// Carries lease transactions out, and their answers are lost.
     Deaf,
+    #[allow(dead_code, reason = "not every test file has doubts")]
     /// Lease transactions wait in [`Bench::held`], for their senders with an unknown outcome.
     Late,
 }
@@ -195,7 +197,8 @@ impl Bench {
         if self.mood == Mood::Away {
             return;
         }
-        for (revision, changes) in self.store.log[self.cursor..].to_vec() {
+        let news = self.store.log[self.cursor..].to_vec();
+        for (revision, changes) in news {
             self.core.apply(Event::Changed { revision, changes }, self.now);
         }
         self.cursor = self.store.log.len();
@@ -272,7 +275,7 @@ impl Bench {
 
     /// The acknowledgement of `record`.
     pub(crate) fn ack(&self, instance: InstanceId, record: &Published, state: AckState) -> Event {
-        let token = record.token.map_or(0, |token| token.get()).to_string();
+        let token = record.token.map(|token| token.get().to_string());
         let (seq, detail) = (record.seq, String::new());
         let ack = Ack { v: 1, token, seq, state, in_flight: 0, c_unit_ms: None, detail };
         Event::Answered { instance, seq, result: Ok(ack) }

@@ -176,6 +176,11 @@ impl World {
         self.tell_wanted(host);
     }
 
+    pub(crate) fn all_ready(&mut self, host: usize) {
+        self.hosts[host].wanted.instances.values_mut().for_each(|local| local.ready = true);
+        self.tell_wanted(host);
+    }
+
     fn running(&self, host: usize) -> Vec<InstanceId> {
         let instances = self.hosts[host].wanted.instances.iter();
         instances.filter(|(_, local)| local.life == Life::Running).map(|(id, _)| id.clone()).collect()
@@ -302,6 +307,11 @@ impl World {
             self.launch(host);
         }
         let Some(id) = running.into_iter().next() else { return };
+        if self.random.once_in(100) {
+            let local = self.hosts[host].wanted.instances.get_mut(&id).expect("just seen");
+            local.ready = !local.ready;
+            self.tell_wanted(host);
+        }
         if self.random.once_in(400) {
             self.at(0, Act::Die { id });
         } else if self.random.once_in(300) {

@@ -137,6 +137,7 @@ impl World {
         for host in 0..self.hosts.len() {
             self.hosts[host].calm = true;
             self.hosts[host].cut_until = 0;
+            self.all_ready(host);
             if self.hosts[host].core.is_none() {
                 self.at(0, Act::AgentUp { host });
             }

@@ -13,6 +13,9 @@ pub(crate) fn lease_gone() -> StoreError {
     StoreError::LeaseGone { operation: "a write".to_owned(), lease: None }
 }
 
+/// A key with its new value and lease; none: it is deleted.
+type Write = (String, Option<(Vec<u8>, LeaseId)>);
+
 #[derive(Default)]
 pub(crate) struct ModelStore {
     pub(crate) revision: Revision,
@@ -58,7 +61,7 @@ impl ModelStore {
         Ok(TxnReply { succeeded, revision: self.revision, reads, origin: self.origin() })
     }
 
-    fn write(&mut self, changes: Vec<(String, Option<(Vec<u8>, LeaseId)>)>) {
+    fn write(&mut self, changes: Vec<Write>) {
         if changes.is_empty() {
             return;
         }
@@ -102,6 +105,7 @@ impl ModelStore {
         self.write(gone);
     }
 
+    #[allow(dead_code, reason = "the bench lets no lease expire")]
     pub(crate) fn expired(&self, now_ms: u64) -> Vec<LeaseId> {
         self.leases.iter().filter(|(_, (_, end))| *end <= now_ms).map(|(lease, _)| *lease).collect()
     }

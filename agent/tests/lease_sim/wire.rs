@@ -183,7 +183,8 @@ impl World {
             let listing = self.store.listing();
             return self.hear(host, life, Event::Listed(listing));
         }
-        for (revision, changes) in self.store.log[cursor..].to_vec() {
+        let news = self.store.log[cursor..].to_vec();
+        for (revision, changes) in news {
             self.hear(host, life, Event::Changed { revision, changes });
         }
     }

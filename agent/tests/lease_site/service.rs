@@ -163,7 +163,7 @@ impl Inner {
             *self.soft.lock().expect("lock") = 0;
             self.ledger.end(&self.name);
         }
-        let token = record.token.parse().expect("a number");
+        let token = record.token.as_ref().map_or(0, |token| token.parse().expect("a number"));
         self.done
             .send_modify(|done| done.push(Done { at: Instant::now(), told: record.state, token, seq: record.seq }));
         Ack {
