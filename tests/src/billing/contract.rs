@@ -55,25 +55,6 @@ impl fmt::Display for Token {
     }
 }
 
-/// "0" stands for no token, so that a shell script can compare it as a number.
-mod maybe_token {
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    use super::Token;
-
-    pub(super) fn serialize<S: Serializer>(token: &Option<Token>, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&token.map_or_else(|| "0".to_owned(), String::from))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Token>, D::Error> {
-        match Option::<String>::deserialize(from)? {
-            None => Ok(None),
-            Some(text) if text == "0" => Ok(None),
-            Some(text) => Token::try_from(text).map(Some).map_err(de::Error::custom),
-        }
-    }
-}
-
 /// What the agent says of our right to schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -100,8 +81,8 @@ pub struct LeaseRecord {
     pub instance: InstanceId,
     /// What we may do.
     pub state: Told,
-    /// The fencing token; "0" on the wire where none is held.
-    #[serde(default, with = "maybe_token")]
+    /// The fencing token; null where none is held.
+    #[serde(default)]
     pub token: Option<Token>,
     /// Grows with every change; a lower one than seen is stale.
     pub seq: u64,
@@ -175,8 +156,7 @@ pub enum Answer {
 pub struct Ack {
     /// Format, 1.
     pub v: u32,
-    /// The record's token; "0" on the wire if it had none.
-    #[serde(default, with = "maybe_token")]
+    /// The record's token; null if it had none.
     pub token: Option<Token>,
     /// The record's seq.
     pub seq: u64,
