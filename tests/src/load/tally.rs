@@ -190,7 +190,9 @@ impl Tally {
     pub fn ends(&mut self, ticket: Ticket, outcome: Outcome, version: Option<String>, detail: String, now: Duration) {
         let current = self.receipt.phases.len() - 1;
         if outcome == Outcome::Ok {
-            let gap = now.saturating_sub(self.last_ok);
+            // Once nothing is sent any more, the wait for what is left is no gap.
+            let end = if self.receipt.lasted.is_zero() { now } else { now.min(self.receipt.lasted) };
+            let gap = end.saturating_sub(self.last_ok);
             let here = &mut self.receipt.phases[current].counts;
             here.longest_gap = here.longest_gap.max(gap);
             self.last_ok = self.last_ok.max(now);

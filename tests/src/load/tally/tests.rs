@@ -41,6 +41,8 @@ fn the_longest_gap_is_between_good_answers_and_includes_the_end() {
     assert_eq!(tally.receipt().total.longest_gap, ms(50));
     tally.stopped(ms(200));
     assert_eq!(tally.receipt().total.longest_gap, ms(140), "nothing answered well until the end");
+    run(&mut tally, 3, Kind::Read, 199, Outcome::Ok, 900);
+    assert_eq!(tally.receipt().total.longest_gap, ms(140), "the wait for a late answer is no gap");
 }
 
 #[test]
