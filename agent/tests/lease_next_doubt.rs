@@ -4,9 +4,10 @@
 mod lease_bench;
 
 use handover_agent::lease::deadline::Boot;
+use handover_agent::lease::event::Event;
 use handover_agent::lease::memory::Memory;
 use handover_agent::lease::next::Now;
-use handover_agent::lease::record::Told;
+use handover_agent::lease::record::{AckState, Told};
 use handover_agent::lease::settings::LeaseSettings;
 use handover_agent::lease::started::Illegal;
 use handover_agent::lease::state::{Move, Order};
@@ -15,6 +16,7 @@ use handover_agent::lease::waiting::Waiting;
 use handover_agent::lease::wanted::{LeaseState, Life};
 use handover_proto::lease::EraValue;
 use handover_proto::numbers::Era;
+use handover_store::client::Renewal;
 use lease_bench::{Bench, Mood, id, keys, ms, owner};
 
 fn moves(bench: &Bench) -> Vec<Move> {
@@ -35,7 +37,7 @@ fn goes_on_after(bench: &Bench, name: &str) -> bool {
 fn a_transaction_that_happened_without_an_answer_is_found_by_reading() {
     let (mut bench, _) = Bench::asked();
     bench.mood = Mood::Deaf;
-    bench.answers(1, handover_agent::lease::record::AckState::Quiesced);
+    bench.answers(1, AckState::Quiesced);
     assert_eq!((moves(&bench), bench.is_held_by(2)), (vec![Move::HandOver], true));
     assert_eq!(bench.told(1), Told::Stopped);
     assert!(!goes_on_after(&bench, "Move"));
@@ -48,7 +50,7 @@ fn while_an_outcome_is_unknown_the_service_stays_stopped_and_the_lease_is_renewe
     bench.delete(keys().freeze());
     let record = bench.last_call(1);
     // The answer to the transaction and every read are lost for a while.
-    let event = bench.ack(id(1), &record, handover_agent::lease::record::AckState::Quiesced);
+    let event = bench.ack(id(1), &record, AckState::Quiesced);
     bench.mood = Mood::Away;
     bench.hear(event);
     bench.steps.clear();
@@ -58,16 +60,49 @@ fn while_an_outcome_is_unknown_the_service_stays_stopped_and_the_lease_is_renewe
 }
 
 #[test]
+fn a_hand_over_on_its_way_keeps_the_service_stopped_even_if_the_successor_steps_back() {
+    let (mut bench, _) = Bench::asked();
+    bench.mood = Mood::Slow;
+    bench.answers(1, AckState::Quiesced);
+    assert_eq!(moves(&bench), [Move::HandOver]);
+    let mut successor = bench.view().candidates[&id(2)].value.clone();
+    (successor.ready, successor.prepared_for) = (false, None);
+    let lease = successor.lease_id;
+    bench.put(keys().candidate(&id(2)), &successor, lease);
+    bench.pass(ms(500));
+    assert_eq!((bench.told(1), bench.did("Decline")), (Told::Quiesce, 0));
+}
+
+#[test]
+fn a_deadline_is_counted_from_the_moment_before_the_request_was_sent() {
+    let mut bench = Bench::holding();
+    bench.mood = Mood::Slow;
+    let before = bench.published(1).deadlines.expect("a right");
+    bench.pass(ms(1_000));
+    let Some(LeaseStep::Renew { instance, lease, barrier, expected, .. }) = bench.steps.pop() else {
+        panic!("a renewal is due")
+    };
+    let sent = bench.now;
+    bench.pass(ms(700));
+    let (ttl, keep_alive) = (bench.store.keep_alive(lease, u64::MAX), bench.store.origin());
+    let answer = bench.store.txn(&barrier).map(|barrier| Renewal { ttl, keep_alive, barrier });
+    bench.hear(Event::Renewed { instance, sent, expected, barrier, result: answer });
+    let after = bench.published(1).deadlines.expect("a right");
+    assert_eq!(after.soft, sent.plus(ms(6_150)));
+    assert!(after.soft > before.soft && after.soft.since(bench.now) == ms(5_450));
+}
+
+#[test]
 fn a_hand_over_that_may_still_arrive_lets_the_service_go_on_only_under_a_new_token() {
     let (mut bench, _) = Bench::asked();
     let token = bench.published(1).token;
     bench.mood = Mood::Late;
-    bench.answers(1, handover_agent::lease::record::AckState::Quiesced);
+    bench.answers(1, AckState::Quiesced);
     let stray = bench.held.remove(0);
     // The successor is gone, so that there is nothing to repeat.
     bench.mood = Mood::Good;
     bench.delete(keys().candidate(&id(2)));
-    bench.obeys = Some(handover_agent::lease::record::AckState::Quiesced);
+    bench.obeys = Some(AckState::Quiesced);
     bench.pass(ms(1_000));
     assert_eq!(moves(&bench).last(), Some(&Move::Mint));
     assert!(bench.told(1) == Told::Active && bench.published(1).token > token);
@@ -175,7 +210,7 @@ fn a_lost_turn_fences_the_service_at_once() {
     bench.put(keys().holder(), &holder, 0);
     bench.delete(keys().beat());
     assert_eq!((bench.told(1), bench.published(1).token), (Told::Fenced, token));
-    bench.answers(1, handover_agent::lease::record::AckState::Quiesced);
+    bench.answers(1, AckState::Quiesced);
     assert_eq!(bench.told(1), Told::Stopped);
 }
 

@@ -65,6 +65,9 @@ pub(crate) enum Mood {
     #[allow(dead_code, reason = "not every test file has doubts")]
     /// Lease transactions wait in [`Bench::held`], for their senders with an unknown outcome.
     Late,
+    #[allow(dead_code, reason = "not every test file has doubts")]
+    /// Lease transactions and renewals are on their way; nobody has answered yet.
+    Slow,
 }
 
 pub(crate) struct Bench {
@@ -218,6 +221,7 @@ impl Bench {
                 let result = if away { Err(unknown()) } else { self.store.txn(&asked) };
                 Some(Event::Read { asked, result })
             }
+            LeaseStep::Move { .. } | LeaseStep::Renew { .. } if self.mood == Mood::Slow => None,
             LeaseStep::Move { op, txn, .. } => {
                 let result = self.transact(&txn);
                 Some(Event::Moved { op, asked: txn, result })
@@ -257,7 +261,7 @@ impl Bench {
 
     fn transact(&mut self, txn: &Txn) -> Result<TxnReply, StoreError> {
         match self.mood {
-            Mood::Good => self.store.txn(txn),
+            Mood::Good | Mood::Slow => self.store.txn(txn),
             Mood::Away => Err(unknown()),
             Mood::Deaf => self.store.txn(txn).and_then(|_| Err(unknown())),
             Mood::Late => {
