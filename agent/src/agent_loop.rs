@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use handover_proto::blocker::{Blocker, BlockerKind};
 use handover_proto::ids::InstanceId;
 use handover_proto::numbers::Term;
 use handover_proto::wire::Report;
 use tokio::sync::{Notify, mpsc, watch};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
 use crate::clock;
 use crate::config::Config;
@@ -51,6 +51,19 @@ pub(crate) struct Memory {
     last_sentence: String,
     /// When the last report went out.
     reported: Duration,
+    /// An agent that starts says nothing before it has heard its gate, up to here.
+    silent_until: Duration,
+    /// Somebody else has our name.
+    name_taken: Option<Waiting>,
+    /// An assignment that could not be recorded.
+    untaken: Option<Offer>,
+}
+
+impl Memory {
+    /// Nothing is remembered yet, and nothing is said before the gate was heard, or this moment.
+    pub(crate) fn silent_until(moment: Duration) -> Self {
+        Self { silent_until: moment, ..Self::default() }
+    }
 }
 
 impl AgentLoop {
@@ -69,11 +82,11 @@ impl AgentLoop {
             let wake_at = self.settle().await.unwrap_or(Duration::MAX);
             let until = wake_at.min(self.memory.reported + REPORT_EVERY).saturating_sub(clock::boot());
             tokio::select! {
-                Some(offered) = offers.recv() => self.offered(offered),
-                Some(said) = from_store.recv() => self.store_said(said)?,
-                Some(exit) = exits.recv() => self.exited(&exit),
-                _ = gate.changed() => {}
-                () = changed(&mut keeper) => {}
+                offered = offers.recv() => self.offered(offered.context("the agent's gRPC surface ended")?),
+                said = from_store.recv() => self.store_said(said.context("what follows the store ended")?),
+                exit = exits.recv() => self.exited(&exit.context("the driver ended")?),
+                link = gate.changed() => link.context("the link to the gate ended")?,
+                ended = changed(&mut keeper) => ended.context("the lease keeper ended; its last words are in the log")?,
                 () = wake.notified() => {}
                 () = tokio::time::sleep(until) => {}
                 () = stop.recv() => break,
@@ -85,14 +98,15 @@ impl AgentLoop {
 
     /// Laps until nothing is left to do now. Returns when to look again though nothing happened.
     async fn settle(&mut self) -> Option<Duration> {
-        let mut trouble = None;
+        let mut trouble = self.host.note_readiness();
+        self.offer_again();
         for _ in 0..LAPS {
             let observed = self.observe();
             let assignment = self.host.file.state.accepted.as_ref().and_then(|accepted| accepted.parsed.clone());
             let decided = next(assignment.as_ref(), &observed, self.config.grace(), clock::boot());
             let Some(decided) = decided else {
                 self.tell_keeper(None);
-                self.publish(&observed, None);
+                self.publish(&observed, self.unreadable());
                 return None;
             };
             self.routing.tell(&decided.routes);
@@ -106,8 +120,11 @@ impl AgentLoop {
                 trouble = self.host.act(effect).await.or(trouble);
             }
         }
-        error!("the agent's decisions do not come to rest; please report this with the log");
-        Some(clock::boot() + REPORT_EVERY)
+        let sentence = "the agent's decisions do not come to rest; please report this with the log".to_owned();
+        let observed = self.observe();
+        self.memory.reported = clock::boot();
+        self.publish(&observed, Some(Waiting { kind: BlockerKind::Unknown, sentence }));
+        None
     }
 
     fn observe(&mut self) -> Observed {
@@ -157,8 +174,14 @@ impl AgentLoop {
 
     /// One sentence per lap that changed something, and the report.
     fn publish(&mut self, observed: &Observed, waiting: Option<Waiting>) {
+        // What an outside check would take for a lost host: an agent that has just started, and has not heard its gate.
+        if self.accepted_serial() > 0 && observed.gate.applied.is_none() && clock::boot() < self.memory.silent_until {
+            return;
+        }
+        let waiting = self.memory.name_taken.clone().or(waiting);
         let sentence = match &waiting {
             Some(waiting) => format!("waiting for {}: {}", waiting.kind, waiting.sentence),
+            None if self.accepted_serial() == 0 => "no assignment yet".to_owned(),
             None => "as assigned".to_owned(),
         };
         if sentence != self.memory.last_sentence {
@@ -196,6 +219,21 @@ impl AgentLoop {
         }
     }
 
+    /// The accepted assignment is one that this agent cannot read.
+    fn unreadable(&self) -> Option<Waiting> {
+        let reason = self.host.file.unreadable.as_ref()?;
+        let serial = self.accepted_serial();
+        let sentence = format!("assignment {serial} needs a newer agent ({reason}); what serves goes on serving");
+        Some(Waiting { kind: BlockerKind::Refused, sentence })
+    }
+
+    /// An assignment that the disk refused is tried again with each lap.
+    fn offer_again(&mut self) {
+        if let Some(offer) = self.memory.untaken.take() {
+            self.store_said(FromStore::Assigned(offer));
+        }
+    }
+
     fn accepted_serial(&self) -> i64 {
         self.host.file.state.accepted.as_ref().map_or(0, |accepted| accepted.serial.0)
     }
@@ -224,25 +262,34 @@ impl AgentLoop {
                 };
                 let saved = self.host.file.change(|state| state.accepted = Some(accepted));
                 saved.map_err(|error| OfferError::Disk(crate::report::chain(&error)))?;
+                self.host.file.unreadable = None;
                 Ok(Answer::Accepted(offer.serial))
             }
         }
     }
 
-    fn store_said(&mut self, said: FromStore) -> Result<()> {
+    fn store_said(&mut self, said: FromStore) {
         match said {
-            FromStore::Registered => debug!("the name is ours"),
-            // The store was restored or the name was taken while we were away: whatever serves goes on serving.
-            FromStore::Refused(error) => error!(error = %crate::report::chain(&error), "not registered"),
+            FromStore::Registered => self.memory.name_taken = None,
+            // The name was taken while we were away: whatever serves goes on serving, but orders are not for us.
+            FromStore::Refused(error) => {
+                let sentence = crate::report::chain(&error);
+                self.memory.name_taken = Some(Waiting { kind: BlockerKind::Refused, sentence });
+            }
             FromStore::Away(reason) => debug!(%reason, "the store is away"),
+            FromStore::Assigned(_) if self.memory.name_taken.is_some() => {}
             FromStore::Assigned(offer) => {
                 let term = offer.term;
-                if let Err(error) = self.judge(&offer, Some(term)) {
-                    warn!(%error, "the assignment in the store was not taken");
+                match self.judge(&offer, Some(term)) {
+                    Ok(_) => {}
+                    Err(error @ OfferError::Disk(_)) => {
+                        debug!(%error, "to be tried again");
+                        self.memory.untaken = Some(offer);
+                    }
+                    Err(error) => warn!(%error, "the assignment in the store was not taken"),
                 }
             }
         }
-        Ok(())
     }
 
     fn exited(&mut self, exit: &Exit) {
@@ -264,9 +311,9 @@ fn may_stop(status: &KeeperStatus, instance: &InstanceId) -> bool {
     status.instances.get(instance).is_some_and(|lease| lease.may_stop)
 }
 
-async fn changed(keeper: &mut Option<watch::Receiver<KeeperStatus>>) {
+async fn changed(keeper: &mut Option<watch::Receiver<KeeperStatus>>) -> Result<(), watch::error::RecvError> {
     match keeper {
-        Some(status) => drop(status.changed().await),
+        Some(status) => status.changed().await,
         None => std::future::pending().await,
     }
 }

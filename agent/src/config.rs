@@ -55,7 +55,7 @@ pub enum ConfigError {
 struct File {
     agent: AgentId,
     service: Service,
-    #[serde(default = "default_env")]
+    #[serde(default)]
     env: Env,
     listen: SocketAddr,
     operations: SocketAddr,
@@ -84,11 +84,6 @@ struct SlotSettings {
     port: u16,
     #[serde(default)]
     address: Option<IpAddr>,
-}
-
-fn default_env() -> Env {
-    // A valid name by the rules of `Env`, which the test below holds it to.
-    "default".parse().unwrap_or_else(|_| unreachable!("the default environment is a valid name"))
 }
 
 /// A config that fits together.

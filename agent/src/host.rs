@@ -39,6 +39,16 @@ pub enum TakeOverError {
     /// What was found could not be recorded.
     #[error(transparent)]
     Durable(#[from] DurableError),
+    /// The config has lost a slot in which something runs.
+    #[error(
+        "instance {instance} runs in slot {slot}, which the config does not have any more; put the slot back, and empty it by a rollout first"
+    )]
+    NoSlot {
+        /// The slot.
+        slot: SlotId,
+        /// What runs there.
+        instance: InstanceId,
+    },
 }
 
 /// The host's slots, the driver and the state file.
@@ -69,18 +79,23 @@ impl Host {
     ) -> Result<Self, TakeOverError> {
         let places = config.slots.iter().map(|(id, address)| (id.clone(), Place::empty(*address))).collect();
         let mut host = Self { config, driver, file, places, departed: BTreeMap::new(), wake, boot_id };
-        let records: Vec<_> = host.file.state.instances.clone().into_iter().collect();
-        for (slot, record) in records {
-            host.adopt(slot, record).await?;
+        let records = host.file.state.instances.clone();
+        if let Some((slot, record)) = records.iter().find(|(slot, _)| !host.places.contains_key(slot)) {
+            return Err(TakeOverError::NoSlot { slot: slot.clone(), instance: record.instance.clone() });
         }
-        host.adopt_orphans().await?;
+        host.adopt_orphans(&records).await?;
+        for (slot, record) in records {
+            if !host.places.get(&slot).is_some_and(|place| place.holds(&record.instance)) {
+                host.adopt(slot, record).await?;
+            }
+        }
         Ok(host)
     }
 
     async fn adopt(&mut self, slot: SlotId, record: InstanceRecord) -> Result<(), TakeOverError> {
         let adopted = match &record.process {
             Some(process) => self.driver.adopt(process).await?,
-            // The agent died between recording the id and starting the process, or just after: the search by marks tells.
+            // The agent died before it started the process: the search by marks has not found one.
             None => Adopted::Gone { empty: false },
         };
         match adopted {
@@ -101,27 +116,28 @@ impl Host {
         Ok(())
     }
 
-    /// An agent that lost its state file adopts what it finds running before it changes anything.
-    async fn adopt_orphans(&mut self) -> Result<(), TakeOverError> {
+    /// An agent that lost its state file, or died just after a start, adopts what it finds running before it changes
+    /// anything. What it finds so has to become ready first: nothing is known of it.
+    async fn adopt_orphans(&mut self, known: &BTreeMap<SlotId, InstanceRecord>) -> Result<(), TakeOverError> {
         for found in self.driver.find_running().await? {
-            let Some(main) = found.main else {
+            let recorded = known.values().any(|record| record.instance == found.instance && record.process.is_some());
+            if recorded {
+                continue;
+            }
+            let free = self.places.get(&found.slot).is_some_and(|place| place.running.is_none());
+            let Some(main) = found.main.filter(|_| free) else {
                 let Driver::Process(driver) = self.driver.as_ref();
                 warn!(slot = %found.slot, instance = %found.instance, "ending what an instance left behind");
                 driver.clear_leftovers(&found.instance).await;
                 continue;
             };
-            let known = self.places.values().any(|place| place.holds(&found.instance));
-            let free = self.places.get(&found.slot).is_some_and(|place| place.running.is_none());
-            if known || !free {
-                continue;
-            }
             warn!(slot = %found.slot, version = %found.version, "found a running instance that the state file does not know");
             let record = InstanceRecord {
                 instance: found.instance,
                 version: found.version,
                 process: Some(main),
-                lifecycle: Some(Lifecycle::Ready),
-                ready: true,
+                lifecycle: None,
+                ready: false,
             };
             self.adopt(found.slot, record).await?;
         }
@@ -209,19 +225,41 @@ impl Host {
             Ok(state) => state,
             Err(illegal) => return Some(Waiting { kind: BlockerKind::Unknown, sentence: illegal.to_string() }),
         };
-        info!(%slot, instance = %running.record.instance, version = %running.record.version, %state, "moved");
+        let record = InstanceRecord { lifecycle: Some(state), ready: running.ready(), ..running.record.clone() };
+        if let Err(trouble) = self.save(slot, &record) {
+            return Some(trouble);
+        }
+        let running = self.running(slot)?;
+        info!(%slot, instance = %record.instance, version = %record.version, %state, "moved");
         running.draining_since = (state == Lifecycle::Draining).then(|| running.draining_since.unwrap_or(now));
-        running.record.lifecycle = Some(state);
-        running.record.ready = running.ready();
+        running.record = record;
         running.since_ms = clock::wall_ms();
-        self.record(slot)
+        None
     }
 
-    /// Writes the slot's record as it is now.
-    pub fn record(&mut self, slot: &SlotId) -> Option<Waiting> {
-        let record = self.running(slot)?.record.clone();
-        let saved = self.file.change(|state| drop(state.instances.insert(slot.clone(), record)));
-        saved.err().map(|error| disk(&error))
+    /// Writes ahead: what is not in the file has not happened.
+    fn save(&mut self, slot: &SlotId, record: &InstanceRecord) -> Result<(), Waiting> {
+        let saved = self.file.change(|state| drop(state.instances.insert(slot.clone(), record.clone())));
+        saved.map_err(|error| disk(&error))
+    }
+
+    /// Keeps the last known readiness in the file: an agent that restarts goes on from it.
+    pub fn note_readiness(&mut self) -> Option<Waiting> {
+        let changed = |place: &Place| {
+            let running = place.running.as_ref().filter(|running| running.record.ready != running.ready())?;
+            Some(InstanceRecord { ready: running.ready(), ..running.record.clone() })
+        };
+        let changed: Vec<_> =
+            self.places.iter().filter_map(|(slot, place)| Some((slot.clone(), changed(place)?))).collect();
+        for (slot, record) in changed {
+            if let Err(trouble) = self.save(&slot, &record) {
+                return Some(trouble);
+            }
+            if let Some(running) = self.running(&slot) {
+                running.record = record;
+            }
+        }
+        None
     }
 
     /// A process has ended.

@@ -5,7 +5,6 @@
 //! (`SAFETY.md` R7).
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -63,14 +62,6 @@ pub async fn serve(listener: TcpListener, reports: watch::Receiver<Report>) {
             }
         });
     }
-}
-
-/// Binds the operations port.
-///
-/// # Errors
-/// If it is taken.
-pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    TcpListener::bind(address).await
 }
 
 fn answer(request: &Request<Incoming>, report: &Report) -> Response<Full<Bytes>> {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use handover_proto::ids::{InstanceId, SlotId};
+use handover_proto::lifecycle::Lifecycle;
 use handover_proto::wire;
 use tokio::sync::{Notify, watch};
 
@@ -68,18 +69,19 @@ impl Running {
         let probes = ProbeRunner::start(config.probes.clone(), target, clock::boot);
         forward(probes.readiness(), wake);
         let adopted_ready = record.lifecycle.is_some() && record.ready;
+        let draining_since = (record.lifecycle == Some(Lifecycle::Draining)).then(clock::boot);
         Self {
             record,
             process: Process::Running,
             probes,
             trusted_until: if adopted_ready { clock::boot() + TRUSTED } else { Boot::ZERO },
-            draining_since: None,
+            draining_since,
             since_ms: clock::wall_ms(),
             started: clock::boot(),
         }
     }
 
-    /// What the probes say; before they have spoken, the last known value.
+    /// What the probes say.
     pub fn readiness(&self) -> Readiness {
         self.probes.readiness().borrow().clone()
     }

@@ -68,8 +68,11 @@ pub async fn register(store: &Store, keys: &ServiceKeys, me: &Registration) -> R
     let (found, alive) = (store.get(&name).await?, store.get(&alive_key).await?);
     if let Some(alive) = &alive {
         let owner = decode::<Alive>(&alive_key, &alive.value)?.state_dir_id;
-        if owner != me.state_dir_id {
-            let host = found.as_ref().and_then(|found| decode::<Registration>(&name, &found.value).ok());
+        let other = found.as_ref().and_then(|found| decode::<Registration>(&name, &found.value).ok());
+        // We listen where the other one did, in the same boot: it is us, before our state directory was lost.
+        let is_us = other.as_ref().is_some_and(|other| other.endpoint == me.endpoint && other.boot_id == me.boot_id);
+        if owner != me.state_dir_id && !is_us {
+            let host = other;
             let host = host.map_or_else(|| "unknown".into(), |other| other.host);
             return Err(RegisterError::NameTaken { agent: me.agent.clone(), host, owner });
         }

@@ -12,6 +12,7 @@ use crate::gate::control::{Admission, GateReport, GateState, Upstream};
 
 /// How many states may be on the way at once: the gate applies one in well under a millisecond.
 const REMEMBERED: usize = 16;
+const LEAP: u64 = 1 << 32;
 
 /// The agent's end of the gate.
 pub struct Routing {
@@ -40,10 +41,17 @@ impl Routing {
     /// number to go on.
     pub fn tell(&mut self, routes: &Routes) {
         let Some(report) = self.report() else { return };
+        // Refused: another agent process used the number. What the gate has applied is then not what we sent.
+        if self.link.refusals().borrow().is_some() {
+            self.sent.clear();
+        }
         if self.sent.last().is_some_and(|(_, sent)| sent == routes) {
             return;
         }
-        let seq = self.sent.last().map_or(0, |(seq, _)| *seq).max(report.applied) + 1;
+        // The first number of a process is a leap that no other process will make, so that none is used twice.
+        let next = |(seq, _): &(u64, Routes)| seq + 1;
+        let leap = || report.applied + rand::random_range(1..=LEAP);
+        let seq = self.sent.last().map_or_else(leap, next).max(report.applied + 1);
         self.sent.push((seq, routes.clone()));
         if self.sent.len() > REMEMBERED {
             self.sent.remove(0);

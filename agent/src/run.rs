@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use handover_proto::ids::InstanceId;
@@ -29,6 +30,9 @@ use crate::register::{self, FromStore};
 use crate::routing::Routing;
 use crate::service::{AgentService, Offered};
 use crate::state::StateFile;
+
+/// A gate answers within milliseconds; after this its silence is what there is to report.
+const FIRST_WORD: Duration = Duration::from_secs(1);
 
 /// Runs the agent until SIGTERM or SIGINT. Instances, gate and lease outlive it.
 ///
@@ -61,7 +65,8 @@ pub async fn run(config: Config) -> Result<()> {
     let (reports, reports_seen) = watch::channel(Report::default());
     let mut offers = serve(&config, store, grpc, operations, reports_seen);
 
-    let mut agent = AgentLoop { config, boot_id, host, routing, keeper, wanted, reports, memory: Memory::default() };
+    let memory = Memory::silent_until(clock::boot() + FIRST_WORD);
+    let mut agent = AgentLoop { config, boot_id, host, routing, keeper, wanted, reports, memory };
     agent.go(&mut offers, &mut from_store, exits, &wake).await
 }
 

@@ -98,7 +98,7 @@ fn status(error: &OfferError) -> Status {
         }
         OfferError::Refused(Refusal::Conflict(_)) => (Code::AlreadyExists, kind::CONFLICT),
         OfferError::Refused(Refusal::Garbled(_) | Refusal::Invalid(_)) => (Code::InvalidArgument, kind::INVALID),
-        OfferError::Disk(_) => (Code::ResourceExhausted, kind::POLICY),
+        OfferError::Disk(_) => (Code::ResourceExhausted, kind::DISK),
     };
     refusal(code, kind, error.to_string())
 }
@@ -125,6 +125,8 @@ impl Agent for AgentService {
     }
 
     async fn watch(&self, _: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        Ok(Response::new(Box::pin(WatchStream::new(self.reports.clone()).map(Ok))))
+        // Until the first lap there is nothing to report.
+        let reports = WatchStream::new(self.reports.clone()).filter(|report| !report.agent.is_empty());
+        Ok(Response::new(Box::pin(reports.map(Ok))))
     }
 }

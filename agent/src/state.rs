@@ -48,6 +48,8 @@ pub struct StateFile {
     path: PathBuf,
     /// What it holds.
     pub state: State,
+    /// Why the accepted assignment cannot be read by this agent.
+    pub unreadable: Option<String>,
 }
 
 impl StateFile {
@@ -58,12 +60,16 @@ impl StateFile {
     pub fn open(dir: &Path) -> Result<Self, DurableError> {
         let path = dir.join("agent.json");
         let found: Option<State> = durable::load(&path)?;
+        let mut unreadable = None;
         if let Some(mut state) = found {
             if let Some(accepted) = &mut state.accepted {
-                // The text is what was accepted; it was parsed then, by this or an older agent.
-                accepted.parsed = serde_json::from_str(&accepted.text).ok();
+                // It was parsed when it was accepted; a newer agent may have understood what this one does not.
+                match serde_json::from_str(&accepted.text) {
+                    Ok(parsed) => accepted.parsed = Some(parsed),
+                    Err(error) => unreadable = Some(error.to_string()),
+                }
             }
-            return Ok(Self { path, state });
+            return Ok(Self { path, state, unreadable });
         }
         let state = State {
             v: 1,
@@ -72,7 +78,7 @@ impl StateFile {
             reached: Serial::default(),
             instances: BTreeMap::new(),
         };
-        let file = Self { path, state };
+        let file = Self { path, state, unreadable };
         file.save()?;
         Ok(file)
     }

@@ -156,6 +156,9 @@ impl Assignment {
         if self.fallback.is_some() {
             return Err(AssignmentError::TooNew("it has a fallback".into()));
         }
+        if !self.hooks.is_empty() {
+            return Err(AssignmentError::TooNew("it has hooks".into()));
+        }
         for (slot, wish) in &self.slots {
             match wish.lifecycle {
                 Lifecycle::Ready | Lifecycle::Serving | Lifecycle::Terminated => {}
@@ -175,7 +178,8 @@ impl Assignment {
             Upstream::Slot(slot) if route.reads + route.writes > 0 && !self.serves(slot) => {
                 Err(AssignmentError::RouteToNowhere(slot.clone()))
             }
-            Upstream::Slot(_) | Upstream::Remote(_) => Ok(()),
+            Upstream::Slot(_) => Ok(()),
+            Upstream::Remote(to) => Err(AssignmentError::TooNew(format!("it has a route to another host, {to}"))),
         }
     }
 

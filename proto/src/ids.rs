@@ -114,6 +114,13 @@ fn random_hex(digits: usize) -> String {
     text
 }
 
+impl Default for Env {
+    /// `default`, for installations that need only one.
+    fn default() -> Self {
+        Self("default".to_owned())
+    }
+}
+
 impl InstanceId {
     /// A new id; the agent records it before it starts the process.
     pub fn random() -> Self {
@@ -145,6 +152,7 @@ mod tests {
             let error = bad.parse::<AgentId>().expect_err(bad);
             assert!(error.to_string().contains("agent name"), "{error}");
         }
+        assert_eq!("default".parse(), Ok(Env::default()));
         assert_eq!("app-01".parse::<AgentId>().expect("a name").as_str(), "app-01");
     }
 

@@ -27,6 +27,8 @@ pub mod kind {
     pub const NOT_LEADER: &str = "not-leader";
     /// Against a rule: floor, one rollout at a time, unknown service.
     pub const POLICY: &str = "policy";
+    /// The agent's disk refuses; try again.
+    pub const DISK: &str = "disk";
     /// The store does not answer.
     pub const STORE: &str = "store";
 }

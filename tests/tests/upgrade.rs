@@ -58,6 +58,8 @@ fn upgrade_under_load(options: Options) {
     let versions = &receipt.load.total.versions;
     assert!(versions.get("1.0.0") > Some(&0) && versions.get("1.1.0") > Some(&0), "{versions:?}");
     assert_eq!(version(&fleet), "1.1.0");
+    let turns = &receipt.holders.turns;
+    assert!(turns.len() == 1 && turns[0].planned, "the lease moved otherwise than once: {}", table(&receipt));
 }
 
 #[test]

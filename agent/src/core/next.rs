@@ -117,8 +117,9 @@ pub fn next(assignment: Option<&Assignment>, observed: &Observed, grace: Duratio
 }
 
 fn stand(want: &Want<'_>, instance: &Instance, give_up: bool) -> LeaseStand {
-    let eligible = want.wants(instance) && want.wish.is_some_and(|wish| wish.lease == LeaseWish::Eligible);
-    let give_up = give_up || (!want.wants(instance) && instance.lifecycle != Some(Lifecycle::Serving));
+    let wanted = want.wants(instance) && !slot::is_retired(instance);
+    let eligible = wanted && want.wish.is_some_and(|wish| wish.lease == LeaseWish::Eligible);
+    let give_up = give_up || (!wanted && instance.lifecycle != Some(Lifecycle::Serving));
     LeaseStand { eligible, serving: want.weights_of(instance) != (0, 0), give_up }
 }
 

@@ -84,7 +84,7 @@ pub(super) fn next(id: &SlotId, slot: &Slot, want: &Want<'_>, gate: &GateSeen) -
         None => empty(id, slot, want),
         Some(instance) => match instance.process {
             Process::Stopping { kill_at, killed } => stopping(id, instance, kill_at, killed, want.now),
-            Process::Running if want.wants(instance) => wanted(id, instance, want, cut_off),
+            Process::Running if want.wants(instance) && !is_retired(instance) => wanted(id, instance, want, cut_off),
             Process::Running => unwanted(id, instance, want, cut_off),
         },
     }
@@ -144,7 +144,9 @@ fn draining(id: &SlotId, instance: &Instance, want: &Want<'_>) -> Lap {
     let late = instance.draining_since.is_some_and(|since| want.now >= since + want.drain.deadline());
     let left = if instance.ledger.is_drained() { "the gate to confirm".into() } else { instance.ledger.sentence() };
     let past = if late { ", past its deadline" } else { "" };
-    let lap = Lap::wait(BlockerKind::Drain, format!("slot {id}: {} drains{past}: {left}", instance.version));
+    let failed = late && want.drain.at_deadline == AtDeadline::Fail;
+    let kind = if failed { BlockerKind::Operator } else { BlockerKind::Drain };
+    let lap = Lap::wait(kind, format!("slot {id}: {} drains{past}: {left}", instance.version));
     match instance.draining_since {
         Some(since) if !late => lap.until(since + want.drain.deadline()),
         _ => lap,
@@ -158,9 +160,10 @@ fn unwanted(id: &SlotId, instance: &Instance, want: &Want<'_>, cut_off: bool) ->
         return step(Event::Drain);
     }
     // Retired is decided: with the policy `cut`, work may be left.
-    let retired = instance.lifecycle == Some(Lifecycle::Terminated);
-    let drained = cut_off && instance.ledger.is_drained();
-    if !(retired || drained || overdue(instance, want)) {
+    let retired = is_retired(instance);
+    // A cut, too, comes only after the gate has stopped sending (`SAFETY.md` R5).
+    let drained = cut_off && (instance.ledger.is_drained() || overdue(instance, want));
+    if !(retired || drained) {
         return draining(id, instance, want).giving_up();
     }
     if !instance.lease_lets_stop {
@@ -176,6 +179,11 @@ fn unwanted(id: &SlotId, instance: &Instance, want: &Want<'_>, cut_off: bool) ->
             Lap::act(Effect::Terminate { slot: id.clone(), kill_at }).giving_up()
         }
     }
+}
+
+/// It was told to go, or is about to be: there is no way back from that, whatever is wanted meanwhile.
+pub(super) fn is_retired(instance: &Instance) -> bool {
+    instance.lifecycle == Some(Lifecycle::Terminated) || instance.process != Process::Running
 }
 
 /// The drain's deadline has passed and the policy says to cut what is left.

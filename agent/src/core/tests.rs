@@ -245,6 +245,41 @@ fn nothing_is_stopped_while_the_gate_cannot_confirm_that_its_traffic_is_gone() {
 }
 
 #[test]
+fn work_is_never_cut_while_the_gate_may_still_be_sending() {
+    let (mut host, _) = Host::serving();
+    host.seen.gate.connected = false;
+    let mut gone = assigned(&[]);
+    gone.drain.at_deadline = AtDeadline::Cut;
+    assert_eq!(kind(&host.settle(&gone)), BlockerKind::Drain);
+    host.now += Duration::from_secs(3600);
+    assert_eq!(kind(&host.settle(&gone)), BlockerKind::Drain, "past the deadline, but not cut off");
+}
+
+#[test]
+fn a_drain_that_is_to_fail_asks_for_a_human_at_its_deadline() {
+    let (mut host, _) = Host::serving();
+    host.instance("a").ledger = requests(4);
+    let mut gone = assigned(&[]);
+    gone.drain.at_deadline = AtDeadline::Fail;
+    assert_eq!(kind(&host.settle(&gone)), BlockerKind::Drain);
+    host.now += Duration::from_secs(30);
+    assert_eq!(kind(&host.settle(&gone)), BlockerKind::Operator);
+}
+
+#[test]
+fn an_instance_that_was_retired_is_stopped_even_if_its_version_is_wanted_again() {
+    let (mut host, wish) = Host::serving();
+    host.instance("a").lifecycle = Some(Lifecycle::Terminated);
+    let out = host.settle(&wish);
+    assert_eq!(kind(&out), BlockerKind::Stop);
+    let stand = out.lease[&id("a")];
+    assert!(stand.give_up && !stand.eligible, "it takes no lease on its way out: {stand:?}");
+    host.exit("a");
+    host.settle(&wish);
+    assert!(matches!(host.log.last(), Some(Effect::Start { .. })));
+}
+
+#[test]
 fn the_holder_of_the_lease_gives_it_up_before_it_is_stopped() {
     let (mut host, _) = Host::serving();
     host.instance("a").holds_lease = true;
@@ -314,7 +349,13 @@ fn retries_grow_and_stay_within_their_limit() {
 /// From every state that an instance can be in, every assignment that can follow is reached, by legal moves only.
 #[test]
 fn every_state_reaches_every_assignment() {
-    let states = [None, Some(Lifecycle::Ready), Some(Lifecycle::Serving), Some(Lifecycle::Draining)];
+    let states = [
+        None,
+        Some(Lifecycle::Ready),
+        Some(Lifecycle::Serving),
+        Some(Lifecycle::Draining),
+        Some(Lifecycle::Terminated),
+    ];
     let wishes: [&[(&str, &str, Lifecycle, u32)]; 4] = [
         &[("a", "1", Lifecycle::Serving, 100)],
         &[("a", "1", Lifecycle::Ready, 0)],
@@ -328,7 +369,7 @@ fn every_state_reaches_every_assignment() {
             host.act(&Effect::Start { slot: id("a"), version: "1".parse().expect("version") });
             host.instance("a").lifecycle = state;
             let wish = assigned(wish);
-            for _ in 0..4 {
+            for _ in 0..6 {
                 host.settle(&wish);
                 if let Some(it) = &mut host.seen.slots.get_mut(&id("a")).expect("slot").instance {
                     it.ready = true;
@@ -340,7 +381,7 @@ fn every_state_reaches_every_assignment() {
             walked.insert((from, to), host.settle(&wish).reached);
         }
     }
-    assert_eq!(walked.len(), 16);
+    assert_eq!(walked.len(), 20);
     assert!(walked.values().all(|reached| *reached), "{walked:?}");
 }
 

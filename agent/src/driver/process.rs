@@ -66,6 +66,9 @@ impl ProcessDriver {
     pub fn start(&self, spec: &StartSpec) -> Result<ProcessRecord, DriverError> {
         let spawned = spawn::spawn(spec, &self.owner)?;
         let record = self.record(spec, &spawned).inspect_err(|_| abandon(&spawned.child))?;
+        // The agent's own protection from the out-of-memory killer is not its services'. That it may not be raised is no
+        // reason not to serve.
+        let _best_effort = std::fs::write(format!("/proc/{}/oom_score_adj", record.pid), "0");
         self.take_up(Watched::new(record.clone(), Leader::Own(spawned.child)))?;
         Ok(record)
     }

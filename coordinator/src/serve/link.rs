@@ -43,7 +43,7 @@ pub(super) struct Delivery {
 enum Answer {
     /// Taken, or refused for good: the same delivery would get the same answer.
     Final,
-    /// It cannot check our term as long as it cannot read the store.
+    /// It cannot check our term as long as it cannot read the store, or cannot write to its disk.
     NotNow,
 }
 
@@ -139,7 +139,8 @@ impl Link {
             Err(status) if refusal_kind(&status).is_some() => {
                 let reason = describe(&status);
                 tracing::warn!(agent = %self.agent, %serial, %term, reason, "the agent refused its assignment");
-                let answer = if refusal_kind(&status) == Some(kind::STORE) { Answer::NotNow } else { Answer::Final };
+                let passing = matches!(refusal_kind(&status), Some(kind::STORE | kind::DISK));
+                let answer = if passing { Answer::NotNow } else { Answer::Final };
                 (Some(Refusal { serial, at_ms: wall_ms(), reason }), answer)
             }
             Err(status) => return Err(describe(&status)),
