@@ -37,37 +37,56 @@ fn records(fleet: &Fleet, rollout: &str) -> usize {
     history.out.lines().filter(|line| line.contains("\"seq\"")).count()
 }
 
-/// Every fifth record of a rollout, before and after its assignments are delivered: the same end each time.
-#[test]
-fn a_coordinator_that_dies_after_any_record_is_followed_by_one_that_finishes() {
-    let mut fleet = serving(Options::default());
-    let rollout = fleet.cli().start(&quick("1.1.0")).expect("started");
-    assert_eq!(wait_end(&fleet, &rollout), "done");
+/// Rolls, and lets the coordinator die after every `every`-th record, before and after its assignments are delivered:
+/// the same end each time. `specs` are taken in turn.
+fn crash_loop(options: Options, specs: &[Spec], end: &str, every: usize) {
+    let mut fleet = serving(options);
+    fleet.install("1.4.0", "schema-gate-closed = true").expect("installed");
+    let mut specs = specs.iter().cycle();
+    let mut next = || specs.next().expect("endless").clone();
+    let rollout = fleet.cli().start(&next()).expect("started");
+    assert_eq!(wait_end(&fleet, &rollout), end);
     let count = records(&fleet, &rollout);
-    assert!(count > 10, "{count} records are too few for this test to mean anything");
-    let mut versions = ["1.0.0", "1.1.0"].iter().cycle();
-    let (mut tried, mut died) = (0, 0);
+    assert!(count > 4, "{count} records are too few for this test to mean anything");
     // From the second on: the first two are written before `rollout start` has its answer, so that command fails with them.
-    for record in (2..count).step_by(5) {
+    for record in (2..count).step_by(every) {
         for moment in ["before", "after"] {
-            let version = versions.next().expect("endless");
+            let spec = next();
             fleet.coordinators.pop().expect("a coordinator").kill().expect("killed");
             fleet.start_coordinator_with(&[("HANDOVER_CRASH_AFTER", format!("{record}:{moment}"))]).expect("started");
-            let rollout = start_when_led(&fleet, &quick(version));
+            let rollout = start_when_led(&fleet, &spec);
             let mut dying = fleet.coordinators.pop().expect("a coordinator");
-            let end = Instant::now() + Duration::from_secs(30);
-            while !dying.has_ended() && Instant::now() < end {
+            let limit = Instant::now() + Duration::from_secs(30);
+            while !dying.has_ended() {
+                assert!(Instant::now() < limit, "record {record}, {moment}: the coordinator did not die");
                 std::thread::sleep(Duration::from_millis(20));
             }
-            (tried, died) = (tried + 1, died + usize::from(dying.has_ended()));
             fleet.start_coordinator().expect("the next coordinator");
-            assert_eq!(wait_end(&fleet, &rollout), "done", "record {record}, {moment}");
+            assert_eq!(wait_end(&fleet, &rollout), end, "record {record}, {moment}");
+            let serves = if end == "done" { spec.version.as_str() } else { "1.0.0" };
             let status = fleet.cli().status().expect("status");
-            assert_eq!(status["current_version"], **version, "record {record}, {moment}");
-            assert_eq!(status["lease"]["version"], **version, "record {record}, {moment}");
+            assert_eq!(status["current_version"], serves, "record {record}, {moment}");
+            assert_eq!(status["lease"]["version"], serves, "record {record}, {moment}");
         }
     }
-    assert_eq!(died, tried, "some coordinators did not die at their failpoint");
+}
+
+#[test]
+fn a_coordinator_that_dies_in_a_rollout_is_followed_by_one_that_finishes_it() {
+    crash_loop(Options::default(), &[quick("1.1.0"), quick("1.0.0")], "done", 5);
+}
+
+#[test]
+fn a_coordinator_that_dies_in_a_rollback_is_followed_by_one_that_finishes_it() {
+    let spec = Spec { start_deadline: "700ms", ..quick("1.4.0") };
+    crash_loop(Options::default(), &[spec], "rolled-back", 2);
+}
+
+#[test]
+fn the_same_on_real_etcd() {
+    if let Some(store) = support::etcd() {
+        crash_loop(Options { store, ..Options::default() }, &[quick("1.1.0"), quick("1.0.0")], "done", 9);
+    }
 }
 
 /// A coordinator that has just started may not lead yet.

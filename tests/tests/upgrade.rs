@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use handover_tests::fleet::{Fleet, Options, Spec, StoreKind};
+use handover_tests::fleet::{Fleet, Options, Spec};
 use handover_tests::load::outcome::Outcome;
 use handover_tests::load::request::Mix;
 use handover_tests::load::{Load, LoadSpec};
@@ -14,16 +14,6 @@ use support::{receipt, serving, table};
 
 /// Requests that outlive a soak, so that there is work in flight when an instance is to stop.
 const LONG: Duration = Duration::from_secs(3);
-
-fn etcd() -> Option<StoreKind> {
-    match std::env::var_os("HANDOVER_TEST_ETCD") {
-        Some(program) => Some(StoreKind::Etcd(program.into())),
-        None => {
-            eprintln!("SKIPPED on real etcd: HANDOVER_TEST_ETCD does not name one (tests/run sets it)");
-            None
-        }
-    }
-}
 
 fn load(fleet: &Fleet, long: Duration) -> Load {
     let mut spec = LoadSpec::new(fleet.gates(), 150.0);
@@ -69,7 +59,7 @@ fn an_upgrade_under_load_loses_no_request_and_hands_the_lease_over_once() {
 
 #[test]
 fn the_same_upgrade_on_real_etcd() {
-    if let Some(store) = etcd() {
+    if let Some(store) = support::etcd() {
         upgrade_under_load(Options { store, ..Options::default() });
     }
 }

@@ -221,6 +221,13 @@ impl Core {
         }
     }
 
+    /// A request that was let in already has to wait after all. False: as many wait as may.
+    pub fn begin_hold(&mut self) -> bool {
+        let room = self.held < self.bounds.held;
+        self.held += u64::from(room);
+        room
+    }
+
     /// A held request gave up or ran out of time.
     pub fn leave_hold(&mut self) {
         self.held = self.held.saturating_sub(1);

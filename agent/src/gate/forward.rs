@@ -1,7 +1,8 @@
 //! Sends one request to an upstream. Here is the rule about repeating, in one place:
 //!
 //! - A request of which not a byte was written may go another way: from a pooled connection that turned out to be closed to
-//!   a fresh one, and from an upstream that cannot be connected to, or closes at once, to another ready one.
+//!   a fresh one, and from an upstream that cannot be connected to, or closes at once, to another ready one. Where there is
+//!   no other it waits, bounded as a held request is: a process that died is noticed and replaced in that time.
 //! - A request that was written, wholly or in part, is never sent again, whatever its method: the service may have executed
 //!   it, and only its client knows whether a second time does harm.
 
@@ -54,6 +55,7 @@ pub(super) async fn forward(
 ) -> Result<Answer, Reason> {
     let mut ticket = Arc::new(ticket);
     let mut tried = Vec::new();
+    let mut patience = None;
     loop {
         request.body_mut().hold(&ticket);
         match attempt(gate, &ticket, request).await {
@@ -70,7 +72,16 @@ pub(super) async fn forward(
                 ticket.record(Event::ConnectFailed);
                 whole.body_mut().release();
                 tried.push(ticket.key());
-                ticket = Arc::new(ticket.elsewhere(class, &tried)?);
+                ticket = match ticket.elsewhere(class, &tried) {
+                    Err(Reason::Connect) => {
+                        // Out of every book while it waits: nothing of it is in flight anywhere.
+                        drop(ticket);
+                        gate.wait_for_reach(&mut patience).await?;
+                        tried.clear();
+                        Arc::new(gate.enter(class).await?)
+                    }
+                    other => Arc::new(other?),
+                };
                 request = whole;
             }
         }

@@ -13,6 +13,9 @@ use super::counts::Event;
 use super::pool::Pool;
 use super::settings::GateSettings;
 
+/// Between two tries to connect: an agent tells of an end within milliseconds, so this is for a gate without one.
+const RECONNECT: Duration = Duration::from_millis(100);
+
 /// How saving the applied state stands.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Saved {
@@ -140,6 +143,25 @@ impl Gate {
                 Ok(Err(_)) | Err(_) => return Err(Reason::HoldExpired),
             }
         }
+    }
+
+    /// No ready upstream could be connected to. Waits until another state is in force, or it is time to try again.
+    ///
+    /// `patience` begins with the first such wait of a request, and is as long as a held request's.
+    pub(super) async fn wait_for_reach(
+        self: &Arc<Self>,
+        patience: &mut Option<tokio::time::Instant>,
+    ) -> Result<(), Reason> {
+        let now = tokio::time::Instant::now();
+        let until = *patience.get_or_insert(now + self.settings.hold.time);
+        if now >= until || !self.core().begin_hold() {
+            return Err(Reason::Connect);
+        }
+        let _place = HeldPlace { gate: Arc::clone(self), given_up: true };
+        let mut changes = self.applied.subscribe();
+        // That it ran out of time, and that the gate ends, both show at the next try.
+        let _either = tokio::time::timeout_at(until.min(now + RECONNECT), changes.changed()).await;
+        Ok(())
     }
 
     fn tell(&self, news: News) {

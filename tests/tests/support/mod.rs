@@ -3,10 +3,22 @@
 use std::time::Duration;
 
 use handover_tests::clock::BootNs;
-use handover_tests::fleet::{Fleet, Options, Spec};
+use handover_tests::fleet::{Fleet, Options, Spec, StoreKind};
 use handover_tests::load::Load;
 use handover_tests::receipt::verdict::Expect;
 use handover_tests::receipt::{Evidence, Receipt};
+
+/// A real etcd, if there is one.
+#[allow(dead_code, reason = "not every test binary runs on etcd")]
+pub(crate) fn etcd() -> Option<StoreKind> {
+    match std::env::var_os("HANDOVER_TEST_ETCD") {
+        Some(program) => Some(StoreKind::Etcd(program.into())),
+        None => {
+            eprintln!("SKIPPED on real etcd: HANDOVER_TEST_ETCD does not name one (tests/run sets it)");
+            None
+        }
+    }
+}
 
 /// A fleet that serves 1.0.0, with 1.1.0 and a bad 1.2.0 installed.
 pub(crate) fn serving(options: Options) -> Fleet {
