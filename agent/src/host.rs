@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use handover_proto::assignment::Assignment;
 use handover_proto::blocker::BlockerKind;
 use handover_proto::ids::{InstanceId, SlotId, Version};
 use handover_proto::lease::Owner;
 use handover_proto::lifecycle::{Event, Lifecycle};
 use handover_proto::wire;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use crate::clock;
@@ -17,17 +18,15 @@ use crate::config::Config;
 use crate::core::next::{Effect, LeaseStand, Waiting};
 use crate::core::observed::{Boot, Crashes, Process};
 use crate::core::slot::retry_after;
-use crate::driver::{Adopted, Driver, DriverError, DriverSettings, Exit, StartSpec, Values};
+use crate::driver::{Adopted, Driver, DriverError, DriverSettings, Exit, StartSpec};
 use crate::durable::DurableError;
 use crate::lease::wanted::{Life, LocalInstance, Wanted};
-use crate::probe::{Affects, ConditionReport, ProbeRunner, Readiness, Target};
+use crate::place::{Place, Running};
 use crate::state::{InstanceRecord, StateFile};
 
 /// Crashes that are this far apart are not a row.
 const CRASHES_FORGOTTEN_AFTER: Boot = Boot::from_secs(60);
 
-/// The last known readiness of an adopted instance is kept this long (`SAFETY.md` R9): many times a probe's first look.
-const TRUSTED: Boot = Boot::from_secs(2);
 /// The keeper may hear of an end before it has heard that the instance had just been handed the lease.
 const DEPARTED_KEPT: Boot = Boot::from_secs(10);
 
@@ -54,57 +53,6 @@ pub struct Host {
     departed: BTreeMap<InstanceId, (Boot, LocalInstance)>,
     wake: Arc<Notify>,
     boot_id: String,
-}
-
-/// One slot, with all that reports say of it.
-pub struct Place {
-    /// Where its instance listens.
-    pub address: SocketAddr,
-    /// What runs.
-    pub running: Option<Running>,
-    /// Ends in a row that nobody wanted.
-    pub crashes: Option<Crashes>,
-    /// How the last process ended.
-    pub last_exit: Option<wire::ExitReport>,
-}
-
-/// One running instance.
-pub struct Running {
-    /// As it stands in the state file.
-    pub record: InstanceRecord,
-    /// What its process does.
-    pub process: Process,
-    /// Its probes.
-    probes: ProbeRunner,
-    /// Adopted while it was ready: that is believed until the probes have had time to speak.
-    trusted_until: Boot,
-    /// Since when it drains.
-    pub draining_since: Option<Boot>,
-    /// Wall clock of the last move, Unix milliseconds.
-    pub since_ms: u64,
-    /// When it was started or adopted.
-    started: Boot,
-}
-
-impl Running {
-    /// What the probes say; before they have spoken, the last known value.
-    pub fn readiness(&self) -> Readiness {
-        self.probes.readiness().borrow().clone()
-    }
-
-    /// Whether it may have traffic, as far as is known.
-    pub fn ready(&self) -> bool {
-        self.probes.readiness().borrow().ready || clock::boot() < self.trusted_until
-    }
-
-    /// The conditions of readiness that are not met, in words.
-    pub fn unmet(&self) -> Vec<String> {
-        let readiness = self.readiness();
-        let decisive = |c: &&ConditionReport| c.affects == Affects::Ready && !c.met;
-        let unmet = readiness.conditions.iter().filter(decisive);
-        let held = readiness.held_until.map(|_| "it was ready a moment ago; it returns at most once in ten seconds");
-        unmet.map(|c| format!("{}: {}", c.name, c.reading)).chain(held.map(str::to_owned)).collect()
-    }
 }
 
 impl Host {
@@ -156,8 +104,13 @@ impl Host {
     /// An agent that lost its state file adopts what it finds running before it changes anything.
     async fn adopt_orphans(&mut self) -> Result<(), TakeOverError> {
         for found in self.driver.find_running().await? {
+            let Some(main) = found.main else {
+                let Driver::Process(driver) = self.driver.as_ref();
+                warn!(slot = %found.slot, instance = %found.instance, "ending what an instance left behind");
+                driver.clear_leftovers(&found.instance).await;
+                continue;
+            };
             let known = self.places.values().any(|place| place.holds(&found.instance));
-            let Some(main) = found.main else { continue };
             let free = self.places.get(&found.slot).is_some_and(|place| place.running.is_none());
             if known || !free {
                 continue;
@@ -176,29 +129,9 @@ impl Host {
     }
 
     fn run(&mut self, slot: SlotId, record: InstanceRecord) {
-        let Some(place) = self.places.get_mut(&slot) else { return };
-        let DriverSettings::Process(settings) = &self.config.driver;
-        let values = Values {
-            port: place.address.port(),
-            version: record.version.clone(),
-            slot: slot.clone(),
-            builds: settings.builds.clone(),
-            instance: record.instance.clone(),
-            state_dir: self.config.state_dir.clone(),
-        };
-        let target = Target { host: place.address.ip(), values };
-        let probes = ProbeRunner::start(self.config.probes.clone(), target, clock::boot);
-        forward(probes.readiness(), self.wake.clone());
-        let adopted_ready = record.lifecycle.is_some() && record.ready;
-        place.running = Some(Running {
-            record,
-            process: Process::Running,
-            probes,
-            trusted_until: if adopted_ready { clock::boot() + TRUSTED } else { Boot::ZERO },
-            draining_since: None,
-            since_ms: clock::wall_ms(),
-            started: clock::boot(),
-        });
+        if let Some(place) = self.places.get_mut(&slot) {
+            place.running = Some(Running::watch(&self.config, &slot, place.address, record, self.wake.clone()));
+        }
     }
 
     /// Does one thing. What cannot be done comes back as a reason to wait.
@@ -317,6 +250,14 @@ impl Host {
         self.file.change(|state| drop(state.instances.remove(&slot))).err().map(|error| disk(&error))
     }
 
+    /// A new assignment begins a new count, unless it wants the very version that crashed.
+    pub fn forget_crashes(&mut self, assignment: &Assignment) {
+        for (slot, place) in &mut self.places {
+            let wish = assignment.slots.get(slot).filter(|wish| wish.lifecycle != Lifecycle::Terminated);
+            place.crashes.take_if(|crashes| wish.is_none_or(|wish| wish.version != crashes.version));
+        }
+    }
+
     fn count_crash(&mut self, slot: &SlotId, version: &Version, reason: String) {
         let Some(place) = self.places.get_mut(slot) else { return };
         let before = place.crashes.as_ref().filter(|crashes| crashes.version == *version).map_or(0, |c| c.count);
@@ -380,25 +321,6 @@ impl Host {
         }
         Wanted { instances }
     }
-}
-
-impl Place {
-    fn empty(address: SocketAddr) -> Self {
-        Self { address, running: None, crashes: None, last_exit: None }
-    }
-
-    fn holds(&self, instance: &InstanceId) -> bool {
-        self.running.as_ref().is_some_and(|running| running.record.instance == *instance)
-    }
-}
-
-/// Wakes the main loop at each change, for as long as the probes run.
-fn forward(mut readiness: watch::Receiver<Readiness>, wake: Arc<Notify>) {
-    tokio::spawn(async move {
-        while readiness.changed().await.is_ok() {
-            wake.notify_one();
-        }
-    });
 }
 
 fn failed<E: std::error::Error>(what: &str, slot: &SlotId, result: Result<(), E>) -> Option<Waiting> {

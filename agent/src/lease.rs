@@ -1,10 +1,10 @@
 //! The keeper of the scheduler lease (`DESIGN.md` §6, `SAFETY.md` §1).
 //!
-//! The road: [`keeper`] (the thread) → [`event`] (news) → [`next`] (the decision; [`order`] what the service is told,
+//! The road: [`keeper`] (the thread) → [`event`] (news; `answer`, `replies`) → [`next`] (the decision; [`order`] what the service is told,
 //! [`moves`] which transaction, [`upkeep`] the standing work) → [`started`] → `effects` (the doing) → the store, the
 //! service ([`record`]), and back.
 //!
-//! Everything but `keeper`, `effects`, `call`, `local`, `files` and [`clock`] is pure: time and answers come in as values.
+//! Everything but `keeper`, `effects`, `call`, `socket`, `files` and [`clock`] is pure: time and answers come in as values.
 
 mod answer;
 mod call;
@@ -22,14 +22,17 @@ mod order;
 pub mod picture;
 pub mod record;
 pub mod renewal;
+mod replies;
 pub mod settings;
+mod socket;
 pub mod started;
 pub mod state;
-mod status;
+pub mod status;
+pub mod step;
 mod upkeep;
 pub mod waiting;
 pub mod wanted;
 
 pub use effects::Kill;
 pub use keeper::{KeeperHandle, LeaseError, Place, spawn};
-pub use local::SocketError;
+pub use socket::SocketError;

@@ -1,5 +1,6 @@
 //! Handover's agent: one process per service per host, and its gate, the data plane as a process of its own.
 
+pub(crate) mod agent_loop;
 pub mod clock;
 pub mod config;
 pub mod core;
@@ -11,6 +12,7 @@ pub mod host;
 pub mod lease;
 pub mod metrics;
 pub mod ops;
+pub mod place;
 pub mod probe;
 pub mod register;
 pub mod report;

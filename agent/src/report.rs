@@ -9,8 +9,10 @@ use crate::config::Config;
 use crate::core::observed::{Instance, Observed, Process};
 use crate::gate::control::{Admission, GateReport, UpstreamReport};
 use crate::gate::counts::{ClassCounts, LATENCY_BOUNDS_MS};
-use crate::host::{Host, Place, Running};
+use crate::host::Host;
 use crate::lease::wanted::{KeeperStatus, LeaseState};
+
+use crate::place::{Place, Running};
 
 /// An error with its whole chain of causes, on one line.
 pub fn chain(error: &dyn std::error::Error) -> String {

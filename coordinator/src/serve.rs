@@ -9,6 +9,7 @@
 //!                    service ◀── command line
 //! ```
 
+mod election;
 mod embedded;
 mod engine;
 mod failpoint;
@@ -19,6 +20,7 @@ mod links;
 mod orders;
 mod reign;
 mod service;
+mod told;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,10 +32,11 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+pub use election::{Election, LEADER_TTL};
 pub use embedded::{Embedded, EmbeddedError};
 pub use engine::{Engine, EngineError};
 pub use journal::{Append, AppendError, Appended};
-pub use leader::{Election, LEADER_TTL, Leader, Leadership, Mandate};
+pub use leader::{Leader, Leadership, Mandate};
 pub use links::Links;
 pub use orders::Request;
 pub use reign::{Desk, reign};
@@ -52,10 +55,15 @@ pub const LEADER_HEADER: &str = "handover-leader";
 /// Whatever keeps it from starting, with its cause.
 pub async fn run(global: Global, serve: args::Serve) -> anyhow::Result<()> {
     let stop = stop_signal()?;
+    anyhow::ensure!(
+        serve.listen.ip().is_loopback(),
+        "cannot listen at {}: without mTLS, which this version does not have, the coordinator listens on loopback only",
+        serve.listen
+    );
     let listener = TcpListener::bind(serve.listen).await;
     let listener =
         listener.with_context(|| format!("cannot listen at {}; does a coordinator run there?", serve.listen))?;
-    let embedded = global.store.is_empty().then(|| Embedded { data: serve.data, listen: serve.store_listen });
+    let embedded = global.store.is_empty().then_some(Embedded { data: serve.data, listen: serve.store_listen });
     let endpoints = match &embedded {
         Some(embedded) => {
             embedded.ensure().await?;
@@ -138,7 +146,15 @@ async fn mirror(store: Store, world: Arc<watch::Sender<World>>) {
         if let WatchItem::Changes { changes, .. } = &item {
             changes.iter().for_each(|change| failpoint::see(&change.key));
         }
-        world.send_modify(|world| world.follow(item, wall_ms()));
+        world.send_modify(|world| {
+            let was_cut_off = world.cut_off.is_some();
+            world.follow(item, wall_ms());
+            match &world.cut_off {
+                Some((reason, _)) if !was_cut_off => tracing::warn!(reason, "cut off from the store"),
+                None if was_cut_off => tracing::info!("the store is back"),
+                _ => {}
+            }
+        });
     }
 }
 

@@ -12,6 +12,8 @@ use handover_proto::wire::{HistoryReply, HistoryRequest, StatusReply, StatusRequ
 use crate::rollout::{Rollout, RolloutError};
 use crate::world::World;
 
+pub(crate) use rollout::what;
+
 /// A question that has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ViewError {
@@ -77,7 +79,8 @@ pub fn status(world: &World, request: &StatusRequest, viewer: &Viewer) -> Result
     if let Some(rollout) = &rollout {
         reply.blockers.extend(blockers::of_rollout(world, rollout, viewer)?);
     }
-    reply.blockers.extend(blockers::of_agents(world, &service)?);
+    let of_agents = blockers::of_agents(world, &service, &reply.blockers)?;
+    reply.blockers.extend(of_agents);
     reply.rollout = rollout.as_ref().map(rollout::status);
     Ok(reply)
 }
@@ -127,3 +130,6 @@ pub fn history(world: &World, request: &HistoryRequest) -> Result<HistoryReply, 
     }
     Ok(HistoryReply { rollouts, lines: Vec::new() })
 }
+
+#[cfg(test)]
+mod tests;

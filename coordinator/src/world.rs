@@ -4,17 +4,15 @@
 //! listing of the store and without reports, serves the command line when no coordinator answers.
 
 mod fleet;
+mod read;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use handover_proto::assignment::Assignment;
 use handover_proto::blocker::Blocker;
-use handover_proto::ids::{AgentId, Env, RolloutId, Service};
-use handover_proto::keys::{EnvKeys, ServiceKeys, alive_agent};
-use handover_proto::lease::{LeaseView, RawEntry};
-use handover_proto::numbers::{Era, Serial};
-use handover_proto::registration::Registration;
-use handover_proto::stored::{StoredError, decode};
+use handover_proto::ids::{AgentId, Env, Service};
+use handover_proto::keys::EnvKeys;
+use handover_proto::numbers::Serial;
 use handover_proto::txn::Revision;
 use handover_proto::wire::Report;
 use handover_store::client::{Entry, Listing, WatchItem};
@@ -27,6 +25,8 @@ pub struct World {
     entries: BTreeMap<String, Entry>,
     /// Everything up to this revision has been told by the watch.
     followed: Revision,
+    /// Counts the changes to the store's part, for whoever cares about nothing else.
+    pub edits: u64,
     /// Whether the store has been listed at all.
     pub listed: bool,
     /// Set while the store is not followed: why, and since when (Unix milliseconds).
@@ -34,7 +34,16 @@ pub struct World {
     /// What is heard of each agent.
     pub heard: BTreeMap<(Service, AgentId), Heard>,
     /// What the engine waits for, while it is ours.
-    pub waiting: BTreeMap<Service, Vec<Blocker>>,
+    pub waiting: BTreeMap<Service, Waiting>,
+}
+
+/// What a rollout waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// How long its journal was when this came out; with a longer one it says nothing.
+    pub records: usize,
+    /// Most important first.
+    pub blockers: Vec<Blocker>,
 }
 
 /// What is heard of one agent.
@@ -86,6 +95,7 @@ impl World {
             keys: EnvKeys::new(env),
             entries: BTreeMap::new(),
             followed: 0,
+            edits: 0,
             listed: false,
             cut_off: None,
             heard: BTreeMap::new(),
@@ -103,6 +113,7 @@ impl World {
     fn reset(&mut self, listing: Listing) {
         self.entries = listing.entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
         self.followed = listing.revision;
+        self.edits += 1;
         self.listed = true;
         self.cut_off = None;
     }
@@ -149,12 +160,14 @@ impl World {
     fn put(&mut self, entry: Entry) {
         if self.entries.get(&entry.key).is_none_or(|known| known.mod_revision <= entry.mod_revision) {
             self.entries.insert(entry.key.clone(), entry);
+            self.edits += 1;
         }
     }
 
     fn delete(&mut self, key: &str, revision: Revision) {
         if self.entries.get(key).is_some_and(|known| known.mod_revision < revision) {
             self.entries.remove(key);
+            self.edits += 1;
         }
     }
 
@@ -172,97 +185,6 @@ impl World {
     pub fn under<'w>(&'w self, prefix: &'w str) -> impl Iterator<Item = &'w Entry> {
         let from = self.entries.range(prefix.to_owned()..);
         from.map(|(_, entry)| entry).take_while(move |entry| entry.key.starts_with(prefix))
-    }
-
-    /// One key's value.
-    ///
-    /// # Errors
-    /// [`StoredError::Garbled`], which names the key.
-    pub fn value<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StoredError> {
-        self.entry(key).map(|entry| decode(key, &entry.value)).transpose()
-    }
-
-    /// The services that have an agent or a rollout's claim.
-    pub fn services(&self) -> BTreeSet<Service> {
-        let prefix = self.keys.prefix();
-        let rollouts = self.keys.rollouts();
-        let keys = self.under(&prefix).filter(|entry| !entry.key.starts_with(&rollouts));
-        let names = keys.filter_map(|entry| entry.key.strip_prefix(&prefix)?.split_once('/'));
-        names.filter_map(|(service, _)| service.parse().ok()).collect()
-    }
-
-    /// The agents of a service, by name.
-    ///
-    /// # Errors
-    /// [`StoredError::Garbled`], which names the key.
-    pub fn registrations(&self, service: &Service) -> Result<BTreeMap<AgentId, Registration>, StoredError> {
-        let keys = self.keys.service(service);
-        let prefix = keys.agents();
-        let own = self.under(&prefix).filter(|entry| alive_agent(&keys, &entry.key).is_none());
-        let parsed = own.map(|entry| decode::<Registration>(&entry.key, &entry.value));
-        parsed.map(|registration| registration.map(|r| (r.agent.clone(), r))).collect()
-    }
-
-    /// Whether the agent's alive key is there.
-    pub fn is_alive(&self, keys: &ServiceKeys, agent: &AgentId) -> bool {
-        self.entry(&keys.alive(agent)).is_some()
-    }
-
-    /// An agent's assignment.
-    ///
-    /// # Errors
-    /// [`StoredError::Garbled`], which names the key.
-    pub fn assigned(&self, service: &Service, agent: &AgentId) -> Result<Option<Assigned>, StoredError> {
-        let key = self.keys.service(service).assigned(agent);
-        let assigned = |entry: &Entry| {
-            let assignment = decode(&key, &entry.value)?;
-            Ok(Assigned { serial: Serial(entry.mod_revision), bytes: entry.value.clone(), assignment })
-        };
-        self.entry(&key).map(assigned).transpose()
-    }
-
-    /// The scheduler lease of a service.
-    ///
-    /// # Errors
-    /// [`StoredError::Garbled`], which names the key.
-    pub fn lease(&self, service: &Service) -> Result<LeaseView, StoredError> {
-        let keys = self.keys.service(service).lease();
-        let mut view = LeaseView::default();
-        for entry in self.under(&keys.prefix()) {
-            let raw = RawEntry {
-                value: &entry.value,
-                mod_revision: entry.mod_revision,
-                create_revision: entry.create_revision,
-                lease: entry.lease,
-            };
-            view.put(&keys, &entry.key, Some(raw))?;
-        }
-        Ok(view)
-    }
-
-    /// The highest era of any service: a restored store raises it, and a term must not fall behind.
-    ///
-    /// # Errors
-    /// [`StoredError::Garbled`], which names the key.
-    pub fn era(&self) -> Result<Era, StoredError> {
-        let mut eras = self.services().into_iter().map(|service| self.lease(&service).map(|view| view.era.0));
-        eras.try_fold(Era::default(), |highest, era| Ok(highest.max(era?)))
-    }
-
-    /// All rollouts that have a journal, oldest first by the revision of their first record.
-    pub fn rollouts(&self) -> Vec<RolloutId> {
-        let prefix = self.keys.rollouts();
-        let mut first: BTreeMap<RolloutId, Revision> = BTreeMap::new();
-        for entry in self.under(&prefix) {
-            let id = entry.key.strip_prefix(&prefix).and_then(|rest| rest.split_once('/')).map(|(id, _)| id.parse());
-            if let Some(Ok(id)) = id {
-                let created = first.entry(id).or_insert(entry.create_revision);
-                *created = entry.create_revision.min(*created);
-            }
-        }
-        let mut ids: Vec<_> = first.into_iter().collect();
-        ids.sort_by_key(|(_, created)| *created);
-        ids.into_iter().map(|(id, _)| id).collect()
     }
 
     /// What is heard of an agent, to be changed.

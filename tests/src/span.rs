@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A text that is no span of time.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +30,27 @@ pub fn parse(text: &str) -> Result<Duration, SpanError> {
 pub fn optional<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Duration>, D::Error> {
     let text = Option::<String>::deserialize(input)?;
     text.map(|text| parse(&text).map_err(de::Error::custom)).transpose()
+}
+
+/// A span in milliseconds, for people and for JSON fields that end in `_ms`.
+pub fn ms(span: Duration) -> f64 {
+    span.as_secs_f64() * 1000.0
+}
+
+/// For `#[serde(serialize_with)]` on a field whose name ends in `_ms`.
+///
+/// # Errors
+/// Those of the output.
+pub fn as_ms<S: Serializer>(span: &Duration, output: S) -> Result<S::Ok, S::Error> {
+    output.serialize_f64(ms(*span))
+}
+
+/// As [`as_ms`], for a span that may be absent.
+///
+/// # Errors
+/// Those of the output.
+pub fn maybe_as_ms<S: Serializer>(span: &Option<Duration>, output: S) -> Result<S::Ok, S::Error> {
+    span.map(ms).serialize(output)
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
 //! Whatever process dies, at whatever moment: the rollout ends as it would have, and nothing is lost.
+#![allow(clippy::expect_used, clippy::panic)]
 
 use std::time::{Duration, Instant};
 
@@ -46,7 +47,8 @@ fn a_coordinator_that_dies_after_any_record_is_followed_by_one_that_finishes() {
     assert!(count > 10, "{count} records are too few for this test to mean anything");
     let mut versions = ["1.0.0", "1.1.0"].iter().cycle();
     let mut died = 0;
-    for record in (1..count).step_by(5) {
+    // From the second on: the first two are written before `rollout start` has its answer, so that command fails with them.
+    for record in (2..count).step_by(5) {
         for moment in ["before", "after"] {
             let version = versions.next().expect("endless");
             fleet.coordinators.pop().expect("a coordinator").kill().expect("killed");

@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+/// Sleepers last only so long that a test that fails leaves nothing for ever.
 /// Leaves a plain child, one in a session of its own, an orphan, and one that ignores SIGTERM; then says so and waits.
-const FAMILY: &str = "sleep 3600 &
-    setsid sleep 3600 &
-    (setsid sh -c 'sleep 3600 & sleep 3600' &)
-    sh -c \"trap '' TERM INT HUP; sleep 3600; sleep 3600\" &
+const FAMILY: &str = "sleep 300 &
+    setsid sleep 300 &
+    (setsid sh -c 'sleep 300 & sleep 300' &)
+    sh -c \"trap '' TERM INT HUP; sleep 300; sleep 300\" &
     touch \"$READY\"
-    sleep 3600";
+    sleep 300";
 
 fn processes() -> BTreeMap<i32, (i32, String)> {
     let mut found = BTreeMap::new();
@@ -130,7 +131,7 @@ fn nothing_is_left_whichever_two_are_killed_at_once() {
 fn a_stop_signal_reaches_the_command_and_its_exit_code_comes_back() {
     let dir = tempfile::tempdir().expect("dir");
     let ready = dir.path().join("ready");
-    let script = "trap 'exit 7' TERM; sleep 3600 & touch \"$READY\"; wait";
+    let script = "trap 'exit 7' TERM; sleep 300 & touch \"$READY\"; wait";
     let mut outer = Command::new(env!("CARGO_BIN_EXE_guard"))
         .args(["--", "sh", "-c", script])
         .env("READY", &ready)
@@ -148,7 +149,7 @@ fn a_stop_signal_reaches_the_command_and_its_exit_code_comes_back() {
 fn what_a_command_leaves_behind_is_ended_when_it_is_done() {
     let dir = tempfile::tempdir().expect("dir");
     let pid_file = dir.path().join("pid");
-    let script = "setsid sleep 3600 & echo $! > \"$PID\"; exit 0";
+    let script = "setsid sleep 300 & echo $! > \"$PID\"; exit 0";
     let status = Command::new(env!("CARGO_BIN_EXE_guard"))
         .args(["--", "sh", "-c", script])
         .env("PID", &pid_file)

@@ -1,4 +1,5 @@
 //! The main job on real processes under load: upgrade, rollback and abort lose nothing, on both stores.
+#![allow(clippy::expect_used, clippy::panic)]
 
 use std::time::Duration;
 
@@ -147,4 +148,8 @@ fn a_candidate_that_crashes_at_start_is_rolled_back_with_its_last_words() {
     assert_eq!(outcome.code, 3, "{}{}", outcome.out, outcome.err);
     assert!(format!("{}{}", outcome.out, outcome.err).contains("exit code 3"), "{}{}", outcome.out, outcome.err);
     assert_eq!(version(&fleet), "1.0.0");
+    // Its crashes are not held against the next one, nor against itself once it is mended.
+    fleet.install("1.3.0", "").expect("mended");
+    let outcome = fleet.cli().roll(&Spec::to("1.3.0")).expect("a command");
+    assert_eq!(outcome.code, 0, "{}{}", outcome.out, outcome.err);
 }

@@ -157,7 +157,10 @@ fn unwanted(id: &SlotId, instance: &Instance, want: &Want<'_>, cut_off: bool) ->
     if instance.lifecycle == Some(Lifecycle::Serving) {
         return step(Event::Drain);
     }
-    if !(cut_off && instance.ledger.is_drained()) && !overdue(instance, want) {
+    // Retired is decided: with the policy `cut`, work may be left.
+    let retired = instance.lifecycle == Some(Lifecycle::Terminated);
+    let drained = cut_off && instance.ledger.is_drained();
+    if !(retired || drained || overdue(instance, want)) {
         return draining(id, instance, want).giving_up();
     }
     if !instance.lease_lets_stop {

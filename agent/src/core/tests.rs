@@ -43,6 +43,8 @@ struct Host {
     seen: Observed,
     now: Boot,
     log: Vec<Effect>,
+    /// The policy allows to stop with work in hand.
+    cuts: bool,
 }
 
 impl Host {
@@ -50,7 +52,7 @@ impl Host {
         let slots = ["a", "b"].map(|slot| (id(slot), Slot::default()));
         let mut seen = Observed { slots: slots.into_iter().collect(), ..Observed::default() };
         seen.gate.connected = true;
-        Self { seen, now: Duration::from_secs(100), log: Vec::new() }
+        Self { seen, now: Duration::from_secs(100), log: Vec::new(), cuts: false }
     }
 
     fn lap(&mut self, assignment: &Assignment) -> Next {
@@ -79,7 +81,7 @@ impl Host {
                 it.draining_since = (*event == Event::Drain).then_some(self.now);
             }
             (Effect::Terminate { kill_at, .. }, Some(it)) => {
-                assert!(it.ledger.is_drained(), "nothing is stopped with work in hand");
+                assert!(it.ledger.is_drained() || self.cuts, "nothing is stopped with work in hand");
                 it.process = Process::Stopping { kill_at: *kill_at, killed: false };
             }
             (Effect::Kill { .. }, Some(it)) => it.process = Process::Stopping { kill_at: self.now, killed: true },
@@ -224,6 +226,8 @@ fn work_that_is_left_is_cut_only_if_the_policy_says_so_and_only_at_the_deadline(
     host.now += Duration::from_secs(30);
     let out = next(Some(&gone), &host.seen, GRACE, host.now).expect("an assignment");
     assert_eq!(out.effects, [Effect::Move { slot: id("a"), event: Event::Retire }]);
+    host.cuts = true;
+    assert_eq!(kind(&host.settle(&gone)), BlockerKind::Stop, "what was decided is carried out");
 }
 
 #[test]

@@ -116,12 +116,8 @@ fn reap_old(seen: &mut BTreeMap<Key, Instant>, strays: &[Row]) -> io::Result<()>
     Ok(())
 }
 
-/// Takes an ended child that is not in the register out of the process table.
+/// Takes exactly this ended child out of the process table.
 pub(super) fn reap(key: Key) -> io::Result<()> {
-    let register = child::register();
-    if register.contains(&key.pid) {
-        return Ok(());
-    }
     match certain(key)? {
         Some(pidfd) => kernel::reap(pidfd).map(|_| ()),
         None => Ok(()),

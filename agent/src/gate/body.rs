@@ -1,185 +1,21 @@
-//! Bodies on their way through the gate. They carry the request's ticket, so that it is in flight until both have ended;
-//! back-pressure is hyper's own, since a body is polled only when the other side takes bytes.
+//! Answers on their way through the gate.
+//!
+//! An answer's body carries its request's ticket, so that the request is in flight until the body has ended; back-pressure is
+//! hyper's own, since a body is polled only when the other side takes bytes.
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::time::{Instant, Sleep};
 
 use super::connection::Running;
-use super::control::Reason;
 use super::counts::Event;
 use super::pool::Link;
 use super::ticket::{Gate, Ticket};
-
-/// How much of a body that nobody wants is still read, and for how long, before its connection is closed: closing with
-/// unread bytes makes the kernel send a reset, and the client loses the answer that it was sent.
-const LINGER_BYTES: u64 = 256 << 10;
-const LINGER_TIME: Duration = Duration::from_secs(5);
-
-/// The part of an upload that the forwarder watches.
-#[derive(Debug, Default)]
-pub(super) struct Upload {
-    moved_ms: AtomicU64,
-    failed: AtomicU8,
-}
-
-impl Upload {
-    /// When a byte last moved, in milliseconds of the gate's clock.
-    pub(super) fn moved_ms(&self) -> u64 {
-        self.moved_ms.load(Ordering::Relaxed)
-    }
-
-    /// Set when the upload itself is the reason why a request failed.
-    pub(super) fn failed(&self) -> Option<Reason> {
-        match self.failed.load(Ordering::Relaxed) {
-            0 => None,
-            1 => Some(Reason::UploadBroken),
-            _ => Some(Reason::UploadStalled),
-        }
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-pub(super) enum UploadError {
-    #[error("the client broke off its request body")]
-    Broken(#[source] hyper::Error),
-    #[error("the client sent nothing of its request body for {}", crate::duration::render(*.0))]
-    Stalled(Duration),
-}
-
-/// A request body on its way to an upstream.
-pub(super) struct RequestBody {
-    inner: Option<Incoming>,
-    gate: Arc<Gate>,
-    ticket: Option<Arc<Ticket>>,
-    running: Option<Running>,
-    upload: Arc<Upload>,
-    stall: Option<Pin<Box<Sleep>>>,
-    /// A client that waits for `100 Continue` has sent nothing, and reading would ask it to.
-    lingers: bool,
-}
-
-impl RequestBody {
-    pub(super) fn new(inner: Incoming, gate: Arc<Gate>, running: Running, expects_continue: bool) -> Self {
-        let done = inner.is_end_stream();
-        Self {
-            inner: (!done).then_some(inner),
-            gate,
-            ticket: None,
-            running: (!done).then_some(running),
-            upload: Arc::default(),
-            stall: None,
-            lingers: !expects_continue,
-        }
-    }
-
-    /// Keeps the request in flight until this body has ended.
-    pub(super) fn hold(&mut self, ticket: &Arc<Ticket>) {
-        self.ticket = self.inner.is_some().then(|| Arc::clone(ticket));
-    }
-
-    /// Lets go of a ticket that did not lead anywhere.
-    pub(super) fn release(&mut self) {
-        self.ticket = None;
-    }
-
-    pub(super) fn upload(&self) -> Arc<Upload> {
-        Arc::clone(&self.upload)
-    }
-
-    fn moved(&mut self) {
-        self.stall = None;
-        let now_ms = u64::try_from(self.gate.now().as_millis()).unwrap_or(u64::MAX);
-        self.upload.moved_ms.store(now_ms, Ordering::Relaxed);
-    }
-
-    fn end(&mut self) {
-        self.inner = None;
-        self.ticket = None;
-        self.running = None;
-    }
-
-    fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let limit = self.gate.settings.limits.stall_time;
-        let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-        if stall.as_mut().poll(cx).is_pending() {
-            return Poll::Pending;
-        }
-        self.upload.failed.store(2, Ordering::Relaxed);
-        self.end();
-        Poll::Ready(Some(Err(UploadError::Stalled(limit))))
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = UploadError;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let this = self.get_mut();
-        let Some(inner) = this.inner.as_mut() else { return Poll::Ready(None) };
-        match Pin::new(&mut *inner).poll_frame(cx) {
-            Poll::Pending => this.poll_stall(cx),
-            Poll::Ready(Some(Ok(frame))) => {
-                let ended = inner.is_end_stream();
-                this.moved();
-                if ended {
-                    this.end();
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(Some(Err(error))) => {
-                this.upload.failed.store(1, Ordering::Relaxed);
-                this.end();
-                Poll::Ready(Some(Err(UploadError::Broken(error))))
-            }
-            Poll::Ready(None) => {
-                this.moved();
-                this.end();
-                Poll::Ready(None)
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_none()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
-    }
-}
-
-impl Drop for RequestBody {
-    fn drop(&mut self) {
-        let Some(body) = self.inner.take() else { return };
-        let running = self.running.take();
-        // Outside a runtime the process is ending, and so are its connections.
-        if let (true, Ok(runtime)) = (self.lingers, tokio::runtime::Handle::try_current()) {
-            runtime.spawn(linger(body, running));
-        }
-    }
-}
-
-async fn linger(mut body: Incoming, running: Option<Running>) {
-    let mut left = LINGER_BYTES;
-    let deadline = Instant::now() + LINGER_TIME;
-    while let Ok(Some(Ok(frame))) = tokio::time::timeout_at(deadline, body.frame()).await {
-        let read = frame.data_ref().map_or(0, |data| data.len() as u64);
-        left = left.saturating_sub(read);
-        if left == 0 {
-            break;
-        }
-    }
-    drop(running);
-}
+use super::upload::{self, Upload};
 
 /// An answer on its way to the client.
 pub(super) enum ResponseBody {
@@ -194,12 +30,26 @@ pub(super) struct PassedBody {
     inner: Incoming,
     gate: Arc<Gate>,
     /// Gone once the body has ended.
-    open: Option<(Link, Arc<Ticket>, Running)>,
+    open: Option<Exchange>,
+}
+
+/// What one request and its answer hold until both are over.
+pub(super) struct Exchange {
+    link: Link,
+    ticket: Arc<Ticket>,
+    upload: Arc<Upload>,
+    _running: Running,
+}
+
+impl Exchange {
+    pub(super) fn of(link: Link, ticket: Arc<Ticket>, upload: Arc<Upload>, running: Running) -> Self {
+        Self { link, ticket, upload, _running: running }
+    }
 }
 
 impl PassedBody {
-    pub(super) fn new(inner: Incoming, gate: Arc<Gate>, link: Link, ticket: Arc<Ticket>, running: Running) -> Self {
-        let mut body = Self { inner, gate, open: Some((link, ticket, running)) };
+    pub(super) fn new(inner: Incoming, gate: Arc<Gate>, exchange: Exchange) -> Self {
+        let mut body = Self { inner, gate, open: Some(exchange) };
         if body.inner.is_end_stream() {
             body.end();
         }
@@ -208,10 +58,12 @@ impl PassedBody {
 
     /// The body ended well: the connection may be used again.
     fn end(&mut self) {
-        if let Some((link, ticket, running)) = self.open.take() {
-            self.gate.pool.put(link);
-            drop(ticket);
-            drop(running);
+        if let Some(exchange) = self.open.take() {
+            if !exchange.upload.ended() {
+                let gate = Arc::clone(&self.gate);
+                tokio::spawn(upload::watch_upload(gate, Arc::clone(&exchange.upload), exchange.link.cutter()));
+            }
+            self.gate.pool.put(exchange.link);
         }
     }
 
@@ -221,10 +73,11 @@ impl PassedBody {
             Poll::Ready(Some(Ok(_))) if self.inner.is_end_stream() => self.end(),
             Poll::Ready(None) => self.end(),
             Poll::Ready(Some(Err(error))) => {
-                if let Some((_, ticket, _)) = self.open.take() {
-                    let instance = &ticket.upstream().instance;
-                    tracing::debug!(%instance, %error, "upstream broke off in the middle of its answer");
-                    ticket.record(Event::Lost);
+                if let Some(exchange) = self.open.take() {
+                    // A connection also breaks when the client breaks off its upload: that is not the service's fault.
+                    let client_did_it = exchange.upload.failed().is_some();
+                    tracing::debug!(%error, client_did_it, "an answer broke off");
+                    exchange.ticket.record(if client_did_it { Event::ClientCut } else { Event::Lost });
                 }
             }
             Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
@@ -237,8 +90,9 @@ impl Drop for PassedBody {
     fn drop(&mut self) {
         if self.inner.is_end_stream() {
             self.end();
-        } else if let Some((_, ticket, _)) = self.open.take() {
-            ticket.record(Event::ClientCut);
+        } else if let Some(exchange) = self.open.take() {
+            exchange.link.cutter().abort();
+            exchange.ticket.record(Event::ClientCut);
         }
     }
 }

@@ -10,23 +10,36 @@ use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
 use hyper::{Request, Response, StatusCode};
+use tokio::task::AbortHandle;
 
-use super::body::{RequestBody, Upload};
 use super::class::Class;
 use super::control::Reason;
 use super::counts::Event;
 use super::pool::{Link, SendFailure};
 use super::ticket::{Gate, Ticket};
+use super::upload::{RequestBody, Upload};
 
 /// An answer's head with what its body will need.
 pub(super) struct Answer {
     pub(super) response: Response<Incoming>,
     pub(super) link: Link,
     pub(super) ticket: Arc<Ticket>,
+    pub(super) upload: Arc<Upload>,
+}
+
+/// Closes a connection unless the request on it got its answer.
+struct CutOnDrop(Option<AbortHandle>);
+
+impl Drop for CutOnDrop {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            connection.abort();
+        }
+    }
 }
 
 enum Attempt {
-    Answered(Response<Incoming>, Link),
+    Answered(Response<Incoming>, Link, Arc<Upload>),
     /// The upstream is out of reach; the request is whole.
     OutOfReach(Request<RequestBody>),
     Failed(Reason),
@@ -44,9 +57,9 @@ pub(super) async fn forward(
     loop {
         request.body_mut().hold(&ticket);
         match attempt(gate, &ticket, request).await {
-            Attempt::Answered(response, link) => {
+            Attempt::Answered(response, link, upload) => {
                 ticket.answered(response.status().as_u16());
-                return Ok(Answer { response, link, ticket });
+                return Ok(Answer { response, link, ticket, upload });
             }
             Attempt::Failed(reason) => {
                 let client_did_it = matches!(reason, Reason::UploadBroken | Reason::UploadStalled);
@@ -85,15 +98,18 @@ async fn attempt(gate: &Gate, ticket: &Ticket, mut request: Request<RequestBody>
 async fn send(gate: &Gate, mut link: Link, request: Request<RequestBody>) -> Result<Attempt, Request<RequestBody>> {
     let has_upload = !request.body().is_end_stream();
     let upload = request.body().upload();
+    // Cuts the connection if this request is given up: for its time, or because its client is gone.
+    let mut unanswered = CutOnDrop(Some(link.cutter()));
     let answer = tokio::select! {
         biased;
         answer = link.send(request) => answer,
         () = answer_is_overdue(gate, &upload, has_upload) => return Ok(Attempt::Failed(Reason::AnswerTimeout)),
     };
+    unanswered.0 = None;
     Ok(match answer {
         // No upgrade was asked for, so switching protocols is no answer.
         Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => Attempt::Failed(Reason::NoAnswer),
-        Ok(response) => Attempt::Answered(response, link),
+        Ok(response) => Attempt::Answered(response, link, upload),
         Err(SendFailure::NotWritten(whole, error)) => {
             tracing::debug!(%error, "pooled connection was closed before the request was written");
             return Err(*whole);

@@ -3,8 +3,8 @@
 //! It holds the listener and the last routes. The agent, another process, sends it whole states ([`control::GateState`])
 //! over a Unix socket; without an agent the last state stays in force (`SAFETY.md` R3, R10). The road of one request:
 //! [`server`] accepts → `connection` watches the line → `proxy` classes it ([`class`]) → `ticket` asks the pure core
-//! ([`admission`], which picks with [`balance`]) → `forward` sends it through [`pool`] → `body` keeps the ticket until both
-//! bodies have ended. HTTP/2 and TLS belong in `connection`, WebSocket and gRPC beside `forward`.
+//! ([`admission`], which picks with [`balance`]) → `forward` sends it through `pool` → `upload` and `body` keep the
+//! ticket until both bodies have ended. HTTP/2 and TLS belong in `connection`, WebSocket and gRPC beside `forward`.
 
 pub mod admission;
 pub mod balance;
@@ -29,6 +29,7 @@ mod report;
 mod state_file;
 mod text_lines;
 mod ticket;
+mod upload;
 
 #[cfg(test)]
 mod tests {

@@ -11,13 +11,15 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
 
-use super::body::RequestBody;
+use super::upload::RequestBody;
 
-/// One connection to an upstream.
+/// One connection to an upstream. Dropping it lets a request body that is still being passed on come to its end.
 pub(super) struct Link {
     key: u64,
     sender: SendRequest<RequestBody>,
+    task: AbortHandle,
 }
 
 /// Why a request did not get an answer.
@@ -38,12 +40,18 @@ impl Link {
         };
         let (sender, connection) = tokio::time::timeout(limit, connecting).await??;
         // Ends when the sender is dropped or the upstream closes. Its error reaches the request that it concerns.
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%address, %error, "connection to upstream ended");
             }
         });
-        Ok(Link { key, sender })
+        Ok(Link { key, sender, task: task.abort_handle() })
+    }
+
+    /// What [`AbortHandle::abort`] closes the connection with at once. hyper alone would first flush what it has of a request
+    /// body, for ever if the service does not read.
+    pub(super) fn cutter(&self) -> AbortHandle {
+        self.task.clone()
     }
 
     /// Sends one request and waits for the head of the answer.

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use hyper::body::{Body, Incoming};
 use hyper::{Request, Response, header};
 
-use super::body::{PassedBody, RequestBody, ResponseBody};
+use super::body::{Exchange, PassedBody, ResponseBody};
 use super::class::class_of;
 use super::connection::{Running, Watched};
 use super::forward::{self, Answer};
 use super::headers;
 use super::reply;
 use super::ticket::Gate;
+use super::upload::RequestBody;
 
 /// Answers one request; the answer's body is still to be streamed.
 pub(super) async fn serve(
@@ -43,10 +44,10 @@ pub(super) async fn serve(
 }
 
 fn pass_on(gate: &Arc<Gate>, answer: Answer, running: Running) -> Response<ResponseBody> {
-    let Answer { response, link, ticket } = answer;
-    let (mut head, body) = response.into_parts();
-    let tag = gate.settings.tag_responses.then(|| ticket.upstream());
+    let (mut head, body) = answer.response.into_parts();
+    let tag = gate.settings.tag_responses.then(|| answer.ticket.upstream());
     headers::to_client(&mut head, tag, gate.dismisses_clients());
-    let body = PassedBody::new(body, Arc::clone(gate), link, ticket, running);
+    let body =
+        PassedBody::new(body, Arc::clone(gate), Exchange::of(answer.link, answer.ticket, answer.upload, running));
     Response::from_parts(head, ResponseBody::Passed(body))
 }

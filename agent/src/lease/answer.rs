@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::deadline::Boot;
+use super::local::{Call, Local};
 use super::record::{Ack, AckState, RECORD_VERSION, token_text};
-use super::state::{Call, Local, Order};
+use super::state::Order;
 use super::upkeep::REST;
 
 /// Takes in the answer to the call with number `seq`. One to an older call proves nothing: what was told since may have

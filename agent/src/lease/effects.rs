@@ -16,8 +16,8 @@ use super::clock::ClockIdentity;
 use super::deadline::Boot;
 use super::event::Event;
 use super::memory::Memory;
-use super::next::LeaseStep;
 use super::record::Published;
+use super::step::LeaseStep;
 
 /// Ends an instance's processes.
 pub type Kill = Arc<dyn Fn(&InstanceId) + Send + Sync>;

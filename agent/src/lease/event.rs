@@ -1,17 +1,16 @@
 //! What answers and news change in the core. One exhaustive match over the events.
 
-use std::time::Duration;
-
 use handover_proto::ids::{InstanceId, OpId};
-use handover_proto::txn::{LeaseId, Op, Txn};
-use handover_store::client::{Change, Entry, Grant, Listing, Renewal, StoreError, TxnReply};
+use handover_proto::txn::{LeaseId, Txn};
+use handover_store::client::{Change, Grant, Listing, Renewal, StoreError, TxnReply};
 
 use super::answer::took_in;
-use super::deadline::{Boot, Deadlines};
+use super::deadline::Boot;
+use super::local::Local;
 use super::memory::Memory;
 use super::record::Ack;
-use super::renewal::{Expectation, Verdict, accept};
-use super::state::{Core, LiveLease, Local, Move, MyTurn, Order, Pending, Stage};
+use super::renewal::Expectation;
+use super::state::{Core, MyTurn};
 use super::upkeep::REST;
 use super::wanted::{Life, LocalInstance, Wanted};
 
@@ -191,186 +190,4 @@ impl Core {
         });
         self.locals.insert(id, Local::new(instance, turn, now));
     }
-
-    fn read_answered(&mut self, asked: &Txn, result: Result<TxnReply, StoreError>, now: Boot) {
-        let reading = self.pending.take_if(|pending| pending.stage == Stage::Reading);
-        match result {
-            Ok(reply) => {
-                self.store_trouble = None;
-                self.picture.apply_read(asked, &reply, now);
-                self.read.end(now);
-            }
-            Err(error) => {
-                self.store_trouble = Some(error.to_string());
-                self.pending =
-                    reading.map(|pending| Pending { stage: Stage::Answered, ..pending }).or(self.pending.take());
-                self.read.end(now.plus(REST));
-            }
-        }
-    }
-
-    fn granted(&mut self, instance: &InstanceId, result: Result<Grant, StoreError>, now: Boot) {
-        let min_ttl = self.settings.ttl;
-        let Some(local) = self.locals.get_mut(instance) else {
-            if let Ok(grant) = result {
-                self.spent.insert(grant.id, super::state::Chore::default());
-            }
-            return;
-        };
-        local.grant.end(now);
-        match result {
-            // K2.
-            Ok(grant) if grant.ttl >= min_ttl => {
-                local.live = Some(LiveLease::new(grant.id, grant.ttl, false));
-                local.had_lease = true;
-            }
-            Ok(grant) => {
-                self.store_trouble =
-                    Some(format!("the store granted a TTL of {:?} instead of {min_ttl:?} (K2)", grant.ttl));
-                self.spent.insert(grant.id, super::state::Chore::default());
-                local.grant.end(now.plus(REST));
-            }
-            Err(error) => {
-                self.store_trouble = Some(error.to_string());
-                local.grant.end(now.plus(REST));
-            }
-        }
-    }
-
-    fn candidate_put(&mut self, id: &InstanceId, asked: &Txn, result: Result<TxnReply, StoreError>, now: Boot) {
-        let Some(local) = self.locals.get_mut(id) else { return };
-        local.put.end(now);
-        match result {
-            Ok(reply) if reply.succeeded => {
-                let known = self.picture.view().candidates.get(id).map(|seen| seen.create_revision);
-                if let Some(change) = written(asked, reply.revision, known) {
-                    self.picture.apply_changes(reply.revision, &[change], now);
-                }
-            }
-            Ok(reply) => self.picture.apply_read(asked, &reply, now),
-            Err(StoreError::LeaseGone { .. }) => {
-                // One that carries a beat is judged by the beat.
-                local.live.take_if(|live| !live.used);
-                local.put.end(now.plus(REST));
-            }
-            Err(error) => {
-                self.store_trouble = Some(error.to_string());
-                local.put.end(now.plus(REST));
-            }
-        }
-    }
-
-    fn renewed(
-        &mut self,
-        id: &InstanceId,
-        sent: Boot,
-        expected: &Expectation,
-        barrier: &Txn,
-        result: Result<Renewal, StoreError>,
-        now: Boot,
-    ) {
-        let verdict = match &result {
-            Ok(renewal) => {
-                self.store_trouble = None;
-                self.picture.apply_read(barrier, &renewal.barrier, now);
-                Ok(accept(self.picture.keys(), renewal, sent, now, expected))
-            }
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(error) = &verdict {
-            self.store_trouble = Some(error.clone());
-        }
-        let settings = &self.settings;
-        let Some(local) = self.locals.get_mut(id) else { return };
-        let Some(live) = local.live.as_mut().filter(|live| live.id == expected.lease) else { return };
-        match verdict {
-            Ok(Verdict::Accepted { base, ttl }) => {
-                live.base = live.base.max(Some(base));
-                live.ttl = ttl;
-                live.accepted = live.accepted.saturating_add(1);
-                live.doubt = None;
-                live.renew.end(if live.accepted < 2 { now } else { sent.plus(settings.interval) });
-                let deadlines = Deadlines::of(base, ttl, settings);
-                local.extend(deadlines, now);
-            }
-            Ok(Verdict::OwnershipLost) => live.renew.end(now.plus(settings.interval)),
-            Ok(Verdict::LeaseLost) => local.live = None,
-            Ok(Verdict::Rejected(doubt)) => live.missed(doubt.to_string(), sent, settings.interval, now),
-            Err(error) => live.missed(error, sent, settings.interval, now),
-        }
-    }
-
-    fn moved(&mut self, op: &OpId, asked: &Txn, result: Result<TxnReply, StoreError>, now: Boot) {
-        if let Ok(reply) = &result {
-            self.store_trouble = None;
-            if !reply.succeeded {
-                self.picture.apply_read(asked, reply, now);
-            }
-        }
-        let Some(pending) = self.pending.as_mut().filter(|pending| pending.op == *op) else { return };
-        let (kind, instance) = (pending.kind, pending.instance.clone());
-        match result {
-            // The token is made of what a read shows, never of this answer (§1.5).
-            Ok(reply) if reply.succeeded => pending.stage = Stage::Answered,
-            Ok(_) => self.pending = None,
-            Err(StoreError::Unknown { reason, .. }) => {
-                self.store_trouble = Some(reason);
-                pending.stage = Stage::Answered;
-                self.haunt(&instance, kind);
-            }
-            Err(error) => {
-                self.pending = None;
-                self.move_rest = now.plus(REST);
-                let gone = matches!(error, StoreError::LeaseGone { .. }) && kind != Move::HandOver;
-                if let Some(local) = self.locals.get_mut(&instance).filter(|_| gone) {
-                    local.live.take_if(|live| !live.used);
-                }
-                self.store_trouble = Some(error.to_string());
-            }
-        }
-    }
-
-    /// A transaction without an answer may be carried out later, whatever a read shows now.
-    fn haunt(&mut self, instance: &InstanceId, kind: Move) {
-        let turn = self.locals.get_mut(instance).and_then(|local| local.turn.as_mut());
-        match (kind, turn) {
-            (Move::HandOver | Move::Release(_) | Move::Mint, Some(turn)) => turn.haunted = true,
-            // They make this instance the holder, whenever that is: nothing that it does meanwhile can clash with it.
-            (Move::Acquire | Move::TakeOver, _) | (_, None) => {}
-        }
-    }
-}
-
-impl Local {
-    /// A renewal was accepted: the turn that its lease carries lasts longer, and the service is told so.
-    fn extend(&mut self, deadlines: Deadlines, now: Boot) {
-        let Some(turn) = self.turn.as_mut().filter(|_| self.live.as_ref().is_some_and(|live| live.used)) else {
-            return;
-        };
-        turn.deadlines = Some(turn.deadlines.map_or(deadlines, |old| old.extended_by(deadlines)));
-        if self.service.order == Order::Active {
-            self.service.renumber(now);
-        }
-    }
-}
-
-impl LiveLease {
-    /// The next attempt goes to the next member, soon: an attempt that used up its time is followed at once.
-    fn missed(&mut self, doubt: String, sent: Boot, interval: Duration, now: Boot) {
-        self.doubt = Some(doubt);
-        self.member = self.member.wrapping_add(1);
-        self.renew.end(now.max(sent.plus(interval / 4)));
-    }
-}
-
-/// The change that a put of ours made.
-fn written(asked: &Txn, revision: i64, created: Option<i64>) -> Option<Change> {
-    asked.then.iter().find_map(|op| match op {
-        Op::Put { key, value, lease } => {
-            let (key, value, create_revision) = (key.clone(), value.clone(), created.unwrap_or(revision));
-            let entry = Entry { key: key.clone(), value, mod_revision: revision, create_revision, lease: *lease };
-            Some(Change { key, value: Some(entry) })
-        }
-        Op::Delete(_) | Op::Get(_) => None,
-    })
 }

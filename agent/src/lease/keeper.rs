@@ -16,13 +16,14 @@ use tokio_util::sync::CancellationToken;
 use super::clock::{ClockError, boot_now, identity, wall_ms};
 use super::effects::{Effects, Kill, say};
 use super::event::Event;
-use super::local::{self, SocketError};
 use super::memory::Memory;
-use super::next::{LeaseStep, NextError, Now};
+use super::next::{NextError, Now};
 use super::settings::{LeaseSettings, SettingsError};
+use super::socket::{self, SocketError};
 use super::started::Illegal;
 use super::state::Core;
 use super::status::{Board, differs};
+use super::step::LeaseStep;
 use super::waiting::Waiting;
 use super::wanted::{KeeperStatus, Wanted};
 use super::{deadline::Boot, files};
@@ -102,7 +103,7 @@ pub fn spawn(
     let store = Store::connect(&place.endpoints)?;
     let state_file = place.state_dir.join(STATE_FILE);
     let memory: Option<Memory> = durable::load(&state_file)?;
-    let socket = local::bind(&place.runtime_dir.join(SOCKET))?;
+    let listener = socket::bind(&place.runtime_dir.join(SOCKET))?;
     let keys = EnvKeys::new(&place.env).service(&place.service).lease();
     let prefix = keys.prefix();
     let call_path = settings.call_path.clone();
@@ -123,9 +124,9 @@ pub fn spawn(
     let keeper = Keeper { core, effects, inbox, wanted, status, board, shutdown };
     let run = move || {
         let done = runtime.block_on(async move {
-            let listener = UnixListener::from_std(socket).map_err(LeaseError::Thread)?;
+            let listener = UnixListener::from_std(listener).map_err(LeaseError::Thread)?;
             let aside = [
-                tokio::spawn(local::serve(listener, board_seen.clone(), clock.clone())),
+                tokio::spawn(socket::serve(listener, board_seen.clone(), clock.clone())),
                 tokio::spawn(files::keep(board_seen, place.runtime_dir, clock)),
                 tokio::spawn(follow(keeper.effects.store.clone(), prefix, keeper.effects.events.clone())),
             ];

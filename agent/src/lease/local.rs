@@ -1,113 +1,169 @@
-//! `GET /v1/lease?instance=ID` on the Unix socket `lease.sock`: the record of an instance, as of the question.
+//! One instance of this host, as plain data: its etcd lease, its turn, its service.
 
-use std::convert::Infallible;
-use std::fs::{self, Permissions};
-use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use bytes::Bytes;
-use handover_proto::ids::InstanceId;
-use http_body_util::Full;
-use hyper::header::CONTENT_TYPE;
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode, server::conn::http1};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
+use handover_proto::ids::OpId;
+use handover_proto::numbers::Token;
+use handover_proto::txn::LeaseId;
 
-use super::clock::{ClockIdentity, boot_now};
-use super::status::Board;
+use super::deadline::Boot;
+use super::state::{MyTurn, Order};
+use super::wanted::{Life, LocalInstance};
 
-/// Owner and group: who may ask is a matter of the file's mode, which the kernel enforces.
-const MODE: u32 = 0o660;
-
-/// The socket cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum SocketError {
-    /// Another keeper answers there.
-    #[error("{0} is in use: another agent of this service runs on this host; stop it first")]
-    InUse(PathBuf),
-    /// The file system refused.
-    #[error("cannot listen on {path}")]
-    Io {
-        /// Where.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
+/// One instance of this host.
+#[derive(Debug, Clone)]
+pub(super) struct Local {
+    pub(super) wanted: LocalInstance,
+    /// Still reported by the main loop.
+    pub(super) reported: bool,
+    pub(super) live: Option<LiveLease>,
+    /// This process has had an etcd lease for it: one that stands in the store is then not to be adopted again.
+    pub(super) had_lease: bool,
+    pub(super) grant: Chore,
+    pub(super) put: Chore,
+    pub(super) kill: Chore,
+    pub(super) turn: Option<MyTurn>,
+    pub(super) service: Service,
+    /// The intent that it declined.
+    pub(super) declined: Option<OpId>,
 }
 
-/// Opens the socket; one that an earlier process left behind is replaced.
-pub(super) fn bind(path: &Path) -> Result<std::os::unix::net::UnixListener, SocketError> {
-    let io = |source| SocketError::Io { path: path.to_owned(), source };
-    if StdUnixStream::connect(path).is_ok() {
-        return Err(SocketError::InUse(path.to_owned()));
-    }
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
-        Ok(()) | Err(_) => {}
-    }
-    let listener = std::os::unix::net::UnixListener::bind(path).map_err(io)?;
-    fs::set_permissions(path, Permissions::from_mode(MODE)).map_err(io)?;
-    listener.set_nonblocking(true).map_err(io)?;
-    Ok(listener)
+/// An etcd lease of an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LiveLease {
+    pub(super) id: LeaseId,
+    pub(super) ttl: Duration,
+    /// Sending of the last accepted renewal; none: none was accepted (by this process).
+    pub(super) base: Option<Boot>,
+    /// Accepted renewals.
+    pub(super) accepted: u32,
+    /// It carries, or carried, a turn's beat: never used for another one.
+    pub(super) used: bool,
+    pub(super) renew: Chore,
+    /// The member for the next renewal.
+    pub(super) member: usize,
+    /// Why the last renewal did not count.
+    pub(super) doubt: Option<String>,
 }
 
-/// Answers until it is dropped.
-pub(super) async fn serve(listener: UnixListener, board: watch::Receiver<Board>, clock: ClockIdentity) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(converse(stream, board.clone(), clock.clone()))),
-            Err(error) => {
-                tracing::warn!(error = %error, "cannot accept on lease.sock");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-            }
+/// What one instance's service is told and has answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Service {
+    pub(super) order: Order,
+    pub(super) ordered_at: Boot,
+    /// Number of the first record with this order.
+    pub(super) ordered_seq: u64,
+    /// Number of the newest record.
+    pub(super) seq: u64,
+    pub(super) call: Option<Call>,
+    /// Number of the newest record that a call was begun for.
+    pub(super) sent: u64,
+    /// Number of the newest record that the service did as told.
+    pub(super) answered: u64,
+    pub(super) not_before: Boot,
+    /// It has acknowledged that no unit runs, and has not been told ACTIVE since.
+    pub(super) idle: bool,
+    /// The token under which it has reported STARTED.
+    pub(super) started: Option<Token>,
+    /// Why the last call failed.
+    pub(super) trouble: Option<String>,
+    /// Its longest unit of work, as it reported it last.
+    pub(super) c_unit: Option<Duration>,
+}
+
+/// A call under way, with what it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Call {
+    pub(super) seq: u64,
+    pub(super) order: Order,
+    pub(super) token: Option<Token>,
+}
+
+/// Something that is done over and over, never twice at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Chore {
+    pub(super) running: bool,
+    pub(super) not_before: Boot,
+}
+
+impl Chore {
+    pub(super) fn is_due(&self, now: Boot) -> bool {
+        !self.running && now >= self.not_before
+    }
+
+    pub(super) fn begin(&mut self) {
+        self.running = true;
+    }
+
+    pub(super) fn end(&mut self, not_before: Boot) {
+        *self = Self { running: false, not_before };
+    }
+
+    /// When it is due next; none: it is under way.
+    pub(super) fn due_at(&self) -> Option<Boot> {
+        (!self.running).then_some(self.not_before)
+    }
+}
+
+impl Local {
+    pub(super) fn new(wanted: LocalInstance, turn: Option<MyTurn>, now: Boot) -> Self {
+        Self {
+            wanted,
+            reported: true,
+            live: None,
+            had_lease: false,
+            grant: Chore::default(),
+            put: Chore::default(),
+            kill: Chore::default(),
+            turn,
+            service: Service::new(now),
+            declined: None,
         }
     }
-}
 
-async fn converse(stream: UnixStream, board: watch::Receiver<Board>, clock: ClockIdentity) {
-    let service = service_fn(|request| {
-        let answer = answer(&request, &board.borrow(), &clock);
-        async move { Ok::<_, Infallible>(answer) }
-    });
-    let connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = connection.await {
-        tracing::debug!(error = %error, "a reader of lease.sock went away");
+    /// No unit of work runs and none starts later: the service said so, or no process is left.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.service.idle || self.wanted.life == Life::Dead { proven: true }
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        matches!(self.wanted.life, Life::Running | Life::GiveUp)
     }
 }
 
-fn answer<B>(request: &Request<B>, board: &Board, clock: &ClockIdentity) -> Response<Full<Bytes>> {
-    if request.method() != Method::GET || request.uri().path() != "/v1/lease" {
-        return refuse(StatusCode::NOT_FOUND, "ask GET /v1/lease?instance=ID");
+impl Service {
+    fn new(now: Boot) -> Self {
+        Self {
+            order: Order::Unknown,
+            ordered_at: now,
+            ordered_seq: now.ms(),
+            // Above every number that an earlier agent process of this boot can have used: it counts at most one in a
+            // millisecond, and time is ahead of that.
+            seq: now.ms(),
+            call: None,
+            sent: now.ms(),
+            answered: now.ms(),
+            not_before: now,
+            idle: false,
+            started: None,
+            trouble: None,
+            c_unit: None,
+        }
     }
-    let query = request.uri().query().unwrap_or_default();
-    let asked = query.split('&').find_map(|pair| pair.strip_prefix("instance="));
-    let Some(Ok(instance)) = asked.map(str::parse::<InstanceId>) else {
-        return refuse(StatusCode::BAD_REQUEST, "name the instance: GET /v1/lease?instance=ID, 16 hexadecimal digits");
-    };
-    let Some((_, published)) = board.get(&instance) else {
-        return refuse(StatusCode::NOT_FOUND, "this agent has no such instance running");
-    };
-    let Ok(now) = boot_now() else {
-        return refuse(StatusCode::INTERNAL_SERVER_ERROR, "the agent cannot read its clock");
-    };
-    match serde_json::to_vec(&published.record(&instance, clock, now)) {
-        Ok(json) => respond(StatusCode::OK, "application/json", json),
-        Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+
+    /// It has reported STARTED for `token` since it was last told to begin.
+    pub(super) fn works(&self, token: Token) -> bool {
+        self.order == Order::Active && self.started == Some(token) && self.answered >= self.ordered_seq
+    }
+
+    /// A new record: its number.
+    pub(super) fn renumber(&mut self, now: Boot) {
+        self.seq = (self.seq + 1).max(now.ms());
     }
 }
 
-fn refuse(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
-    respond(status, "text/plain", format!("{text}\n").into_bytes())
-}
-
-fn respond(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
-    response
+impl LiveLease {
+    pub(super) fn new(id: LeaseId, ttl: Duration, used: bool) -> Self {
+        Self { id, ttl, base: None, accepted: 0, used, renew: Chore::default(), member: 0, doubt: None }
+    }
 }

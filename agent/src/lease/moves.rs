@@ -14,9 +14,10 @@ use handover_proto::lease::{self, Refused, StopProof, Turn};
 use handover_proto::txn::Txn;
 
 use super::deadline::{Boot, Deadlines};
+use super::local::{LiveLease, Local};
 use super::next::Now;
 use super::order::Hand;
-use super::state::{Core, LiveLease, Local, Move, MyTurn, Order};
+use super::state::{Core, Move, MyTurn, Order};
 use super::waiting::Waiting;
 use super::wanted::Life;
 
@@ -99,7 +100,7 @@ impl Core {
         if turn.leaving && !self.leaving_is_saved(&local.wanted.owner.instance, turn) {
             return Err(Waiting::Disk(self.disk_trouble.clone()));
         }
-        if local.service.started != Some(turn.token) {
+        if !local.service.works(turn.token) || local.service.trouble.is_some() {
             return Err(Waiting::Start(local.service.trouble.clone()));
         }
         Ok(None)

@@ -9,13 +9,11 @@ use handover_proto::ids::{InstanceId, OpId};
 use handover_proto::lease::Refused;
 use handover_proto::numbers::{NumberError, Token};
 use handover_proto::stored::StoredError;
-use handover_proto::txn::{LeaseId, Txn};
 
-use super::deadline::Boot;
-use super::memory::Memory;
-use super::record::Published;
-use super::renewal::Expectation;
-use super::state::{Core, LiveLease, Local, Move, MyTurn, Order, Why};
+use super::deadline::{Boot, Deadlines};
+use super::local::{LiveLease, Local};
+use super::state::{Core, MyTurn, Order, Why};
+use super::step::LeaseStep;
 use super::waiting::Waiting;
 
 /// Longest that a service may take to install its token before it is asked again.
@@ -34,131 +32,6 @@ pub struct Now {
     pub wall_ms: u64,
     /// An operation id that was never used.
     pub op: OpId,
-}
-
-/// The next thing to do.
-#[derive(Debug, Clone, PartialEq)]
-pub enum LeaseStep {
-    /// Take up the turn that the store shows.
-    Begin {
-        /// Whose.
-        instance: InstanceId,
-        /// Which.
-        turn: MyTurn,
-    },
-    /// Put away a turn that is over: the store shows another, and the service has stopped.
-    End {
-        /// Whose.
-        instance: InstanceId,
-    },
-    /// Note that the turn may end by T3 or T4.
-    Leave {
-        /// Whose.
-        instance: InstanceId,
-    },
-    /// Change what the service is told.
-    Order {
-        /// Whose.
-        instance: InstanceId,
-        /// To what.
-        order: Order,
-    },
-    /// Go on in spite of an intent.
-    Decline {
-        /// Who.
-        instance: InstanceId,
-        /// The intent.
-        op: OpId,
-    },
-    /// Go on with an etcd lease that an earlier agent process granted.
-    Adopt {
-        /// Whose.
-        instance: InstanceId,
-        /// Which.
-        lease: LeaseId,
-        /// Its TTL.
-        ttl: Duration,
-        /// It carries the beat.
-        used: bool,
-    },
-    /// Let go of an etcd lease that has no purpose any more.
-    Drop {
-        /// Whose.
-        instance: InstanceId,
-    },
-    /// Forget an instance that is gone.
-    Forget {
-        /// Which.
-        instance: InstanceId,
-    },
-    /// Call the service; a call to it that is under way is given up.
-    Tell {
-        /// Whose.
-        instance: InstanceId,
-        /// What.
-        record: Published,
-        /// How long it may take.
-        limit: Duration,
-    },
-    /// End the instance's processes: D_hard has come and its service has not acknowledged.
-    Kill {
-        /// Which.
-        instance: InstanceId,
-    },
-    /// Write the state file.
-    Save(Memory),
-    /// Read the lease's keys, linearizably.
-    Read(Txn),
-    /// Send one of the lease's transactions.
-    Move {
-        /// For whom.
-        instance: InstanceId,
-        /// Which.
-        kind: Move,
-        /// Under which id.
-        op: OpId,
-        /// As plain data.
-        txn: Txn,
-    },
-    /// Renew an etcd lease.
-    Renew {
-        /// Whose.
-        instance: InstanceId,
-        /// Which.
-        lease: LeaseId,
-        /// Through which member.
-        member: usize,
-        /// The read that follows.
-        barrier: Txn,
-        /// What the answers are judged by.
-        expected: Expectation,
-    },
-    /// Grant an etcd lease.
-    Grant {
-        /// For whom.
-        instance: InstanceId,
-        /// T.
-        ttl: Duration,
-    },
-    /// Write the candidate key.
-    PutCandidate {
-        /// Whose.
-        instance: InstanceId,
-        /// The write.
-        txn: Txn,
-    },
-    /// Revoke an etcd lease that carries nothing.
-    Revoke {
-        /// Which.
-        lease: LeaseId,
-    },
-    /// Nothing to do before an event, or this moment.
-    Wait {
-        /// The next moment at which something falls due.
-        until: Option<Boot>,
-        /// What is waited for; none: all is as it should be.
-        reason: Option<Waiting>,
-    },
 }
 
 /// No decision is possible.
@@ -257,7 +130,7 @@ impl Core {
             revision: seen.mod_revision,
             token: Token::new(seen.value.era, seen.mod_revision)?,
             adopted: now,
-            deadlines: base.map(|(base, ttl)| super::deadline::Deadlines::of(base, ttl, &self.settings)),
+            deadlines: base.map(|(base, ttl)| Deadlines::of(base, ttl, &self.settings)),
             leaving: inherited,
             haunted: inherited,
         }))
@@ -303,7 +176,7 @@ impl Core {
         let Some(turn) = &local.turn else { return self.settings.attempt };
         let deadlines = self.deadlines(turn);
         let limit = match &local.service.order {
-            Order::Active if local.service.started == Some(turn.token) => self.settings.attempt,
+            Order::Active if local.service.works(turn.token) => self.settings.attempt,
             Order::Active => deadlines.soft.since(now).min(START_LIMIT),
             Order::Quiesce(Why::HandOver(_)) => self.quiesce_deadline(local).map_or(CALL_LIMIT, |end| end.since(now)),
             Order::Quiesce(Why::GiveUp | Why::Haunted) => CALL_LIMIT,

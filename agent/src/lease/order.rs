@@ -9,7 +9,8 @@ use handover_proto::ids::OpId;
 use handover_proto::lease::{Intent, Seen};
 
 use super::deadline::Boot;
-use super::state::{Core, Local, Move, MyTurn, Order, Why};
+use super::local::Local;
+use super::state::{Core, Move, MyTurn, Order, Why};
 use super::wanted::Life;
 
 /// How long a holder waits for the successor to say that it is prepared, before it declines.

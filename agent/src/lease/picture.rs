@@ -98,7 +98,9 @@ impl Picture {
     /// Why nobody may act on this picture; none: it is sound.
     pub fn trouble(&self) -> Option<String> {
         if self.foreign {
-            return Some("the store is another cluster than before; an operator has to raise the era".to_owned());
+            return Some("another cluster answers than before: the store was replaced; if that is meant, stop the agent, remove \
+                 lease-keeper.json from its state directory, and start it again"
+                .to_owned());
         }
         let unreadable = self.unreadable.values().next().cloned();
         unreadable.or_else(|| self.view.check().err().map(|corrupt| corrupt.to_string()))
@@ -121,15 +123,17 @@ impl Picture {
     }
 
     /// Takes in the answer to `asked`, a linearizable read that [`handover_proto::lease::read`] began.
-    pub fn apply_read(&mut self, asked: &Txn, reply: &TxnReply, now: Boot) {
+    /// Returns whether it counts: not if another cluster answered.
+    pub fn apply_read(&mut self, asked: &Txn, reply: &TxnReply, now: Boot) -> bool {
         if !self.is_ours(reply.origin.cluster_id) {
-            return;
+            return false;
         }
         let branch = if reply.succeeded { &asked.then } else { &asked.or_else };
         for (key, entry) in super::renewal::reads(branch, reply) {
             self.put(key, entry, reply.revision, true);
         }
         self.confirm(now);
+        true
     }
 
     /// Takes in what the watch says of one revision.

@@ -3,9 +3,10 @@
 use handover_proto::ids::InstanceId;
 
 use super::deadline::Boot;
-use super::next::LeaseStep;
+use super::local::{Call, Chore, LiveLease, Local};
 use super::record::{Published, Told};
-use super::state::{Call, Chore, Core, LiveLease, Local, Order, Pending, Stage, Why};
+use super::state::{Core, Order, Pending, Stage, Why};
+use super::step::LeaseStep;
 use super::upkeep::REST;
 
 /// A step that does not fit the state.
@@ -188,6 +189,7 @@ impl Local {
         self.service.trouble = None;
         self.service.not_before = now.plus(REST);
         self.service.renumber(now);
+        self.service.ordered_seq = self.service.seq;
         Ok(())
     }
 }
@@ -198,30 +200,4 @@ fn once(step: &'static str, chore: &mut Chore) -> Result<(), Illegal> {
     }
     chore.begin();
     Ok(())
-}
-
-impl LeaseStep {
-    /// Its name, for messages.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Begin { .. } => "Begin",
-            Self::End { .. } => "End",
-            Self::Leave { .. } => "Leave",
-            Self::Order { .. } => "Order",
-            Self::Decline { .. } => "Decline",
-            Self::Adopt { .. } => "Adopt",
-            Self::Drop { .. } => "Drop",
-            Self::Forget { .. } => "Forget",
-            Self::Tell { .. } => "Tell",
-            Self::Kill { .. } => "Kill",
-            Self::Save(_) => "Save",
-            Self::Read(_) => "Read",
-            Self::Move { .. } => "Move",
-            Self::Renew { .. } => "Renew",
-            Self::Grant { .. } => "Grant",
-            Self::PutCandidate { .. } => "PutCandidate",
-            Self::Revoke { .. } => "Revoke",
-            Self::Wait { .. } => "Wait",
-        }
-    }
 }

@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use handover_proto::ids::{InstanceId, OpId};
 use handover_proto::keys::LeaseKeys;
@@ -16,10 +15,10 @@ use handover_proto::numbers::{Era, Token};
 use handover_proto::txn::{LeaseId, Revision};
 
 use super::deadline::{Boot, Deadlines};
+use super::local::{Chore, Local};
 use super::memory::{Memory, RememberedTurn};
 use super::picture::Picture;
 use super::settings::LeaseSettings;
-use super::wanted::{Life, LocalInstance};
 
 /// The keeper's state. Changed by [`Core::started`](super::next) and [`Core::apply`](super::event) alone.
 #[derive(Debug, Clone)]
@@ -48,49 +47,6 @@ pub struct Core {
     pub(super) disk_trouble: Option<String>,
 }
 
-/// Something that is done over and over, never twice at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Chore {
-    pub(super) running: bool,
-    pub(super) not_before: Boot,
-}
-
-/// One instance of this host.
-#[derive(Debug, Clone)]
-pub(super) struct Local {
-    pub(super) wanted: LocalInstance,
-    /// Still reported by the main loop.
-    pub(super) reported: bool,
-    pub(super) live: Option<LiveLease>,
-    /// This process has had an etcd lease for it: one that stands in the store is then not to be adopted again.
-    pub(super) had_lease: bool,
-    pub(super) grant: Chore,
-    pub(super) put: Chore,
-    pub(super) kill: Chore,
-    pub(super) turn: Option<MyTurn>,
-    pub(super) service: Service,
-    /// The intent that it declined.
-    pub(super) declined: Option<OpId>,
-}
-
-/// An etcd lease of an instance.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct LiveLease {
-    pub(super) id: LeaseId,
-    pub(super) ttl: Duration,
-    /// Sending of the last accepted renewal; none: none was accepted (by this process).
-    pub(super) base: Option<Boot>,
-    /// Accepted renewals.
-    pub(super) accepted: u32,
-    /// It carries, or carried, a turn's beat: never used for another one.
-    pub(super) used: bool,
-    pub(super) renew: Chore,
-    /// The member for the next renewal.
-    pub(super) member: usize,
-    /// Why the last renewal did not count.
-    pub(super) doubt: Option<String>,
-}
-
 /// A turn that an instance holds, or held until its service has stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MyTurn {
@@ -105,37 +61,6 @@ pub struct MyTurn {
     /// A T3, T4 or T5 may still arrive in the store. It compares this turn's revision, so only a new turn makes sure that
     /// it does not, and until then the service stays stopped.
     pub(super) haunted: bool,
-}
-
-/// What one instance's service is told and has answered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Service {
-    pub(super) order: Order,
-    pub(super) ordered_at: Boot,
-    /// Number of the newest record.
-    pub(super) seq: u64,
-    pub(super) call: Option<Call>,
-    /// Number of the newest record that a call was begun for.
-    pub(super) sent: u64,
-    /// Number of the newest record that the service did as told.
-    pub(super) answered: u64,
-    pub(super) not_before: Boot,
-    /// It has acknowledged that no unit runs, and has not been told ACTIVE since.
-    pub(super) idle: bool,
-    /// The token under which it has reported STARTED.
-    pub(super) started: Option<Token>,
-    /// Why the last call failed.
-    pub(super) trouble: Option<String>,
-    /// Its longest unit of work, as it reported it last.
-    pub(super) c_unit: Option<Duration>,
-}
-
-/// A call under way, with what it says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Call {
-    pub(super) seq: u64,
-    pub(super) order: Order,
-    pub(super) token: Option<Token>,
 }
 
 /// What a service is to do.
@@ -279,81 +204,5 @@ impl Core {
     /// The turn's deadlines.
     pub(super) fn deadlines(&self, turn: &MyTurn) -> Deadlines {
         turn.deadlines.unwrap_or_else(|| Deadlines::provisional(turn.adopted, &self.settings))
-    }
-}
-
-impl Chore {
-    pub(super) fn is_due(&self, now: Boot) -> bool {
-        !self.running && now >= self.not_before
-    }
-
-    pub(super) fn begin(&mut self) {
-        self.running = true;
-    }
-
-    pub(super) fn end(&mut self, not_before: Boot) {
-        *self = Self { running: false, not_before };
-    }
-
-    /// When it is due next; none: it is under way.
-    pub(super) fn due_at(&self) -> Option<Boot> {
-        (!self.running).then_some(self.not_before)
-    }
-}
-
-impl Local {
-    pub(super) fn new(wanted: LocalInstance, turn: Option<MyTurn>, now: Boot) -> Self {
-        Self {
-            wanted,
-            reported: true,
-            live: None,
-            had_lease: false,
-            grant: Chore::default(),
-            put: Chore::default(),
-            kill: Chore::default(),
-            turn,
-            service: Service::new(now),
-            declined: None,
-        }
-    }
-
-    /// No unit of work runs and none starts later: the service said so, or no process is left.
-    pub(super) fn is_stopped(&self) -> bool {
-        self.service.idle || self.wanted.life == Life::Dead { proven: true }
-    }
-
-    pub(super) fn is_alive(&self) -> bool {
-        matches!(self.wanted.life, Life::Running | Life::GiveUp)
-    }
-}
-
-impl Service {
-    fn new(now: Boot) -> Self {
-        Self {
-            order: Order::Unknown,
-            ordered_at: now,
-            // Above every number that an earlier agent process of this boot can have used: it counts at most one in a
-            // millisecond, and time is ahead of that.
-            seq: now.ms(),
-            call: None,
-            sent: now.ms(),
-            answered: now.ms(),
-            not_before: now,
-            idle: false,
-            started: None,
-            trouble: None,
-            c_unit: None,
-        }
-    }
-
-    /// A new record: its number.
-    pub(super) fn renumber(&mut self, now: Boot) {
-        self.seq = (self.seq + 1).max(now.ms());
-    }
-}
-
-impl LiveLease {
-    pub(super) fn new(id: LeaseId, ttl: Duration, used: bool) -> Self {
-        Self { id, ttl, base: None, accepted: 0, used, renew: Chore::default(), member: 0, doubt: None }
     }
 }

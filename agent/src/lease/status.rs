@@ -6,29 +6,24 @@ use handover_proto::blocker::Blocker;
 use handover_proto::ids::{InstanceId, SlotId};
 
 use super::deadline::Boot;
+use super::local::Local;
 use super::record::Published;
-use super::state::{Core, Local, Order};
+use super::state::{Core, Order};
 use super::waiting::Waiting;
 use super::wanted::{HolderStatus, InstanceLease, KeeperStatus, LeaseState, Life};
 
 /// What each living instance's service is told, with its slot.
-pub(super) type Board = BTreeMap<InstanceId, (SlotId, Published)>;
+pub type Board = BTreeMap<InstanceId, (SlotId, Published)>;
 
 impl Core {
     /// What the services are told.
-    pub(super) fn board(&self) -> Board {
+    pub fn board(&self) -> Board {
         let alive = self.locals.iter().filter(|(_, local)| local.is_alive());
         alive.map(|(id, local)| (id.clone(), (local.wanted.slot.clone(), self.published(local)))).collect()
     }
 
     /// The status for the main loop. Times since which something is so are taken over from `before`, if it still is.
-    pub(super) fn status(
-        &self,
-        before: &KeeperStatus,
-        waiting: Option<&Waiting>,
-        now: Boot,
-        wall_ms: u64,
-    ) -> KeeperStatus {
+    pub fn status(&self, before: &KeeperStatus, waiting: Option<&Waiting>, now: Boot, wall_ms: u64) -> KeeperStatus {
         let instance = |(id, local): (&InstanceId, &Local)| {
             let state = self.state_of(local);
             let same = before.instances.get(id).filter(|old| old.state == state);
@@ -74,7 +69,7 @@ impl Core {
             Order::Fenced => LeaseState::Fenced,
             Order::Quiesce(_) if local.is_stopped() => LeaseState::Stopped,
             Order::Quiesce(_) => LeaseState::Quiescing,
-            Order::Active if local.service.started == Some(turn.token) => LeaseState::Holder,
+            Order::Active if local.service.works(turn.token) => LeaseState::Holder,
             Order::Active | Order::Unknown | Order::Stopped => LeaseState::Starting,
         }
     }
@@ -90,9 +85,9 @@ impl Core {
     fn may_stop(&self, local: &Local) -> bool {
         let id = &local.wanted.owner.instance;
         let pending = self.pending.as_ref().is_some_and(|pending| pending.instance == *id);
-        // Without a turn it was told STOPPED; one that never began has nothing to acknowledge.
-        let rests = local.turn.is_none() && (local.is_stopped() || local.service.started.is_none());
-        local.wanted.life != Life::Running && self.picture.is_known() && !self.is_holder(id) && !pending && rests
+        // A turn ends only when the service has stopped.
+        let rests = local.turn.is_none() && !pending;
+        local.wanted.life != Life::Running && self.picture.is_known() && !self.is_holder(id) && rests
     }
 }
 

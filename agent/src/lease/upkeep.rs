@@ -8,9 +8,10 @@ use handover_proto::stored::{Rest, STORED_VERSION, StoredError, encode};
 use handover_proto::txn::{Cmp, LeaseId, Op, Txn};
 
 use super::deadline::Boot;
+use super::local::{LiveLease, Local};
 use super::memory::Memory;
 use super::renewal::{Expectation, Standing, barrier};
-use super::state::{Core, LiveLease, Local, Stage};
+use super::state::{Core, Stage};
 use super::wanted::Life;
 
 /// Rest after something that the store, the disk or the service did not take.

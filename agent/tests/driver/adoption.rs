@@ -1,5 +1,6 @@
 //! What is not to be adopted.
 
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use handover_agent::driver::{Adopted, ProcessRecord, child};
@@ -27,7 +28,9 @@ fn record(pid: i32, start_time_ticks: u64) -> ProcessRecord {
 async fn a_recycled_pid_is_gone_and_the_stranger_is_never_signalled() {
     let stage = Stage::new().await;
     let mut command = Command::new("sleep");
-    std::os::unix::process::CommandExt::process_group(command.arg("1000").stdin(Stdio::null()), 0);
+    // In the stage's care should this test fail.
+    command.arg("1000").env("D", stage.dir.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.process_group(0);
     let stranger = child::spawn(&mut command).expect("a stranger");
     let started: u64 = stat(stranger.pid()).expect("it runs")[19].parse().expect("a number");
     for other in [record(stranger.pid(), started - 1), record(stranger.pid(), started + 1)] {

@@ -37,6 +37,8 @@ async fn killed_agent(dir: &Path, script: &str) -> ProcessRecord {
 fn start_agent(dir: &Path) -> Child {
     let program = std::env::current_exe().expect("this binary");
     let mut command = Command::new(program);
+    // `D` puts it into the stage's care should a test fail.
+    command.env("D", dir);
     command.args(["--ignored", "--exact", "restart::plays_an_agent"]);
     command.env(PLAY, dir).env("HANDOVER_CONFIG", "secret").env("NOTIFY_SOCKET", "/run/n").env("KEPT", "1");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("an agent")

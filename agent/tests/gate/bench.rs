@@ -1,4 +1,4 @@
-//! What the tests stand on: a gate, services whose every request is counted, and clients.
+//! What the tests stand on: a gate, and services whose every request is counted.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,15 +14,15 @@ use handover_agent::gate::server::{GateError, Server};
 use handover_agent::gate::settings::GateSettings;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::{Frame, Incoming};
-use hyper::client::conn::http1::SendRequest;
+use hyper::body::{Body as _, Frame, Incoming};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
+
+use crate::visitor::Client;
 
 /// Nothing here takes this long unless it is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -57,6 +57,8 @@ impl TestGate {
         let directory = Arc::new(tempfile::tempdir().expect("a directory"));
         let path = |name: &str| -> PathBuf { directory.path().join(name) };
         let mut settings = GateSettings::new(([127, 0, 0, 1], 0).into(), path("gate.sock"), path("gate.json"));
+        // Longer than any test: those about the age of pooled connections set their own.
+        settings.limits.pool_idle_time = Duration::from_secs(60);
         change(&mut settings);
         Self::start_in(directory, settings).await
     }
@@ -151,7 +153,7 @@ type Body = BoxBody<Bytes, std::io::Error>;
 
 /// A service that counts, and does what the path says:
 /// `/wait…` answers when released; `/drip…` sends the head and `first,`, and the rest when released; `/break…` sends the head
-/// and a part of its body and closes when released; `/status/N` answers N; `/close…` closes without an answer; `/echo…` sends
+/// and a part of its body and closes when released; `/status/N` answers N; `/close…` closes without an answer; `/early…` answers before it has read the request body; `/echo…` sends
 /// the request body back; `/head…` answers with the request's head. Everything else is answered with the service's name.
 pub(crate) struct Service {
     pub(crate) address: SocketAddr,
@@ -240,6 +242,12 @@ impl Drop for Service {
     }
 }
 
+impl Shared {
+    fn count(&self, what: &str) {
+        *self.seen.lock().expect("not poisoned").entry(what.to_owned()).or_default() += 1;
+    }
+}
+
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     while let Ok((stream, _)) = listener.accept().await {
         stream.set_nodelay(true).expect("nodelay");
@@ -256,7 +264,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 async fn answer(at: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, std::io::Error> {
     let path = request.uri().path().to_owned();
     at.requests.fetch_add(1, Ordering::SeqCst);
-    *at.seen.lock().expect("not poisoned").entry(format!("{} {path}", request.method())).or_default() += 1;
+    at.count(&format!("{} {path}", request.method()));
     let name = format!("service-{}", at.number);
     let word = path.trim_start_matches('/').split(['/', '-']).next().unwrap_or_default().to_owned();
     match word.as_str() {
@@ -272,6 +280,18 @@ async fn answer(at: Arc<Shared>, request: Request<Incoming>) -> Result<Response<
             let mut response = Response::new(whole(name));
             *response.status_mut() = StatusCode::from_u16(status).expect("a status");
             Ok(response)
+        }
+        "early" => {
+            let mut upload = request.into_body();
+            tokio::spawn(async move {
+                let mut bytes = 0;
+                while !upload.is_end_stream() {
+                    let Some(Ok(frame)) = upload.frame().await else { return };
+                    bytes += frame.data_ref().map_or(0, Bytes::len);
+                }
+                at.count(&format!("{bytes} bytes"));
+            });
+            Ok(Response::new(whole(name)))
         }
         "echo" => Ok(Response::new(request.into_body().map_err(std::io::Error::other).boxed())),
         "head" => Ok(Response::new(whole(format!("{request:?}")))),
@@ -296,87 +316,4 @@ fn streamed(at: Arc<Shared>, last: Result<Bytes, std::io::Error>) -> Body {
         let _ = sender.send(last.map(Frame::data)).await;
     });
     StreamBody::new(tokio_stream::wrappers::ReceiverStream::new(frames)).boxed()
-}
-
-/// A client that keeps its one connection.
-pub(crate) struct Client {
-    sender: SendRequest<Full<Bytes>>,
-}
-
-/// An answer whose body has been read.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) headers: hyper::HeaderMap,
-    pub(crate) body: String,
-}
-
-impl Answer {
-    /// The header `name`, or nothing.
-    pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
-    }
-}
-
-impl Client {
-    pub(crate) async fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.expect("connected");
-        stream.set_nodelay(true).expect("nodelay");
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("http");
-        tokio::spawn(connection);
-        Self { sender }
-    }
-
-    /// Sends, and hands back the head with a body that is still to come.
-    pub(crate) async fn begin(&mut self, method: Method, path: &str, body: &str) -> hyper::Result<Response<Incoming>> {
-        let body = Full::new(Bytes::copy_from_slice(body.as_bytes()));
-        let request = Request::builder().method(method).uri(path).header("host", "test").body(body).expect("a request");
-        self.sender.ready().await?;
-        self.sender.send_request(request).await
-    }
-
-    pub(crate) async fn send(&mut self, method: Method, path: &str, body: &str) -> hyper::Result<Answer> {
-        read(self.begin(method, path, body).await?).await
-    }
-
-    pub(crate) async fn get(&mut self, path: &str) -> Answer {
-        self.send(Method::GET, path, "").await.expect("an answer")
-    }
-
-    pub(crate) async fn post(&mut self, path: &str) -> Answer {
-        self.send(Method::POST, path, "a body").await.expect("an answer")
-    }
-
-    /// Whether the connection can carry another request.
-    pub(crate) async fn is_open(&mut self) -> bool {
-        self.sender.ready().await.is_ok()
-    }
-}
-
-/// Reads the rest of an answer.
-pub(crate) async fn read(response: Response<Incoming>) -> hyper::Result<Answer> {
-    let (head, body) = response.into_parts();
-    let body = body.collect().await?.to_bytes();
-    Ok(Answer {
-        status: head.status.as_u16(),
-        headers: head.headers,
-        body: String::from_utf8_lossy(&body).into_owned(),
-    })
-}
-
-/// One GET on a connection of its own, as a task.
-pub(crate) fn get(address: SocketAddr, path: &str) -> JoinHandle<Answer> {
-    let path = path.to_owned();
-    tokio::spawn(async move { Client::connect(address).await.get(&path).await })
-}
-
-/// Bytes as they are: writes them, and reads until the other side closes.
-pub(crate) async fn raw(address: SocketAddr, bytes: &str) -> String {
-    let mut stream = TcpStream::connect(address).await.expect("connected");
-    stream.write_all(bytes.as_bytes()).await.expect("written");
-    let mut answer = Vec::new();
-    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the gate closes");
-    // A reset after the answer is the close, too.
-    let _ = read;
-    String::from_utf8_lossy(&answer).into_owned()
 }

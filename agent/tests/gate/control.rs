@@ -10,7 +10,8 @@ use hyper::Method;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
-use crate::bench::{PATIENCE, Service, TestGate, get, read, until};
+use crate::bench::{PATIENCE, Service, TestGate, until};
+use crate::visitor::{get, read};
 
 async fn refusal(link: &GateLink) -> Refusal {
     let mut refusals = link.refusals();
@@ -240,6 +241,8 @@ async fn a_damaged_state_file_does_not_stop_the_gate_and_the_agent_is_told() {
     );
     let held = get(gate.address, "/");
     gate.report_when("requests wait for the agent", |report| report.held == 1).await;
+    let kept = std::fs::read_to_string(&gate.settings.state_file).expect("still there");
+    assert_eq!(kept, "{ half", "left as it is for whoever wants to know");
     let seq = gate.open(&[a.upstream(1, 1)]).await;
     assert_eq!(held.await.expect("no panic").status, 200);
     gate.report_when("healed", |report| report.saved == seq && report.save_error.is_none()).await;

@@ -8,7 +8,8 @@ use hyper::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::bench::{Service, TestGate, get, raw, read, until};
+use crate::bench::{Service, TestGate, until};
+use crate::visitor::{get, raw, read};
 
 /// An upstream on a port that nobody listens on.
 async fn nobody(number: u16) -> Upstream {
@@ -181,6 +182,60 @@ async fn a_client_that_breaks_off_its_upload_is_no_error_of_the_service() {
     drop(stream);
     let one = gate.upstream_when(&a, "ended", |one| one.writes.client_left == 1).await;
     assert_eq!((one.in_flight, one.writes.errors()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_client_that_breaks_off_its_upload_in_the_middle_of_the_answer_is_no_loss_of_the_service() {
+    let (gate, a) = (TestGate::start().await, Service::start(1).await);
+    gate.open(&[a.upstream(1, 1)]).await;
+    let mut stream = TcpStream::connect(gate.address).await.expect("connected");
+    let head = "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf";
+    stream.write_all(head.as_bytes()).await.expect("written");
+    gate.upstream_when(&a, "the answer began", |one| one.writes.answered_2xx == 1).await;
+    drop(stream);
+    let one = gate.upstream_when(&a, "ended", |one| one.in_flight == 0).await;
+    assert_eq!((one.writes.client_cut, one.writes.errors()), (1, 0));
+}
+
+/// A service that reads a request's head and nothing more, after it has answered with these bytes.
+async fn reads_no_body(answer: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 200]).await;
+            let _ = stream.write_all(answer.as_bytes()).await;
+            kept.push(stream);
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_service_that_stops_reading_an_upload_does_not_keep_it_in_flight_for_ever() {
+    for (answer, answered) in [("", 0), ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 1)] {
+        let gate = TestGate::start_with(|settings| {
+            settings.limits.answer_time = Duration::from_millis(300);
+            settings.limits.stall_time = Duration::from_millis(300);
+        })
+        .await;
+        let a = Service::start(1).await;
+        gate.open(&[Upstream { address: reads_no_body(answer).await, ..a.upstream(1, 1) }]).await;
+        let address = gate.address;
+        let client = tokio::spawn(async move {
+            let mut stream = TcpStream::connect(address).await.expect("connected");
+            let body = vec![b'x'; 32 << 20];
+            let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
+            stream.write_all(head.as_bytes()).await.expect("written");
+            let _ = stream.write_all(&body).await;
+            let mut answer = String::new();
+            let _ = stream.read_to_string(&mut answer).await;
+        });
+        let one = gate.upstream_when(&a, "ended", |one| one.writes.requests == 1 && one.in_flight == 0).await;
+        assert_eq!((one.writes.answered_2xx, one.writes.no_answer), (answered, 1 - answered));
+        client.abort();
+    }
 }
 
 #[tokio::test]

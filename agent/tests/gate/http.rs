@@ -1,12 +1,15 @@
 //! HTTP as it is on the wire.
 
+use std::time::Duration;
+
 use hyper::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use handover_agent::gate::control::Reason;
 
-use crate::bench::{PATIENCE, Service, TestGate, raw, until};
+use crate::bench::{PATIENCE, Service, TestGate, until};
+use crate::visitor::raw;
 
 async fn gate_and_service() -> (TestGate, Service) {
     let (gate, a) = (TestGate::start().await, Service::start(1).await);
@@ -180,8 +183,10 @@ async fn a_client_that_waits_for_100_continue_is_not_asked_for_a_body_that_nobod
     let gate = TestGate::start().await;
     gate.put(handover_agent::gate::control::Admission::Shut, &[]).await;
     let head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
+    let began = std::time::Instant::now();
     let answer = raw(gate.address, head).await;
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(began.elapsed() < Duration::from_secs(3), "closed at once, not after waiting for the body");
 }
 
 #[tokio::test]

@@ -9,4 +9,5 @@ mod http;
 mod limits;
 mod process;
 mod routes;
+mod visitor;
 mod waiting;

@@ -14,7 +14,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::net::TcpStream;
 
-use crate::bench::{Client, PATIENCE, Service, TestGate, get, read, until};
+use crate::bench::{PATIENCE, Service, TestGate, until};
+use crate::visitor::{Client, get, read};
 
 const SETTINGS: &str = "HANDOVER_TEST_GATE_SETTINGS";
 

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use handover_agent::gate::class::{Class, ClassRule};
 use handover_agent::gate::control::Upstream;
 use http_body_util::BodyExt;
 use hyper::Method;
 
-use crate::bench::{Client, Service, TestGate, get, read, until};
+use crate::bench::{Service, TestGate, until};
+use crate::visitor::{Client, get, read};
 
 #[tokio::test]
 async fn reads_split_75_to_25_over_ten_thousand_requests_and_writes_by_their_own_weights() {
@@ -104,6 +106,45 @@ async fn a_request_is_in_flight_while_its_own_body_is_still_coming() {
     stream.read_to_string(&mut answer).await.expect("the rest");
     assert!(answer.contains("done"), "{answer}");
     gate.upstream_when(&a, "drained", |one| one.in_flight == 0).await;
+}
+
+#[tokio::test]
+async fn a_request_whose_answer_came_early_is_in_flight_until_its_own_body_has_been_passed_on() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (gate, a) = (TestGate::start().await, Service::start(1).await);
+    gate.open(&[a.upstream(1, 1)]).await;
+    let mut stream = tokio::net::TcpStream::connect(gate.address).await.expect("connected");
+    let head = "POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nhalf";
+    stream.write_all(head.as_bytes()).await.expect("written");
+    let mut answer = String::new();
+    while !answer.ends_with(&a.name()) {
+        let mut bytes = [0; 512];
+        let count = stream.read(&mut bytes).await.expect("read");
+        assert!(count > 0, "closed after {answer:?}");
+        answer.push_str(&String::from_utf8_lossy(&bytes[..count]));
+    }
+    gate.open(&[a.upstream(0, 0)]).await;
+    gate.upstream_when(&a, "in flight after the whole answer", |one| one.in_flight == 1).await;
+    stream.write_all(b"done").await.expect("written");
+    gate.upstream_when(&a, "drained", |one| one.in_flight == 0).await;
+    until("the service has all of it", async || a.saw("8 bytes") == 1).await;
+}
+
+#[tokio::test]
+async fn an_upload_that_goes_nowhere_after_its_answer_is_not_in_flight_for_ever() {
+    use tokio::io::AsyncWriteExt;
+    let gate = TestGate::start_with(|settings| settings.limits.stall_time = Duration::from_millis(100)).await;
+    let a = Service::start(1).await;
+    gate.open(&[a.upstream(1, 1)]).await;
+    for (round, fields) in
+        ["Content-Length: 8\r\n\r\nhalf", "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"].iter().enumerate()
+    {
+        let mut stream = tokio::net::TcpStream::connect(gate.address).await.expect("connected");
+        stream.write_all(format!("POST /early HTTP/1.1\r\nHost: a\r\n{fields}").as_bytes()).await.expect("written");
+        let done = round as u64 + 1;
+        gate.upstream_when(&a, "ended", |one| one.writes.answered_2xx == done && one.in_flight == 0).await;
+    }
+    assert_eq!(gate.client().await.get("/").await.status, 200);
 }
 
 #[tokio::test]

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use handover_agent::gate::control::{Admission, Reason, Upstream};
 
-use crate::bench::{Client, Service, TestGate, get, until};
+use crate::bench::{Service, TestGate, until};
+use crate::visitor::{Client, get};
 
 #[tokio::test]
 async fn held_requests_go_on_the_moment_a_state_lets_them() {

@@ -1,5 +1,7 @@
 //! Every revision of the lease's keys, as a watch shows them, with the invariants that hang on etcd alone.
 
+use std::time::Instant;
+
 use handover_proto::lease::{LeaseView, RawEntry};
 use handover_store::client::{Change, Entry, Store, WatchItem};
 use tokio::sync::watch;
@@ -10,6 +12,7 @@ use super::{PATIENCE, keys};
 /// The lease's keys as of one revision.
 #[derive(Debug, Clone)]
 pub(crate) struct Moment {
+    pub(crate) at: Instant,
     pub(crate) revision: i64,
     pub(crate) view: LeaseView,
 }
@@ -44,7 +47,7 @@ impl History {
                     });
                     view.put(&keys(), key, raw).expect("readable");
                 }
-                sender.send_modify(|moments| moments.push(Moment { revision, view: view.clone() }));
+                sender.send_modify(|moments| moments.push(Moment { at: Instant::now(), revision, view: view.clone() }));
             }
         });
         Self { seen, task }
@@ -68,7 +71,7 @@ impl Drop for History {
 /// I1 in every moment; tokens grow from turn to turn (I2).
 pub(crate) fn assert_sound(moments: &[Moment]) {
     let mut token = None;
-    for Moment { revision, view } in moments {
+    for Moment { revision, view, .. } in moments {
         view.check().expect("holder and beat of one transaction");
         let beat = view.beat.as_ref().map(|beat| &beat.value.instance);
         let holder = view.holder.as_ref().and_then(|holder| holder.value.held()).map(|held| &held.owner.instance);
@@ -82,7 +85,7 @@ pub(crate) fn assert_sound(moments: &[Moment]) {
 /// I4: from the first holder on, in every moment somebody holds and beats.
 pub(crate) fn assert_never_dark(moments: &[Moment]) {
     let first = moments.iter().position(|moment| moment.view.holder.is_some()).expect("a holder");
-    for Moment { revision, view } in &moments[first..] {
+    for Moment { revision, view, .. } in &moments[first..] {
         let held = view.holder.as_ref().and_then(|holder| holder.value.held());
         assert!(held.is_some() && view.beat.is_some(), "revision {revision}: nobody holds");
     }

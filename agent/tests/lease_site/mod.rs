@@ -7,9 +7,9 @@ pub(crate) mod service;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use handover_agent::lease::settings::LeaseSettings;
 use handover_agent::lease::wanted::{InstanceLease, KeeperStatus, LeaseState, Life, LocalInstance, Wanted};
@@ -107,7 +107,7 @@ pub(crate) struct Agent {
     endpoint: SocketAddr,
     settings: LeaseSettings,
     wanted: watch::Sender<Wanted>,
-    pub(crate) killed: Arc<Mutex<Vec<InstanceId>>>,
+    pub(crate) killed: watch::Sender<Vec<(InstanceId, Instant)>>,
     keeper: Option<(KeeperHandle, CancellationToken)>,
 }
 
@@ -120,7 +120,7 @@ impl Agent {
             endpoint: store.address,
             settings,
             wanted: watch::Sender::new(Wanted::default()),
-            killed: Arc::default(),
+            killed: watch::Sender::default(),
             keeper: None,
         };
         agent.up();
@@ -138,7 +138,7 @@ impl Agent {
             runtime_dir: self.runtime_dir.path().to_owned(),
         };
         let killed = self.killed.clone();
-        let kill = Arc::new(move |id: &InstanceId| killed.lock().expect("lock").push(id.clone()));
+        let kill = Arc::new(move |id: &InstanceId| killed.send_modify(|all| all.push((id.clone(), Instant::now()))));
         let keeper = spawn(self.settings.clone(), place, self.wanted.subscribe(), kill, shutdown.clone());
         self.keeper = Some((keeper.expect("a keeper"), shutdown));
     }
@@ -183,6 +183,13 @@ impl Agent {
 
     pub(crate) fn status(&self) -> KeeperStatus {
         self.keeper.as_ref().expect("a keeper").0.status.borrow().clone()
+    }
+
+    /// Waits for the first kill: of whom, and when.
+    pub(crate) async fn first_kill(&self) -> (InstanceId, Instant) {
+        let mut killed = self.killed.subscribe();
+        let seen = tokio::time::timeout(PATIENCE, killed.wait_for(|all| !all.is_empty())).await;
+        seen.expect("a kill in time").expect("a sender")[0].clone()
     }
 
     /// Waits until the keeper's status is as `holds` says.

@@ -10,7 +10,8 @@ use super::args::{Global, OrderArgs, Which};
 use super::connect::{Coordinators, Repeat};
 use super::out::Out;
 use super::outcome::{CliError, Outcome};
-use super::{fallback, render, watch};
+use super::watch::{self, Start};
+use super::{fallback, render};
 
 /// What every command works with.
 #[derive(Debug)]
@@ -62,16 +63,20 @@ impl Session {
             self.out.answer(&reply, &[format!("rollout {} has started", reply.rollout)])?;
             return Ok(Outcome::Done);
         }
-        self.watch(reply.rollout).await
+        self.follow(reply.rollout, Start::JustNow).await
     }
 
-    /// `handover rollout watch`, and what `start` does after it started.
+    /// `handover rollout watch`.
     ///
     /// # Errors
     /// [`CliError`].
     pub(super) async fn watch(&mut self, rollout: String) -> Result<Outcome, CliError> {
+        self.follow(rollout, Start::Earlier).await
+    }
+
+    async fn follow(&mut self, rollout: String, start: Start) -> Result<Outcome, CliError> {
         let request = StatusRequest { service: self.global.service_name(), rollout };
-        watch::until_ended(&self.coordinators, request, self.global.timeout, &mut self.out).await
+        watch::until_ended(&self.coordinators, request, start, self.global.timeout, &mut self.out).await
     }
 
     /// `handover rollout status`.
@@ -102,7 +107,7 @@ impl Session {
         });
         let reply = reply.await?;
         if args.watch {
-            return self.watch(reply.rollout).await;
+            return self.follow(reply.rollout, Start::JustNow).await;
         }
         self.out.answer(&reply, std::slice::from_ref(&reply.message))?;
         Ok(Outcome::Done)

@@ -82,8 +82,8 @@ impl Out {
             Form::Json => self.answer(reply, &[]),
             Form::Plain => write_lines(&self.changes.lines(reply)),
             Form::Live { color } => {
-                let size = tcgetwinsize(io::stdout()).map(|size| (size.ws_row, size.ws_col)).unwrap_or((24, 80));
-                let lines = fit(render::status(reply), usize::from(size.0), usize::from(size.1));
+                let (rows, columns) = window();
+                let lines = fit(render::status(reply), rows, columns);
                 let frame = frame(&lines, self.drawn, color);
                 self.drawn = lines.len();
                 let mut stdout = io::stdout().lock();
@@ -100,6 +100,12 @@ fn write_lines(lines: &[String]) -> Result<(), CliError> {
         writeln!(stdout, "{line}")?;
     }
     Ok(stdout.flush()?)
+}
+
+/// Rows and columns; a terminal that does not know its size (it says 0) counts as the usual one.
+fn window() -> (usize, usize) {
+    let size = tcgetwinsize(io::stdout()).ok().filter(|size| size.ws_row > 0 && size.ws_col > 0);
+    size.map_or((24, 80), |size| (usize::from(size.ws_row), usize::from(size.ws_col)))
 }
 
 /// What a terminal of this size can show: a wrapped or scrolled line could not be redrawn.

@@ -11,6 +11,18 @@ use super::outcome::{CliError, Outcome, is_away};
 /// Pause before a coordinator that went away is asked again: short, since another one may lead already.
 const AGAIN: Duration = Duration::from_millis(300);
 
+/// How often a coordinator may not know a rollout that was started a moment ago: it follows, and hears of it soon.
+const NEWS: u32 = 10;
+
+/// When the rollout was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// By this command.
+    JustNow,
+    /// Before.
+    Earlier,
+}
+
 /// How one stream ended.
 enum End {
     Over(Outcome),
@@ -25,20 +37,27 @@ enum End {
 pub(super) async fn until_ended(
     coordinators: &Coordinators,
     request: StatusRequest,
+    start: Start,
     limit: Option<Duration>,
     out: &mut Out,
 ) -> Result<Outcome, CliError> {
     let what = if request.rollout.is_empty() { "the rollout".into() } else { format!("rollout {}", request.rollout) };
-    let watching = follow(coordinators, request, out);
+    let watching = follow(coordinators, request, start, out);
     match limit {
         None => watching.await,
         Some(limit) => tokio::time::timeout(limit, watching).await.unwrap_or(Err(CliError::TimedOut { what })),
     }
 }
 
-async fn follow(coordinators: &Coordinators, request: StatusRequest, out: &mut Out) -> Result<Outcome, CliError> {
+async fn follow(
+    coordinators: &Coordinators,
+    request: StatusRequest,
+    start: Start,
+    out: &mut Out,
+) -> Result<Outcome, CliError> {
     let mut seen = false;
     let mut away = false;
+    let mut unknown = 0;
     loop {
         match stream(coordinators, &request, out, &mut seen).await {
             Ok(End::Over(outcome)) => return Ok(outcome),
@@ -50,6 +69,7 @@ async fn follow(coordinators: &Coordinators, request: StatusRequest, out: &mut O
                     );
                 }
             }
+            Err(CliError::Refused { .. }) if start == Start::JustNow && !seen && unknown < NEWS => unknown += 1,
             Err(error) => return Err(error),
         }
         tokio::time::sleep(AGAIN).await;
@@ -72,6 +92,10 @@ async fn stream(
         match replies.message().await {
             Ok(Some(reply)) => {
                 *seen = true;
+                if reply.rollout.is_none() {
+                    let sentence = "there is no rollout to watch; `handover rollout start SPEC` begins one".to_owned();
+                    return Err(CliError::Refused { kind: String::new(), sentence });
+                }
                 out.show(&reply)?;
                 if let Some(outcome) = ended(&reply) {
                     return Ok(End::Over(outcome));

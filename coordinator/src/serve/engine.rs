@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use handover_proto::blocker::{Blocker, BlockerKind};
 use handover_proto::ids::{RolloutId, Service};
 use handover_proto::numbers::Serial;
 use handover_store::client::{Store, StoreError};
@@ -15,15 +14,19 @@ use super::failpoint::{self, Side};
 use super::journal::{Append, AppendError, Appended};
 use super::leader::Mandate;
 use super::orders::Request;
+use super::told::{sentence, span};
 use crate::clock::{boot, wall_ms};
 use crate::core::event::{JournalError, Record};
 use crate::core::next::{Act, Decision, Now, next};
 use crate::core::samples::Samples;
 use crate::rollout::{Rollout, RolloutError};
-use crate::world::World;
+use crate::world::{Waiting, World};
 
 /// After a record was not written because something moved, unless the world changes before.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// Laps are no closer than this when nothing was decided: reports of a large fleet arrive all the time.
+const LAP: Duration = Duration::from_millis(20);
 
 /// Why the engine cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +99,7 @@ impl Engine {
         let mut changes = self.world.subscribe();
         loop {
             changes.mark_unchanged();
+            let earliest = tokio::time::Instant::now() + LAP;
             let until = match self.round().await? {
                 Lap::Again => continue,
                 Lap::Wait(until) => until,
@@ -111,6 +115,7 @@ impl Engine {
                 request = requests.recv() => self.answer(request.ok_or(EngineError::Stopped)?).await?,
                 () = timer => {}
             }
+            tokio::time::sleep_until(earliest).await;
         }
     }
 
@@ -141,8 +146,8 @@ impl Engine {
     async fn lap(&mut self, service: &Service, id: &RolloutId) -> Result<Lap, EngineError> {
         let now = self.now();
         let (course, decision) = self.decide(service, id, now)?;
-        let step = span(course, now);
-        let said = sentence(&decision);
+        let step = span(&course.rollout, now);
+        let said = sentence(&course.rollout.plan, &decision);
         if course.said != said {
             step.in_scope(|| tracing::info!("{said}"));
             course.said = said;
@@ -153,13 +158,11 @@ impl Engine {
                 Ok(Lap::Again)
             }
             Decision::Wait { blockers, until } => {
-                self.waiting(service, blockers);
+                let records = course.rollout.records.len();
+                self.waiting(service, Waiting { records, blockers });
                 Ok(Lap::Wait(until))
             }
-            Decision::Ended(_) => {
-                self.waiting(service, Vec::new());
-                Ok(Lap::Wait(None))
-            }
+            Decision::Ended(_) => Ok(Lap::Wait(None)),
         }
     }
 
@@ -185,7 +188,7 @@ impl Engine {
         let record = Record::after(course.rollout.records.last(), now.wall_ms, now.term, act.event.clone())?;
         let append = Append::next(&self.world.borrow(), &self.mandate, &course.rollout.plan, record, &act)?;
         let appended = append.commit(&self.store, &self.mandate).await?;
-        tracing::info!(seq = append.record.seq, event = ?append.record.event, "recorded");
+        tracing::debug!(seq = append.record.seq, serial = %appended.serial, "recorded");
         let service = course.rollout.plan.service.clone();
         self.publish(&append, appended, &service).await;
         if let Some(mut course) = self.courses.remove(id) {
@@ -210,6 +213,11 @@ impl Engine {
         }
     }
 
+    /// How long the journal is, as far as this coordinator knows.
+    pub(super) fn records(&self, id: &RolloutId) -> usize {
+        self.courses.get(id).map_or(0, |course| course.rollout.records.len())
+    }
+
     pub(super) fn now(&self) -> Now {
         Now { wall_ms: wall_ms(), boot: boot(), term: self.mandate.term }
     }
@@ -218,37 +226,6 @@ impl Engine {
     pub(super) fn course(&mut self, service: &Service, id: &RolloutId) -> Result<&Rollout, EngineError> {
         let now = self.now();
         self.decide(service, id, now).map(|(course, _)| &course.rollout)
-    }
-
-    fn waiting(&self, service: &Service, blockers: Vec<Blocker>) {
-        self.world.send_if_modified(|world| {
-            let known = world.waiting.get(service);
-            let new = known != Some(&blockers);
-            world.waiting.insert(service.clone(), blockers);
-            new
-        });
-    }
-
-    /// What a rollout that is over waited for is no longer true.
-    fn forget(&self, claims: &[(Service, RolloutId)]) {
-        self.world.send_if_modified(|world| {
-            let before = world.waiting.len();
-            world.waiting.retain(|service, _| claims.iter().any(|(claimed, _)| claimed == service));
-            world.waiting.len() != before
-        });
-    }
-
-    /// A rollout that cannot go on says so, and the others do not suffer.
-    fn stuck(&mut self, service: &Service, id: &RolloutId, error: &EngineError) {
-        let waiting_for = format!("an operator: {}", crate::cause::chain(error));
-        let since_ms = match self.world.borrow().waiting.get(service).and_then(|known| known.first()) {
-            Some(known) if known.waiting_for == waiting_for => known.since_ms,
-            _ => {
-                tracing::error!(rollout = %id, "{waiting_for}");
-                wall_ms()
-            }
-        };
-        self.waiting(service, vec![Blocker { kind: BlockerKind::Operator, since_ms, waiting_for }]);
     }
 }
 
@@ -263,24 +240,4 @@ fn have_accepted(world: &World, append: &Append, serial: Serial, service: &Servi
         let heard = world.heard.get(&(service.clone(), agent.clone()));
         heard.and_then(|heard| heard.report.as_ref()).is_some_and(|report| report.accepted >= serial.0)
     })
-}
-
-fn span(course: &Course, now: Now) -> tracing::Span {
-    let Rollout { plan, progress, .. } = &course.rollout;
-    tracing::info_span!("step", rollout = %plan.id, step = ?progress.state, term = %now.term)
-}
-
-/// One sentence for each lap: what was decided, and why.
-fn sentence(decision: &Decision) -> String {
-    match decision {
-        Decision::Do(act) => match act.assignments.len() {
-            0 => format!("do: {:?}", act.event),
-            hosts => format!("do: {:?}, with assignments for {hosts} agents", act.event),
-        },
-        Decision::Wait { blockers, .. } => match blockers.first() {
-            Some(first) => format!("wait: {}", first.waiting_for),
-            None => "wait".to_owned(),
-        },
-        Decision::Ended(outcome) => format!("ended: {outcome:?}"),
-    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use handover_proto::ids::{AgentId, Service};
 use handover_proto::numbers::{Serial, Term};
 use handover_proto::wire::agent_client::AgentClient;
-use handover_proto::wire::{AssignRequest, Report, WatchRequest, refusal_kind};
+use handover_proto::wire::{AssignRequest, Report, WatchRequest, kind, refusal_kind};
 use tokio::sync::watch;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
@@ -36,6 +36,15 @@ pub(super) struct Delivery {
     pub serial: Serial,
     /// The stored bytes.
     pub bytes: Arc<[u8]>,
+}
+
+/// What an agent makes of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// Taken, or refused for good: the same delivery would get the same answer.
+    Final,
+    /// It cannot check our term as long as it cannot read the store.
+    NotNow,
 }
 
 /// The link to one agent.
@@ -75,6 +84,9 @@ impl Link {
 
     /// One connection, until it breaks.
     async fn connected(&mut self, heard: &mut bool) -> Result<std::convert::Infallible, String> {
+        if !self.endpoint.ip().is_loopback() {
+            return Err("its address is not a loopback one, and this version has no mTLS for others".into());
+        }
         let endpoint = Endpoint::from_shared(format!("http://{}", self.endpoint)).map_err(|e| e.to_string())?;
         let endpoint = endpoint.connect_timeout(CONNECT).http2_keep_alive_interval(CONNECT).keep_alive_timeout(CONNECT);
         let channel = endpoint.connect().await.map_err(|error| root(&error))?;
@@ -103,31 +115,37 @@ impl Link {
     ) -> Result<std::convert::Infallible, String> {
         loop {
             let delivery = wanted.borrow_and_update().clone();
+            let mut later = None;
             if let Some(delivery) = delivery.filter(|delivery| self.accepted() != Some(delivery.serial)) {
-                self.assign(&mut client, delivery).await?;
+                let answer = self.assign(&mut client, delivery).await?;
+                later = (answer == Answer::NotNow).then_some(LONGEST_REST);
             }
-            if wanted.changed().await.is_err() {
-                return Err("the coordinator stops".into());
-            }
+            let changed = match later {
+                None => wanted.changed().await,
+                Some(rest) => tokio::time::timeout(rest, wanted.changed()).await.unwrap_or(Ok(())),
+            };
+            changed.map_err(|_| "the coordinator stops")?;
         }
     }
 
-    async fn assign(&self, client: &mut AgentClient<Channel>, delivery: Delivery) -> Result<(), String> {
+    async fn assign(&self, client: &mut AgentClient<Channel>, delivery: Delivery) -> Result<Answer, String> {
         let Delivery { term, serial, bytes } = delivery;
         let request = AssignRequest { term: term.get(), serial: serial.0, assignment: bytes.to_vec() };
-        let refused = match timely(ASSIGN, client.assign(request)).await? {
+        let (refused, answer) = match timely(ASSIGN, client.assign(request)).await? {
             Ok(reply) => {
                 tracing::debug!(agent = %self.agent, %serial, accepted = reply.into_inner().accepted, "delivered");
-                None
+                (None, Answer::Final)
             }
             Err(status) if refusal_kind(&status).is_some() => {
-                tracing::warn!(agent = %self.agent, %serial, %term, reason = describe(&status), "the agent refused its assignment");
-                Some(Refusal { serial, at_ms: wall_ms(), reason: describe(&status) })
+                let reason = describe(&status);
+                tracing::warn!(agent = %self.agent, %serial, %term, reason, "the agent refused its assignment");
+                let answer = if refusal_kind(&status) == Some(kind::STORE) { Answer::NotNow } else { Answer::Final };
+                (Some(Refusal { serial, at_ms: wall_ms(), reason }), answer)
             }
             Err(status) => return Err(describe(&status)),
         };
         self.world.send_modify(|world| world.heard_mut(&self.service, &self.agent).refused = refused);
-        Ok(())
+        Ok(answer)
     }
 
     fn accepted(&self) -> Option<Serial> {

@@ -47,11 +47,14 @@ impl Links {
     pub async fn run(mut self) {
         let mut world = self.world.subscribe();
         loop {
-            let targets = targets(&world.borrow_and_update());
+            let (targets, edits) = {
+                let world = world.borrow_and_update();
+                (targets(&world), world.edits)
+            };
             let term = self.leadership.borrow_and_update().mandate().map(|mandate| mandate.term);
             self.adjust(targets, term);
             tokio::select! {
-                changed = world.changed() => if changed.is_err() { return },
+                changed = world.wait_for(|world| world.edits != edits) => if changed.is_err() { return },
                 changed = self.leadership.changed() => if changed.is_err() { return },
             }
         }

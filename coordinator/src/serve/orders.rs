@@ -82,11 +82,9 @@ impl Refused {
 }
 
 /// What a spec would do to the fleet as it is.
-pub(super) fn plan(world: &World, request: &SpecRequest) -> Result<(Spec, Plan), Refused> {
-    let spec = Spec::parse(&request.file, &request.spec)?;
+pub(super) fn plan(world: &World, spec: &Spec) -> Result<Plan, Refused> {
     let fleet = world.fleet(&spec.service, wall_ms()).map_err(ViewError::from)?;
-    let plan = Plan::make(&spec, &fleet, &world.services(), &RolloutId::random())?;
-    Ok((spec, plan))
+    Ok(Plan::make(spec, &fleet, &world.services(), &RolloutId::random())?)
 }
 
 impl Engine {
@@ -122,10 +120,10 @@ impl Engine {
             if let Some(running) = Rollout::claimed(&world, &spec.service).map_err(ViewError::from)? {
                 return Err(Refused::Busy { service: spec.service, running });
             }
-            plan(&world, request)
+            plan(&world, &spec)
         };
         let rollout = match planned {
-            Ok((_, plan)) => self.begin(&plan, &request.spec, &request.by, op).await?,
+            Ok(plan) => self.begin(&plan, &request.spec, &request.by, op).await?,
             // The fleet is as the spec wants it: done, with nothing to name.
             Err(Refused::Plan(PlanError::NoChanges { .. })) => String::new(),
             Err(refused) => return Err(refused),
@@ -203,13 +201,13 @@ impl Engine {
             let world = self.world.borrow();
             let last = Rollout::latest(&world, service)?.ok_or_else(|| Refused::NoneRuns(service.to_string()))?;
             let before = last.plan.from.clone().ok_or_else(|| Refused::NothingBefore(last.plan.id.clone()))?;
-            let text = world.entry(&world.keys.rollout(&last.plan.id).spec()).map(|entry| entry.value.clone());
-            let text = String::from_utf8_lossy(&text.unwrap_or_default()).into_owned();
-            let text = text.replace(&format!("\"{}\"", last.plan.to), &format!("\"{before}\""));
-            let file = format!("the spec of rollout {} with version {before}", last.plan.id);
-            let request = SpecRequest { spec: text.clone(), file, ..SpecRequest::default() };
-            let (_, plan) = plan(&world, &request)?;
-            (plan, text, last.plan.id)
+            let key = world.keys.rollout(&last.plan.id).spec();
+            let stored = world.entry(&key).map(|entry| String::from_utf8_lossy(&entry.value).into_owned());
+            let stored = stored.ok_or_else(|| RolloutError::Unknown(last.plan.id.clone()))?;
+            let parsed = Spec::parse(&format!("the spec of rollout {}", last.plan.id), &stored)?;
+            let text =
+                format!("# Back from rollout {}: version {before} instead of the one below.\n{stored}", last.plan.id);
+            (plan(&world, &Spec { version: before, ..parsed })?, text, last.plan.id)
         };
         let id = self.begin(&plan, &spec, &request.by, OpId::random()).await?;
         let message = format!(

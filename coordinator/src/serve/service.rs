@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use handover_proto::wire::coordinator_server::{Coordinator, CoordinatorServer};
 use handover_proto::wire::{
@@ -27,6 +28,9 @@ use crate::core::spec::Spec;
 use crate::rollout::RolloutError;
 use crate::view::{self, ViewError, Viewer};
 use crate::world::World;
+
+/// Pause between two statuses of a stream, for eyes: the last one always follows.
+const FRAME: Duration = Duration::from_millis(50);
 
 /// Answers on `listener` until `stop` resolves.
 ///
@@ -114,7 +118,7 @@ fn viewer(leadership: &watch::Receiver<Leadership>) -> Viewer {
     let (leader, term) = match &*leadership.borrow() {
         Leadership::Unknown => (String::new(), 0),
         Leadership::Following(leader) => (leader.endpoint.clone(), 0),
-        Leadership::Leading(mandate) => (String::new(), mandate.term.get()),
+        Leadership::Leading(mandate) => (mandate.endpoint.clone(), mandate.term.get()),
     };
     Viewer { leader, term, at_ms: wall_ms() }
 }
@@ -122,12 +126,12 @@ fn viewer(leadership: &watch::Receiver<Leadership>) -> Viewer {
 #[tonic::async_trait]
 impl Coordinator for Service {
     async fn plan(&self, request: Request<SpecRequest>) -> Result<Response<PlanReply>, Status> {
-        match orders::plan(&self.world.borrow(), request.get_ref()) {
-            Ok((_, plan)) => Ok(Response::new(plan.reply())),
+        let SpecRequest { spec, file, .. } = request.get_ref();
+        let spec = Spec::parse(file, spec).map_err(|error| Refused::from(error).status())?;
+        match orders::plan(&self.world.borrow(), &spec) {
+            Ok(plan) => Ok(Response::new(plan.reply())),
             Err(Refused::Plan(PlanError::NoChanges { version })) => {
-                let spec = Spec::parse(&request.get_ref().file, &request.get_ref().spec).map_err(Refused::from);
-                let service = spec.map_err(|refused| refused.status())?.service.to_string();
-                let to_version = version.to_string();
+                let (service, to_version) = (spec.service.to_string(), version.to_string());
                 Ok(Response::new(PlanReply { service, to_version, ..PlanReply::default() }))
             }
             Err(refused) => Err(refused.status()),
@@ -185,5 +189,6 @@ async fn tell(
             changed = changes.changed() => if changed.is_err() { return },
             () = to_client.closed() => return,
         }
+        tokio::time::sleep(FRAME).await;
     }
 }

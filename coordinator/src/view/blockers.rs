@@ -3,7 +3,7 @@
 use handover_proto::blocker::{Blocker as TypedBlocker, BlockerKind};
 use std::time::Duration;
 
-use handover_proto::ids::Service;
+use handover_proto::ids::{AgentId, Service};
 use handover_proto::numbers::Term;
 use handover_proto::registration::Registration;
 use handover_proto::stored::StoredError;
@@ -28,12 +28,13 @@ pub(super) fn of_store(world: &World) -> Vec<Blocker> {
 
 /// What the rollout waits for: as the engine says, or, where there is none, as the same decision comes out here.
 pub(super) fn of_rollout(world: &World, rollout: &Rollout, viewer: &Viewer) -> Result<Vec<Blocker>, StoredError> {
-    let Rollout { plan, progress, .. } = rollout;
+    let Rollout { plan, progress, records } = rollout;
     if matches!(progress.state, State::Ended { .. }) {
         return Ok(Vec::new());
     }
-    if let Some(waiting) = world.waiting.get(&plan.service) {
-        return Ok(waiting.iter().cloned().map(Into::into).collect());
+    let waiting = world.waiting.get(&plan.service).filter(|waiting| waiting.records == records.len());
+    if let Some(waiting) = waiting {
+        return Ok(waiting.blockers.iter().cloned().map(Into::into).collect());
     }
     let mut blockers = Vec::new();
     if viewer.leader.is_empty() {
@@ -50,13 +51,15 @@ pub(super) fn of_rollout(world: &World, rollout: &Rollout, viewer: &Viewer) -> R
     Ok(blockers)
 }
 
-/// Agents that are not heard, refuse, or wait for something themselves.
-pub(super) fn of_agents(world: &World, service: &Service) -> Result<Vec<Blocker>, StoredError> {
-    let mut silent = Vec::new();
-    let mut own = Vec::new();
+/// Agents that are not heard, refuse, or wait for something themselves; without what is `known` of them already.
+pub(super) fn of_agents(world: &World, service: &Service, known: &[Blocker]) -> Result<Vec<Blocker>, StoredError> {
+    let mut silent: Vec<Blocker> = Vec::new();
+    let mut own: Vec<Blocker> = Vec::new();
+    let is_known =
+        |agent: &AgentId, kind: &str| known.iter().any(|blocker| blocker.kind == kind && names(blocker, agent));
     for (agent, registration) in world.registrations(service)? {
         let Some(heard) = world.heard.get(&(service.clone(), agent.clone())) else { continue };
-        silent.extend(silence(&registration, heard));
+        silent.extend(silence(&registration, heard).filter(|blocker| !is_known(&agent, &blocker.kind)));
         let assigned = world.assigned(service, &agent)?;
         let refused = heard.refused.as_ref().filter(|r| assigned.as_ref().is_some_and(|a| a.serial == r.serial));
         own.extend(refused.map(|refusal| {
@@ -64,12 +67,18 @@ pub(super) fn of_agents(world: &World, service: &Service) -> Result<Vec<Blocker>
             Blocker::from(TypedBlocker { kind: BlockerKind::Refused, since_ms: refusal.at_ms, waiting_for })
         }));
         let reported = heard.report.as_ref().filter(|_| heard.silent.is_none()).and_then(|r| r.blocker.clone());
+        let reported = reported.filter(|blocker| !is_known(&agent, &blocker.kind));
         own.extend(
             reported.map(|blocker| Blocker { waiting_for: format!("{agent}: {}", blocker.waiting_for), ..blocker }),
         );
     }
     silent.extend(own);
     Ok(silent)
+}
+
+/// Whether the agent stands in the sentence, as a word: `app-1` does not stand in `app-10`.
+fn names(blocker: &Blocker, agent: &AgentId) -> bool {
+    blocker.waiting_for.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').any(|word| word == agent.as_str())
 }
 
 fn silence(registration: &Registration, heard: &Heard) -> Option<Blocker> {

@@ -82,7 +82,8 @@ pub(super) fn lines(rollout: &Rollout) -> Vec<JournalLine> {
     rollout.records.iter().map(line).collect()
 }
 
-fn what(plan: &Plan, event: &Event) -> String {
+/// An event in a sentence.
+pub(crate) fn what(plan: &Plan, event: &Event) -> String {
     match event {
         Event::Started { by, .. } => format!("started by {by}; {}", entered(plan, 0)),
         Event::Entered { step } => entered(plan, *step),

@@ -1,4 +1,7 @@
+use std::collections::BTreeSet;
+
 use super::*;
+use handover_proto::ids::RolloutId;
 use handover_store::client::{Change, StoreError};
 
 fn entry(key: &str, value: &str, revision: Revision) -> Entry {

@@ -68,7 +68,7 @@ fn a_trigger_brings_the_routes_back_in_the_transaction_that_decides_it() {
 #[test]
 fn it_ends_with_the_current_version_alone_and_the_reason() {
     let mut world = aborted();
-    world.to_the_end();
+    world.until_the_end();
     assert_eq!(outcome(&world), (Outcome::RolledBack, "because".into()));
     for number in 1..=3 {
         assert_eq!(world.weights(number), [(100, 100), (0, 0)]);
@@ -83,7 +83,7 @@ fn hosts_that_were_not_reached_yet_are_not_touched() {
     world.until_step(1);
     let before = world.fleet.agents[&agent(3)].assigned.clone();
     world.order(Order::Rollback);
-    world.to_the_end();
+    world.until_the_end();
     assert_eq!(world.fleet.agents[&agent(3)].assigned, before);
     assert_eq!(outcome(&world).0, Outcome::RolledBack);
 }
@@ -124,7 +124,7 @@ fn a_host_whose_current_version_is_not_ready_keeps_its_candidate_until_it_is() {
     assert_eq!(world.weights(2), [(0, 0), (100, 100)], "better the new version than none");
     world.instance(2, "a").ready = true;
     assert_eq!(event(&world.lap()), &Event::Assigned { agents: vec![agent(2)] });
-    world.to_the_end();
+    world.until_the_end();
     assert_eq!((world.weights(2), outcome(&world).0), ([(100, 100), (0, 0)], Outcome::RolledBack));
 }
 
@@ -191,7 +191,7 @@ fn nothing_is_changed_unseen_while_too_few_others_serve() {
     assert_eq!(blockers(&world.lap()), [BlockerKind::Floor, BlockerKind::Floor, BlockerKind::Operator]);
     assert_eq!(world.weights(2), [(0, 0), (100, 100)]);
     world.host(3).heard = Heard::Yes;
-    world.to_the_end();
+    world.until_the_end();
     assert_eq!(outcome(&world).0, Outcome::Failed, "app-02 is still away");
 }
 
@@ -218,7 +218,7 @@ fn a_failed_bring_up_stops_what_it_started() {
     world.until(BlockerKind::Soak);
     let here = world.report(1).slots.get_mut(&slot("a")).expect("a slot");
     here.crashes = 1;
-    world.to_the_end();
+    world.until_the_end();
     assert_eq!(outcome(&world).0, Outcome::Failed);
     for number in 1..=2 {
         assert!(world.fleet.instance(&agent(number), &slot("a")).is_none());

@@ -50,7 +50,7 @@ fn every_assignment_carries_rollout_step_plan_hash_and_term() {
 #[test]
 fn a_whole_rollout_ends_with_the_new_version_alone() {
     let mut world = World::new(3, "");
-    world.to_the_end();
+    world.until_the_end();
     let ended = Event::Ended { outcome: Outcome::Done, reason: String::new() };
     assert_eq!(world.events().last(), Some(&&ended));
     for number in 1..=3 {
@@ -262,7 +262,7 @@ fn a_fleet_without_a_version_is_brought_up_and_may_hold_the_lease() {
     assert_eq!(assigned(&world.lap()), ["app-01", "app-02", "app-03"]);
     assert_eq!(wishes(&world, 2), [Some(Lifecycle::Ready), None]);
     assert_eq!(world.wish(2, "a").expect("a wish").lease, Never);
-    world.to_the_end();
+    world.until_the_end();
     assert_eq!(wishes(&world, 2), [Some(Lifecycle::Serving), None]);
     assert_eq!((world.weights(2)[0], world.wish(2, "a").expect("a wish").lease), ((100, 100), Eligible));
     assert!(matches!(world.progress.state, State::Ended { outcome: Outcome::Done, .. }));

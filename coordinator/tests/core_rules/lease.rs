@@ -121,7 +121,7 @@ fn a_holder_that_declines_pauses_it_and_is_asked_anew_after_a_resume() {
     world.order(Order::Resume);
     assert_eq!(asked(&world.lap()).0, IntentKind::Handoff);
     assert_ne!(intent(&world).expect("an intent").op, first);
-    world.to_the_end();
+    world.until_the_end();
     assert!(matches!(world.progress.state, State::Ended { outcome: Outcome::Done, .. }));
 }
 
@@ -212,7 +212,7 @@ fn on_the_way_back_a_candidate_is_asked_to_return_it() {
     world.hand_over();
     let Decision::Do(act) = world.lap() else { panic!("a decision") };
     assert_eq!((act.event, act.ask), (Event::BackEntered { step: BackStep::Stop }, Some(Ask::Withdraw)));
-    world.to_the_end();
+    world.until_the_end();
     assert!(matches!(world.progress.state, State::Ended { outcome: Outcome::RolledBack, .. }));
 }
 
@@ -253,7 +253,7 @@ fn a_lease_that_never_moved_is_not_asked_for_on_the_way_back() {
     let mut world = World::with_holder(3, 3, "");
     world.until_step(5);
     world.order(Order::Rollback);
-    world.to_the_end();
+    world.until_the_end();
     assert!(!world.events().iter().any(|event| matches!(event, Event::Asked { .. })));
 }
 
@@ -265,6 +265,6 @@ fn an_open_request_is_withdrawn_before_anything_else_when_it_goes_back() {
     world.order(Order::Rollback);
     let Decision::Do(act) = world.lap() else { panic!("a decision") };
     assert_eq!((act.event, act.ask), (Event::Withdrawn { op }, Some(Ask::Withdraw)));
-    world.to_the_end();
+    world.until_the_end();
     assert!(matches!(world.progress.state, State::Ended { outcome: Outcome::RolledBack, .. }));
 }

@@ -44,7 +44,7 @@ fn from_the_step_that_retires_there_is_no_way_back_and_the_refusal_says_so() {
 #[test]
 fn an_ended_rollout_takes_no_orders() {
     let mut world = World::new(1, "");
-    world.to_the_end();
+    world.until_the_end();
     for what in [Order::Pause, Order::Resume, Order::Abort, Order::Rollback] {
         assert!(matches!(refused(&world, what).0, Refused::Ended { .. }), "{what:?}");
     }

@@ -166,7 +166,7 @@ impl World {
     }
 
     /// Laps, obedience and time until the rollout is over.
-    pub(crate) fn to_the_end(&mut self) {
+    pub(crate) fn until_the_end(&mut self) {
         self.run(|decision| matches!(decision, Decision::Ended(_)));
     }
 

@@ -47,9 +47,14 @@ pub(crate) struct State {
     pub(crate) term: i64,
     pub(crate) accepted: i64,
     pub(crate) reached: i64,
+    /// What is true.
     pub(crate) assignment: Option<Assignment>,
+    /// What is to become true.
+    wanted: Option<Assignment>,
     /// Serials in the order of their first delivery.
     pub(crate) delivered: Vec<i64>,
+    /// Its streams end.
+    gone: bool,
     instances: BTreeMap<SlotId, (InstanceId, Version)>,
 }
 
@@ -72,7 +77,7 @@ impl Scripted {
         let state = Arc::new(watch::Sender::new(state));
         let service = Surface { name: name.clone(), state: Arc::clone(&state) };
         let task = tokio::spawn(async move {
-            let incoming = TcpIncoming::from(listener);
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
             Server::builder()
                 .add_service(AgentServer::new(service))
                 .serve_with_incoming(incoming)
@@ -86,11 +91,16 @@ impl Scripted {
     /// Ends its server and every stream with it.
     pub(crate) fn stop(self) -> State {
         self.task.abort();
-        self.state.borrow().clone()
+        let kept = self.state.borrow().clone();
+        self.state.send_modify(|state| state.gone = true);
+        kept
     }
 
     pub(crate) fn mood(&self, mood: Mood) {
-        self.state.send_modify(|state| state.mood = mood);
+        self.state.send_modify(|state| {
+            state.mood = mood;
+            state.settle();
+        });
     }
 }
 
@@ -135,21 +145,25 @@ impl State {
             self.delivered.push(request.serial);
         }
         (self.term, self.accepted) = (request.term, request.serial);
-        if self.mood == Mood::Willing {
-            self.reached = request.serial;
-            let wished = |slot: &SlotId| {
-                assignment.slots.get(slot).is_some_and(|wish| wish.lifecycle != TypedLifecycle::Terminated)
-            };
-            self.instances.retain(|slot, _| wished(slot));
-            for (slot, wish) in assignment.slots.iter().filter(|(slot, _)| wished(slot)) {
-                let known = self.instances.get(slot).is_some_and(|(_, version)| *version == wish.version);
-                if !known {
-                    self.instances.insert(slot.clone(), (InstanceId::random(), wish.version.clone()));
-                }
-            }
-            self.assignment = Some(assignment);
-        }
+        self.wanted = Some(assignment);
+        self.settle();
         Ok(())
+    }
+
+    /// Makes true what is wanted, in the mood for it.
+    fn settle(&mut self) {
+        let Some(assignment) = self.wanted.take_if(|_| self.mood == Mood::Willing) else { return };
+        self.reached = self.accepted;
+        let wished =
+            |slot: &SlotId| assignment.slots.get(slot).is_some_and(|wish| wish.lifecycle != TypedLifecycle::Terminated);
+        self.instances.retain(|slot, _| wished(slot));
+        for (slot, wish) in assignment.slots.iter().filter(|(slot, _)| wished(slot)) {
+            let known = self.instances.get(slot).is_some_and(|(_, version)| *version == wish.version);
+            if !known {
+                self.instances.insert(slot.clone(), (InstanceId::random(), wish.version.clone()));
+            }
+        }
+        self.assignment = Some(assignment);
     }
 
     fn slot(&self, slot: &SlotId, id: &InstanceId, version: &Version) -> SlotReport {
@@ -202,7 +216,13 @@ impl Agent for Surface {
             let mut changes = state.subscribe();
             let mut tick = tokio::time::interval(Duration::from_secs(1));
             loop {
-                let report = changes.borrow_and_update().report(&name);
+                let report = {
+                    let state = changes.borrow_and_update();
+                    if state.gone {
+                        return;
+                    }
+                    state.report(&name)
+                };
                 if to_coordinator.send(report).await.is_err() {
                     return;
                 }

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub(crate) mod agent;
+pub(crate) mod process;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -17,6 +18,7 @@ use handover_proto::wire::coordinator_client::CoordinatorClient;
 use handover_proto::wire::{SpecRequest, StatusReply, StatusRequest};
 use handover_store::client::Store;
 use handover_store::server::{ServerOptions, serve};
+use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -31,29 +33,29 @@ pub(crate) struct Site {
     pub(crate) address: SocketAddr,
     pub(crate) env: Env,
     pub(crate) keys: EnvKeys,
-    server: JoinHandle<()>,
-    // Deleted when the site goes.
-    _data: Option<tempfile::TempDir>,
+    server: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    data: TempDir,
 }
 
 impl Site {
     pub(crate) async fn start() -> Self {
         let data = tempfile::tempdir().expect("a directory");
-        let mut site = Self::on(data.path()).await;
-        site._data = Some(data);
-        site
-    }
-
-    /// A store on data that is there already.
-    pub(crate) async fn on(data: &Path) -> Self {
-        let options = ServerOptions { data: data.to_owned(), listen: "127.0.0.1:0".parse().expect("an address") };
-        let (ready, address) = oneshot::channel();
-        let told = move |address| ready.send(address).expect("somebody waits");
-        let server = tokio::spawn(async move { serve(options, told, std::future::pending()).await.expect("a store") });
-        let address: SocketAddr = address.await.expect("the store starts");
+        let (address, server) = store(data.path(), "127.0.0.1:0".parse().expect("an address")).await;
         let env: Env = "demo".parse().expect("a name");
         let store = Store::connect(&[address.to_string()]).expect("an endpoint");
-        Self { store, address, keys: EnvKeys::new(&env), env, server, _data: None }
+        Self { store, address, keys: EnvKeys::new(&env), env, server: Some(server), data }
+    }
+
+    /// Ends the store; its data stays.
+    pub(crate) async fn stop_store(&mut self) {
+        let (stop, server) = self.server.take().expect("it runs");
+        drop(stop);
+        server.await.expect("it ended");
+    }
+
+    /// Starts it again, where it was.
+    pub(crate) async fn restart_store(&mut self) {
+        self.server = Some(store(self.data.path(), self.address).await.1);
     }
 
     /// What the store holds now.
@@ -77,7 +79,12 @@ impl Site {
 
     /// A coordinator in this process.
     pub(crate) async fn coordinator(&self) -> Running {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        self.coordinator_at("127.0.0.1:0".parse().expect("an address")).await
+    }
+
+    /// One that takes the place of another that has ended.
+    pub(crate) async fn coordinator_at(&self, address: SocketAddr) -> Running {
+        let listener = TcpListener::bind(address).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel::<()>();
         let coordinator = Coordinator { store: self.store.clone(), env: self.env.clone(), embedded: None };
@@ -94,10 +101,17 @@ impl Site {
     }
 }
 
-impl Drop for Site {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
+async fn store(data: &Path, listen: SocketAddr) -> (SocketAddr, (oneshot::Sender<()>, JoinHandle<()>)) {
+    let options = ServerOptions { data: data.to_owned(), listen };
+    let (ready, address) = oneshot::channel();
+    let (stop, stopped) = oneshot::channel();
+    let told = move |address| ready.send(address).expect("somebody waits");
+    let shutdown = async {
+        // A sender that is gone stops it as well.
+        let _ = stopped.await;
+    };
+    let server = tokio::spawn(async move { serve(options, told, shutdown).await.expect("a store") });
+    (address.await.expect("the store starts"), (stop, server))
 }
 
 /// A coordinator in this process.
@@ -159,8 +173,9 @@ impl Running {
     }
 
     /// Ends it in the middle of whatever it does, without a word to the store.
-    pub(crate) fn crash(self) {
+    pub(crate) async fn crash(self) {
         self.task.abort();
+        assert!(self.task.await.expect_err("it was ended").is_cancelled());
     }
 }
 

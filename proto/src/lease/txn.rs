@@ -17,7 +17,7 @@ use super::values::{Beat, Free, Held, Holder, HolderState, Intent, LeaseCause, O
 use super::view::{Corrupt, LeaseView, Seen};
 use crate::ids::{InstanceId, OpId};
 use crate::keys::LeaseKeys;
-use crate::stored::{Rest, STORED_VERSION, StoredError, encode};
+use crate::stored::{STORED_VERSION, StoredError, encode};
 use crate::txn::{Cmp, LeaseId, Op, Revision, Txn};
 
 /// Why a transaction is not even built.
@@ -179,7 +179,6 @@ pub fn release(
         op,
         cause: LeaseCause::Release,
         at_ms,
-        rest: Rest::new(),
     };
     // A beat that has expired meanwhile does not forbid it: with the proof in hand, FREE is the truth either way.
     let cmp = compare_turn(keys, view, if view.beat.is_some() { turn } else { 0 });
@@ -245,7 +244,6 @@ fn write_turn(
         op: turn.op.clone(),
         cause,
         at_ms: turn.at_ms,
-        rest: Rest::new(),
     };
     let beat = Beat::of(&turn.owner.instance, &turn.op);
     let then =

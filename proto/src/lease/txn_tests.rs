@@ -284,3 +284,16 @@ fn fields_of_a_newer_writer_survive_a_reader_that_does_not_know_them() {
     let read: Candidate = serde_json::from_value(value.clone()).expect("reads");
     assert_eq!(serde_json::to_value(read).expect("json"), value);
 }
+
+#[test]
+fn a_holder_that_is_read_is_written_back_as_it_was() {
+    let mut store = held_by_1();
+    for _ in 0..2 {
+        let holder = store.view().holder.expect("a holder");
+        let (stands, revision) = (&store.keys[&keys().holder()].0, store.keys[&keys().holder()].1);
+        assert_eq!(&encode(&holder.value).expect("json"), stands, "revision {revision}");
+        let view = store.view();
+        let txn = release(&keys(), &view, &owner(1).instance, StopProof::Dead, OpId::random(), 3);
+        assert!(txn.map(|txn| store.apply(&txn)).unwrap_or(true));
+    }
+}

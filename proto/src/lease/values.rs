@@ -26,9 +26,8 @@ pub struct Holder {
     pub cause: LeaseCause,
     /// Wall clock of the writer, Unix milliseconds; for people, never for decisions.
     pub at_ms: u64,
-    /// Of a newer writer.
-    #[serde(flatten)]
-    pub rest: Rest,
+    // No `rest`: every turn is a value of its own, so nothing is carried along; and beside the flattened `state`, serde
+    // would put that one's fields into it as well, which makes a value that cannot be read.
 }
 
 /// Who holds, or how the last turn ended.

@@ -27,6 +27,7 @@ contract! {
     a_watch_shows_the_previous_value_and_filters
     progress_comes_after_the_events_before_it
     a_watch_far_behind_is_told_everything
+    a_watch_from_a_future_revision_waits_for_it
     revisions_out_of_reach_are_refused
     the_member_list_has_the_member_that_leads
 }
@@ -171,6 +172,20 @@ async fn a_watch_far_behind_is_told_everything(site: Site) -> Result<()> {
         );
     }
     assert!(seen.is_sorted() && seen.len() == COUNT, "{seen:?}");
+    Ok(())
+}
+
+async fn a_watch_from_a_future_revision_waits_for_it(site: Site) -> Result<()> {
+    let mut client = client(&site).await?;
+    let now = client.put("a", "0", None).await?.header().context("a header")?.revision();
+    let mut stream = client.watch("a", Some(WatchOptions::new().with_start_revision(now + 3))).await?;
+    assert!(told(&mut stream).await?.created());
+    for value in ["1", "2", "3"] {
+        client.put("a", value, None).await?;
+    }
+    let response = told(&mut stream).await?;
+    let values: Vec<_> = response.events().iter().filter_map(|event| event.kv()).map(|kv| kv.value()).collect();
+    assert_eq!(values, [b"3"]);
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use anyhow::Context;
 use hyper::server::conn::http1;
@@ -27,6 +28,8 @@ use crate::clock::ClockName;
 
 /// The exit code of a crash that was asked for.
 const CRASH: u8 = 3;
+/// A breath after an accept that failed, so that a lack of descriptors does not become a busy loop.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(10);
 
 /// Runs billing until SIGTERM. Exit code 0: every request that was in flight has its answer, and no unit runs.
 ///
@@ -75,8 +78,6 @@ async fn serve(settings: Settings, faults: Watched) -> anyhow::Result<()> {
     accept_until_told(listener, billing, sigterm, &faults, scheduler_ended).await?;
 
     pulls.abort();
-    // The scheduler may have ended by itself; then there is nobody to tell.
-    let _ = inbox.send(Message::Close);
     for thread in desk_threads.into_iter().chain([scheduler]) {
         thread.join().map_err(|_| anyhow::anyhow!("a thread of the service panicked"))?;
     }
@@ -103,8 +104,16 @@ async fn accept_until_told(
     loop {
         tokio::select! {
             accepted = listener.accept() => {
-                let (stream, _) = accepted.context("accepting a connection")?;
-                tokio::spawn(connection(stream, Arc::clone(&billing), close.clone(), open.clone()));
+                match accepted {
+                    Ok((stream, _)) => {
+                        tokio::spawn(connection(stream, Arc::clone(&billing), close.clone(), open.clone()));
+                    }
+                    // The client left early, or descriptors ran out; neither concerns the others.
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection could not be accepted");
+                        tokio::time::sleep(ACCEPT_AGAIN).await;
+                    }
+                }
             }
             _ = sigterm.recv() => {
                 if !faults.now().hang_on_sigterm {
@@ -118,6 +127,9 @@ async fn accept_until_told(
         }
     }
     tracing::info!("SIGTERM: finishing what is in flight");
+    // Scheduling ends first: requests may take long, and the lease may already be wanted elsewhere. The scheduler may
+    // have ended by itself; then there is nobody to tell.
+    let _ = billing.scheduler.send(Message::Close);
     drop(listener);
     drop(open);
     closing.send_replace(true);

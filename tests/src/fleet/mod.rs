@@ -333,11 +333,11 @@ impl Fleet {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        if std::thread::panicking() || self.failed.load(Ordering::Relaxed) {
-            // The logs are what a failure is read by, and its error names them.
-            if let Some(temporary) = self._temporary.take() {
-                eprintln!("the fleet's logs are kept in {}", temporary.keep().display());
-            }
+        // The logs are what a failure is read by, and its error names them; FLEET_KEEP=1 keeps those of successes too.
+        let failed = std::thread::panicking() || self.failed.load(Ordering::Relaxed);
+        let keep = failed || std::env::var_os("FLEET_KEEP").is_some();
+        if let Some(temporary) = self._temporary.take_if(|_| keep) {
+            eprintln!("the fleet's logs are kept in {}", temporary.keep().display());
         }
         if !self.keep {
             self.sweep();

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
+
+use crate::span::ms;
+
 /// Buckets per doubling.
 const STEPS: u64 = 32;
 const STEP_BITS: u32 = STEPS.ilog2();
@@ -69,6 +73,14 @@ impl Histogram {
             }
         }
         Duration::ZERO
+    }
+}
+
+/// As JSON only the quantiles that people ask for.
+impl Serialize for Histogram {
+    fn serialize<S: Serializer>(&self, output: S) -> Result<S::Ok, S::Error> {
+        let quantiles = [("p50_ms", 0.5), ("p99_ms", 0.99), ("p999_ms", 0.999)];
+        output.collect_map(quantiles.map(|(name, q)| (name, ms(self.quantile(q)))))
     }
 }
 

@@ -10,7 +10,7 @@ const ACCOUNTS: u64 = 1000;
 const CLIENTS: u64 = 64;
 
 /// The mixture of requests. What is neither write nor slow is a read.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Mix {
     /// Part of writes, 0 to 1.
     pub write_share: f64,

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::load::histogram::Histogram;
 use crate::load::outcome::Outcome;
 use crate::load::request::Kind;
+use crate::span;
 
 /// Failures that are kept one by one; the rest is only counted.
 const FAILURES_KEPT: usize = 1000;
@@ -32,6 +33,7 @@ pub struct Failure {
     /// Its number.
     pub n: u64,
     /// When it was meant to leave, since the load's start.
+    #[serde(rename = "at_ms", serialize_with = "span::as_ms")]
     pub at: Duration,
     /// In which phase.
     pub phase: String,
@@ -55,11 +57,12 @@ pub struct Counts {
     /// Answers by the version that gave them.
     pub versions: BTreeMap<String, u64>,
     /// The slowest good answer.
+    #[serde(rename = "slowest_ms", serialize_with = "span::as_ms")]
     pub slowest: Duration,
     /// The longest time without a good answer that *ended* here.
+    #[serde(rename = "longest_gap_ms", serialize_with = "span::as_ms")]
     pub longest_gap: Duration,
     /// Good answers' latencies.
-    #[serde(skip)]
     pub latency: Histogram,
 }
 
@@ -99,6 +102,7 @@ pub struct Phase {
     /// Its name.
     pub name: String,
     /// Since the load's start.
+    #[serde(rename = "began_ms", serialize_with = "span::as_ms")]
     pub began: Duration,
     /// Its numbers; a request belongs to the phase in which it was meant to leave.
     #[serde(flatten)]
@@ -113,6 +117,7 @@ pub struct LoadReceipt {
     /// As asked for.
     pub rate_per_s: f64,
     /// From the start until sending stopped.
+    #[serde(rename = "lasted_ms", serialize_with = "span::as_ms")]
     pub lasted: Duration,
     /// In all.
     pub total: Counts,
@@ -123,6 +128,7 @@ pub struct LoadReceipt {
     /// Kept connections that had been closed before anything was written to them; the request took another.
     pub stale_connections: u64,
     /// How late a request left at most. Much of it means that this machine, not the service, was slow.
+    #[serde(rename = "latest_departure_ms", serialize_with = "span::as_ms")]
     pub latest_departure: Duration,
     /// Numbers of the writes that were acknowledged.
     #[serde(skip)]

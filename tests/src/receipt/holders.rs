@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::billing::activity::{Event, Line, Why};
 use crate::billing::contract::Token;
 use crate::clock::BootNs;
+use crate::span;
 
 /// An interval in which a process could start units.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -24,8 +25,10 @@ pub struct Interval {
     /// Its token.
     pub token: Token,
     /// First moment.
+    #[serde(rename = "from_boot_ns")]
     pub from: BootNs,
     /// Last moment.
+    #[serde(rename = "to_boot_ns")]
     pub to: BootNs,
     /// Why it ended; `None`: the process died or still runs.
     pub why: Option<Why>,
@@ -39,6 +42,7 @@ pub struct Overlap {
     /// The other.
     pub second: Interval,
     /// How long both lasted.
+    #[serde(rename = "lasted_ms", serialize_with = "span::as_ms")]
     pub lasted: Duration,
 }
 
@@ -52,8 +56,10 @@ pub struct Turn {
     /// The holder before was told to quiesce: a planned hand-over.
     pub planned: bool,
     /// From its end until the next could start units.
+    #[serde(rename = "dark_ms", serialize_with = "span::as_ms")]
     pub dark: Duration,
     /// From its end until the next started its first unit; `None` if it never did. Includes up to a tick's period.
+    #[serde(rename = "to_first_unit_ms", serialize_with = "span::maybe_as_ms")]
     pub to_first_unit: Option<Duration>,
 }
 
@@ -65,12 +71,15 @@ pub struct HolderReport {
     /// Every pair that overlaps.
     pub overlaps: Vec<Overlap>,
     /// The sum of all overlaps.
+    #[serde(rename = "overlapped_ms", serialize_with = "span::as_ms")]
     pub overlapped: Duration,
     /// Every turn.
     pub turns: Vec<Turn>,
     /// The longest time without a holder, between the first interval's begin and the last one's end.
+    #[serde(rename = "longest_dark_ms", serialize_with = "span::as_ms")]
     pub longest_dark: Duration,
     /// All such time.
+    #[serde(rename = "total_dark_ms", serialize_with = "span::as_ms")]
     pub total_dark: Duration,
 }
 

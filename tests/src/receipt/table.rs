@@ -6,13 +6,14 @@ use std::time::Duration;
 use crate::load::outcome::Outcome;
 use crate::load::tally::Counts;
 use crate::receipt::Receipt;
+use crate::span;
 
 /// A span in milliseconds, as wide as the columns are.
 struct Ms(Duration);
 
 impl fmt::Display for Ms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ms = self.0.as_secs_f64() * 1000.0;
+        let ms = span::ms(self.0);
         f.pad(&if ms < 100.0 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") })
     }
 }
@@ -98,7 +99,6 @@ impl Receipt {
 
     fn scheduler(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (ticks, holders, fence) = (&self.ticks, &self.holders, &self.fence);
-        let (_, latest) = ticks.latest.unwrap_or_default();
         let by: Vec<_> = ticks.by_version.iter().map(|(version, count)| format!("{version}: {count}")).collect();
         writeln!(
             f,
@@ -109,7 +109,7 @@ impl Receipt {
             ticks.holes,
             ticks.owed,
             ticks.late,
-            Ms(latest),
+            Ms(ticks.latest_by),
             by.join("   "),
         )?;
         writeln!(

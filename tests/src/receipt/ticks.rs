@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::billing::ledger::Schedule;
 use crate::clock::BootNs;
 use crate::receipt::rows::{Commit, What};
+use crate::span;
 
 /// What the tick checker found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -31,8 +32,14 @@ pub struct TickReport {
     pub owed: u64,
     /// Ticks that were charged a period or more after they were due.
     pub late: u64,
-    /// The latest tick, and by how much.
-    pub latest: Option<(u64, Duration)>,
+    /// How long the first owed tick had been due at the end of the run; zero if none is owed.
+    #[serde(rename = "owed_for_ms", serialize_with = "span::as_ms")]
+    pub owed_for: Duration,
+    /// The tick that was charged latest after it was due; 0 if none was charged.
+    pub latest: u64,
+    /// By how much it was late.
+    #[serde(rename = "latest_by_ms", serialize_with = "span::as_ms")]
+    pub latest_by: Duration,
     /// Ticks charged by each version.
     pub by_version: BTreeMap<String, u64>,
 }
@@ -58,13 +65,16 @@ pub fn check(commits: &[Commit], schedule: Option<Schedule>, until: BootNs) -> T
     for (tick, at) in first {
         let late = at.since(schedule.due(tick));
         report.late += u64::from(late >= schedule.period);
-        if report.latest.is_none_or(|(_, latest)| late > latest) {
-            report.latest = Some((tick, late));
+        if report.latest == 0 || late > report.latest_by {
+            (report.latest, report.latest_by) = (tick, late);
         }
     }
     // Ticks whose successor was due as well: n periods after the origin, n of them are.
     let overdue = until.since(schedule.origin).as_nanos() / schedule.period.as_nanos().max(1);
     report.owed = u64::try_from(overdue).unwrap_or(u64::MAX).saturating_sub(report.last);
+    if report.owed > 0 {
+        report.owed_for = until.since(schedule.due(report.last + 1));
+    }
     report
 }
 
@@ -90,7 +100,8 @@ mod tests {
     fn each_tick_once_and_in_time_is_clean() {
         let report = check_at(&[(1, 1001), (2, 1102), (3, 1299)], 1300);
         assert_eq!((report.charged, report.last, report.doubled, report.holes), (3, 3, 0, 0));
-        assert_eq!((report.late, report.owed, report.latest), (0, 0, Some((3, Duration::from_nanos(99)))));
+        assert_eq!((report.late, report.owed, report.owed_for), (0, 0, Duration::ZERO));
+        assert_eq!((report.latest, report.latest_by), (3, Duration::from_nanos(99)));
     }
 
     #[test]
@@ -107,12 +118,15 @@ mod tests {
     #[test]
     fn darkness_shows_as_late_ticks_not_as_holes() {
         let report = check_at(&[(1, 1000), (2, 1400), (3, 1401), (4, 1402), (5, 1403)], 1500);
-        assert_eq!((report.holes, report.late, report.latest), (0, 3, Some((2, Duration::from_nanos(300)))));
+        assert_eq!((report.holes, report.late), (0, 3));
+        assert_eq!((report.latest, report.latest_by), (2, Duration::from_nanos(300)));
     }
 
     #[test]
     fn ticks_that_nobody_charged_by_the_end_are_owed() {
-        assert_eq!(check_at(&[(1, 1000)], 1499).owed, 3, "2, 3 and 4 were due by 1300; 5 is not late yet");
+        let report = check_at(&[(1, 1000)], 1499);
+        assert_eq!(report.owed, 3, "2, 3 and 4 were due by 1300; 5 is not late yet");
+        assert_eq!(report.owed_for, Duration::from_nanos(399), "2 has been due since 1100");
         assert_eq!(check_at(&[], 1100).owed, 1);
         assert_eq!(check(&[], None, BootNs(5000)).owed, 0, "nobody ever held, so nothing was scheduled");
     }

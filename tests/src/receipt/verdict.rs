@@ -22,7 +22,7 @@ pub struct Expect {
     pub undetected_pause: bool,
     /// The run has bad versions in it on purpose: their own failures are allowed.
     pub service_faults: bool,
-    /// Longest time without a holder that is allowed; `None`: any.
+    /// Longest time without a holder that is allowed, the end of the run included (by its owed ticks); `None`: any.
     pub longest_dark: Option<Duration>,
 }
 
@@ -64,7 +64,8 @@ pub fn judge(
     let overlap = if expect.undetected_pause { Duration::ZERO } else { holders.longest_overlap() };
     let faults = if expect.service_faults { 0 } else { total.of(Outcome::ServiceFault) };
     let ended: u64 = total.outcomes.values().sum();
-    let dark = expect.longest_dark.filter(|limit| holders.longest_dark > *limit);
+    let longest_dark = holders.longest_dark.max(ticks.owed_for);
+    let dark = expect.longest_dark.filter(|limit| longest_dark > *limit);
     let counts = [
         ("nothing-sent", u64::from(total.sent == 0), "no request was sent: the run proves nothing"),
         ("lost", total.lost(), "requests refused, reset or without an answer in time"),
@@ -86,7 +87,7 @@ pub fn judge(
     let found = |(rule, count, what): (&'static str, u64, &str)| {
         let detail = match rule {
             "overlap" => format!(" (for {overlap:?})"),
-            "dark" => format!(" ({:?}, allowed {:?})", holders.longest_dark, dark.unwrap_or_default()),
+            "dark" => format!(" ({longest_dark:?}, allowed {:?})", dark.unwrap_or_default()),
             "fence" => format!(" (first: {})", fence.violations.first().map_or("", String::as_str)),
             _ => String::new(),
         };

@@ -22,6 +22,8 @@ pub(crate) enum Pulls {
     Extend(LeaseRecord, Duration),
     /// Just this record.
     Fixed(LeaseRecord),
+    /// An answer that is no record, with status 500.
+    Garbage,
     /// Nothing: the request hangs.
     Silence,
 }
@@ -75,8 +77,12 @@ async fn reply(
         Pulls::Extend(record, span) => lasting(&record, span),
         Pulls::Fixed(record) => record,
         Pulls::Silence => std::future::pending().await,
+        Pulls::Garbage => {
+            let mut response = Response::new(Full::from("?"));
+            *response.status_mut() = hyper::StatusCode::INTERNAL_SERVER_ERROR;
+            return Ok(response);
+        }
     };
-    assert_eq!(request.uri().query(), Some(format!("instance={}", record.instance).as_str()));
     Ok(Response::new(Full::from(serde_json::to_string(&record).expect("json"))))
 }
 

@@ -61,6 +61,30 @@ async fn silence_ends_the_right_to_work_at_the_soft_deadline() {
 }
 
 #[tokio::test]
+async fn a_process_that_was_frozen_over_its_soft_deadline_starts_no_unit_when_it_thaws() {
+    let place = Place::new();
+    let billing = Billing::start(&place, &nobody(&place.path("")), &["--tick", "400ms"]);
+    let record = lasting(&record(&billing.instance, Told::Active, 1, 48), Duration::from_millis(600));
+    let soft = BootNs(record.soft_deadline_boot_ns);
+    billing.push(&record).await;
+    until("the first tick", || place.has(unit_ended(UnitEnd::Charged))).await;
+    billing.signal(Signal::SIGSTOP);
+    let waiting = place.activity();
+    assert_eq!(waiting.iter().filter(|line| is_unit_start(line)).count(), 1, "frozen while it waits for the second");
+    until("the second tick is due and the deadline over", || BootNs::now() > soft.after(Duration::from_millis(50)))
+        .await;
+    billing.signal(Signal::SIGCONT);
+    until("the end by silence", || place.has(inactive(Why::Silence))).await;
+    let activity = place.activity();
+    assert_eq!(activity.iter().filter(|line| is_unit_start(line)).count(), 1);
+    assert_eq!(
+        activity.last().map(|line| line.at_boot_ns),
+        Some(soft),
+        "its right ended at the deadline, not at the thaw"
+    );
+}
+
+#[tokio::test]
 async fn a_pull_extends_the_right_and_a_failing_one_changes_nothing() {
     let place = Place::new();
     let agent = FakeAgent::start(place.path("agent.sock"));

@@ -5,5 +5,6 @@
 mod agent;
 mod lease;
 mod process;
+mod pull;
 mod receipt;
 mod requests;

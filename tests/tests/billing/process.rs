@@ -70,7 +70,7 @@ pub(crate) struct Billing {
 pub(crate) fn command(place: &Place, socket: &Path, flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_billing"));
     command
-        .args(["--version-name", "1.0.0", "--port", "0", "--tick", "20ms", "--ledger"])
+        .args(["--version-name", "1.0.0", "--port", "0", "--ledger"])
         .arg(place.path("ledger.db"))
         .arg("--activity")
         .arg(place.path("activity.jsonl"))
@@ -79,6 +79,9 @@ pub(crate) fn command(place: &Place, socket: &Path, flags: &[&str]) -> Command {
         .arg("--lease-socket")
         .arg(socket)
         .args(flags);
+    if !flags.contains(&"--tick") {
+        command.args(["--tick", "20ms"]);
+    }
     command
 }
 

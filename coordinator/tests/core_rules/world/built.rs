@@ -150,8 +150,7 @@ pub(crate) fn hold(lease: &mut LeaseView, id: &AgentId, in_slot: &str, what: &st
     let beat = Beat { v: 1, instance: owner.instance.clone(), op: op.clone() };
     let mut working = candidate(owner.clone());
     let state = HolderState::Held(Held { owner: owner.clone(), lease_id: 5, ttl_s: 10 });
-    let holder =
-        Holder { v: 1, state, era: Era(0), turn: 1, op, cause: LeaseCause::Acquire, at_ms: 0, rest: Rest::new() };
+    let holder = Holder { v: 1, state, era: Era(0), turn: 1, op, cause: LeaseCause::Acquire, at_ms: 0 };
     lease.holder = Some(seen(holder, revision));
     lease.beat = Some(seen(beat, revision));
     working.active = lease.token().expect("a token");

@@ -1,5 +1,8 @@
 //! What the embedded store keeps on disk: one redb file, each write in it one durable redb transaction.
 
+#[cfg(test)]
+mod tests;
+
 use std::fs;
 use std::io::ErrorKind;
 use std::panic::catch_unwind;
@@ -15,6 +18,9 @@ use super::state::{Effects, Stored};
 use super::wire::{event_from_wire, event_to_wire, kv_from_wire, kv_to_wire};
 
 const FILE: &str = "store.redb";
+/// What a first start writes to until it is complete, so that one that was killed is not taken for a damaged store.
+const NEW_FILE: &str = "store.redb.new";
+const LOCK_FILE: &str = "lock";
 /// Raised when the meaning of what is below changes; an unknown one is refused.
 const FORMAT: u64 = 1;
 
@@ -69,6 +75,8 @@ pub(crate) struct Identity {
 pub(crate) struct Disk {
     database: Database,
     path: PathBuf,
+    /// Locked, which keeps others out, until it is closed.
+    _lock: fs::File,
 }
 
 /// The file of a store in `directory`.
@@ -81,17 +89,34 @@ impl Disk {
     pub(crate) fn open(directory: &Path) -> Result<(Self, Identity, Stored), DiskError> {
         let path = file(directory);
         create_directory(directory)?;
-        let existed = path.exists();
-        let database = open_database(&path)?;
-        if !existed {
-            // The file's own name must survive a power cut too.
-            let synced = fs::File::open(directory).and_then(|directory| directory.sync_all());
-            synced.map_err(|error| io("sync", directory, &error))?;
-        }
-        let disk = Self { database, path };
-        let identity = disk.start(existed).map_err(|error| disk.damaged(&error))?;
+        let lock = lock(directory, &path)?;
+        let (disk, identity) = if path.exists() {
+            let disk = Self { database: open_database(&path)?, path, _lock: lock };
+            let identity = disk.start().map_err(|error| disk.damaged(&error))?;
+            (disk, identity)
+        } else {
+            Self::begin(directory, path, lock)?
+        };
         let stored = disk.load().map_err(|error| disk.damaged(&error))?;
         Ok((disk, identity, stored))
+    }
+
+    /// A new store, which is there as a whole or not at all.
+    fn begin(directory: &Path, path: PathBuf, lock: fs::File) -> Result<(Self, Identity), DiskError> {
+        let new = directory.join(NEW_FILE);
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(io("remove", &new, &error)),
+            _ => {}
+        }
+        let disk = Self { database: open_database(&new)?, path, _lock: lock };
+        let identity = Identity { cluster_id: rand::random(), member_id: rand::random(), raft_term: 1 };
+        let written = disk.in_transaction(|write| put_identity(write, identity));
+        written.map_err(|error| io("write to", &new, &error))?;
+        fs::rename(&new, &disk.path).map_err(|error| io("name", &disk.path, &error))?;
+        // The name must survive a power cut too.
+        let synced = fs::File::open(directory).and_then(|directory| directory.sync_all());
+        synced.map_err(|error| io("sync", directory, &error))?;
+        Ok((disk, identity))
     }
 
     /// Makes the effects durable; when this returns they survive a power cut.
@@ -114,27 +139,23 @@ impl Disk {
         Ok(result)
     }
 
-    fn start(&self, existed: bool) -> Result<Identity, redb::Error> {
+    /// A store that was there begins a new term.
+    fn start(&self) -> Result<Identity, redb::Error> {
         self.in_transaction(|write| {
-            write.open_table(KEYS)?;
-            write.open_table(LEASES)?;
-            write.open_table(HISTORY)?;
-            let mut meta = write.open_table(META)?;
+            let meta = write.open_table(META)?;
             let get = |name| Ok::<_, redb::Error>(meta.get(name)?.map(|value| value.value()));
-            let identity = match get("format")? {
-                Some(FORMAT) => Identity {
-                    cluster_id: get("cluster_id")?.unwrap_or(0),
-                    member_id: get("member_id")?.unwrap_or(0),
-                    raft_term: get("raft_term")?.unwrap_or(0) + 1,
-                },
-                Some(format) => return Err(redb::Error::Corrupted(format!("its format is {format}, not {FORMAT}"))),
-                None if existed => return Err(redb::Error::Corrupted("it has no format number".to_owned())),
-                None => Identity { cluster_id: rand::random(), member_id: rand::random(), raft_term: 1 },
+            let missing = |name| redb::Error::Corrupted(format!("it has no {name}"));
+            let format = get("format")?.ok_or_else(|| missing("format number"))?;
+            if format != FORMAT {
+                return Err(redb::Error::Corrupted(format!("its format is {format}, not {FORMAT}")));
+            }
+            let identity = Identity {
+                cluster_id: get("cluster_id")?.ok_or_else(|| missing("cluster id"))?,
+                member_id: get("member_id")?.ok_or_else(|| missing("member id"))?,
+                raft_term: get("raft_term")?.ok_or_else(|| missing("term"))? + 1,
             };
-            meta.insert("format", FORMAT)?;
-            meta.insert("cluster_id", identity.cluster_id)?;
-            meta.insert("member_id", identity.member_id)?;
-            meta.insert("raft_term", identity.raft_term)?;
+            drop(meta);
+            put_identity(write, identity)?;
             Ok(identity)
         })
     }
@@ -160,6 +181,19 @@ impl Disk {
         }
         Ok(stored)
     }
+}
+
+fn put_identity(write: &WriteTransaction, identity: Identity) -> Result<(), redb::Error> {
+    let mut meta = write.open_table(META)?;
+    meta.insert("format", FORMAT)?;
+    meta.insert("cluster_id", identity.cluster_id)?;
+    meta.insert("member_id", identity.member_id)?;
+    meta.insert("raft_term", identity.raft_term)?;
+    // A table is there once it was opened for writing: loading counts on that.
+    write.open_table(KEYS)?;
+    write.open_table(LEASES)?;
+    write.open_table(HISTORY)?;
+    Ok(())
 }
 
 fn put_effects(write: &WriteTransaction, effects: &Effects) -> Result<(), redb::Error> {
@@ -196,6 +230,16 @@ fn create_directory(directory: &Path) -> Result<(), DiskError> {
     // What is in it lets one act as any agent: nobody else's business.
     let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
     created.map_err(|error| io("create the directory", directory, &error))
+}
+
+fn lock(directory: &Path, store: &Path) -> Result<fs::File, DiskError> {
+    let path = directory.join(LOCK_FILE);
+    let lock = fs::File::create(&path).map_err(|error| io("create", &path, &error))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(fs::TryLockError::WouldBlock) => Err(DiskError::InUse { path: store.to_owned() }),
+        Err(fs::TryLockError::Error(error)) => Err(io("lock", &path, &error)),
+    }
 }
 
 fn open_database(path: &Path) -> Result<Database, DiskError> {

@@ -3,6 +3,9 @@
 //! Readers, keep-alives and watches look at the state behind a lock that is never held across disk work, so that a slow
 //! disk delays writers and nobody else.
 
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,6 +58,16 @@ pub(crate) struct Writer {
 }
 
 impl Shared {
+    fn new(identity: Identity, state: State) -> Self {
+        Self {
+            committed: watch::Sender::new(state.revision()),
+            closing: watch::Sender::new(false),
+            state: Mutex::new(state),
+            identity,
+            started: Instant::now(),
+        }
+    }
+
     /// The state as it stands on disk. Hold it for a few lines.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         // Nothing that panics is done under the lock; and the state is changed in one call.
@@ -107,14 +120,7 @@ impl Engine {
     /// Opens the data directory and starts the writer.
     pub(crate) fn start(data: &Path) -> Result<(Self, Writer), DiskError> {
         let (disk, identity, stored) = Disk::open(data)?;
-        let state = State::restore(stored, Duration::ZERO);
-        let shared = Arc::new(Shared {
-            committed: watch::Sender::new(state.revision()),
-            closing: watch::Sender::new(false),
-            state: Mutex::new(state),
-            identity,
-            started: Instant::now(),
-        });
+        let shared = Arc::new(Shared::new(identity, State::restore(stored, Duration::ZERO)));
         let (orders, queue) = channel();
         let (tell, ended) = oneshot::channel();
         let seen = shared.clone();

@@ -3,8 +3,8 @@
 //! One process, no replication. When it is down no ownership moves, and agents run to their deadlines; where that is not
 //! enough, etcd it is (`DESIGN.md` §10).
 //!
-//! The road through it: a service ([`kv`], [`lease`], [`watch`], [`admin`]) turns a message into plain data ([`wire`]),
-//! the [`engine`]'s one writer asks the pure [`state`] what it would do, puts that on [`disk`], and shows it.
+//! The road through it: a service (`kv`, `lease`, `watch`, `admin`) turns a message into plain data (`wire`),
+//! the `engine`'s one writer asks the pure `state` what it would do, puts that on `disk`, and shows it.
 
 mod admin;
 mod disk;

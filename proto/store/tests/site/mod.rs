@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use handover_store::client::Store;
 use handover_store::server::{ServerOptions, serve};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
@@ -121,8 +122,13 @@ impl Site {
         Ok(())
     }
 
+    /// SIGSTOP, and every thread stands when this returns: the signal alone leaves it time to answer.
     pub(crate) fn freeze(&self) -> Result<()> {
-        self.signal(Signal::SIGSTOP)
+        self.signal(Signal::SIGSTOP)?;
+        let child = self.process.as_ref().context("it does not run")?;
+        let status = waitpid(Pid::from_raw(child.id().cast_signed()), Some(WaitPidFlag::WUNTRACED))?;
+        anyhow::ensure!(matches!(status, WaitStatus::Stopped(..)), "it is not stopped: {status:?}");
+        Ok(())
     }
 
     pub(crate) fn thaw(&self) -> Result<()> {

@@ -110,4 +110,6 @@ fn darkness_breaks_the_verdict_only_beyond_what_the_run_allows() {
     assert!(broken(&Run { holders: holders(), ..clean() }).is_empty());
     assert!(broken(&Run { holders: holders(), expect: allow(2), ..clean() }).is_empty());
     assert_eq!(broken(&Run { holders: holders(), expect: allow(1), ..clean() }), ["dark"]);
+    let ticks = TickReport { owed: 20, owed_for: Duration::from_secs(2), ..TickReport::default() };
+    assert_eq!(broken(&Run { ticks, expect: allow(1), ..clean() }), ["dark"], "nobody held at the end");
 }

@@ -1,0 +1,272 @@
+//! The agent's loop: observe, decide ([`crate::core::next`]), act, report; then wait for whatever happens next.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use handover_proto::blocker::{Blocker, BlockerKind};
+use handover_proto::ids::InstanceId;
+use handover_proto::numbers::Term;
+use handover_proto::wire::Report;
+use tokio::sync::{Notify, mpsc, watch};
+use tracing::{debug, error, info, warn};
+
+use crate::clock;
+use crate::config::Config;
+use crate::core::accept::{Accepted, Offer, Verdict, judge};
+use crate::core::next::{Next, Waiting, next};
+use crate::core::observed::{Instance, Observed, Slot};
+use crate::driver::Exit;
+use crate::host::Host;
+use crate::lease::KeeperHandle;
+use crate::lease::wanted::{KeeperStatus, LeaseState, Wanted};
+use crate::register::FromStore;
+use crate::report::{Sources, report};
+use crate::routing::Routing;
+use crate::service::{Answer, OfferError, Offered};
+
+/// Laps in a row without waiting. A start takes four; more than this is a decision that undoes itself.
+const LAPS: usize = 32;
+/// A report goes out at least this often, though nothing changed: an observation older than two seconds decides nothing
+/// at the coordinator (`SAFETY.md` R1). It comes from the main loop itself, so that it proves that the loop turns.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+/// All that the loop owns.
+pub(crate) struct AgentLoop {
+    pub(crate) config: Arc<Config>,
+    pub(crate) boot_id: String,
+    pub(crate) host: Host,
+    pub(crate) routing: Routing,
+    pub(crate) keeper: Option<KeeperHandle>,
+    pub(crate) wanted: watch::Sender<Wanted>,
+    pub(crate) reports: watch::Sender<Report>,
+    /// What the loop itself remembers.
+    pub(crate) memory: Memory,
+}
+
+/// What the loop remembers from lap to lap, for reports and the log only.
+#[derive(Default)]
+pub(crate) struct Memory {
+    blocker: Option<Blocker>,
+    last_sentence: String,
+    /// When the last report went out.
+    reported: Duration,
+}
+
+impl AgentLoop {
+    /// Turns until SIGTERM or SIGINT.
+    pub(crate) async fn go(
+        &mut self,
+        offers: &mut mpsc::Receiver<Offered>,
+        from_store: &mut mpsc::Receiver<FromStore>,
+        mut exits: mpsc::Receiver<Exit>,
+        wake: &Notify,
+    ) -> Result<()> {
+        let mut gate = self.routing.watch();
+        let mut keeper = self.keeper.as_ref().map(|keeper| keeper.status.clone());
+        let mut stop = crate::signals::stop()?;
+        loop {
+            let wake_at = self.settle().await.unwrap_or(Duration::MAX);
+            let until = wake_at.min(self.memory.reported + REPORT_EVERY).saturating_sub(clock::boot());
+            tokio::select! {
+                Some(offered) = offers.recv() => self.offered(offered),
+                Some(said) = from_store.recv() => self.store_said(said)?,
+                Some(exit) = exits.recv() => self.exited(&exit),
+                _ = gate.changed() => {}
+                () = changed(&mut keeper) => {}
+                () = wake.notified() => {}
+                () = tokio::time::sleep(until) => {}
+                () = stop.recv() => break,
+            }
+        }
+        info!("stopping; instances, gate and lease go on without the agent");
+        Ok(())
+    }
+
+    /// Laps until nothing is left to do now. Returns when to look again though nothing happened.
+    async fn settle(&mut self) -> Option<Duration> {
+        let mut trouble = None;
+        for _ in 0..LAPS {
+            let observed = self.observe();
+            let assignment = self.host.file.state.accepted.as_ref().and_then(|accepted| accepted.parsed.clone());
+            let decided = next(assignment.as_ref(), &observed, self.config.grace(), clock::boot());
+            let Some(decided) = decided else {
+                self.tell_keeper(None);
+                self.publish(&observed, None);
+                return None;
+            };
+            self.routing.tell(&decided.routes);
+            self.tell_keeper(Some(&decided));
+            if decided.effects.is_empty() || trouble.is_some() {
+                self.note_reached(&decided);
+                self.publish(&observed, trouble.or(decided.waiting.clone()));
+                return [decided.wake_at, self.host.trust_ends(clock::boot())].into_iter().flatten().min();
+            }
+            for effect in &decided.effects {
+                trouble = self.host.act(effect).await.or(trouble);
+            }
+        }
+        error!("the agent's decisions do not come to rest; please report this with the log");
+        Some(clock::boot() + REPORT_EVERY)
+    }
+
+    fn observe(&mut self) -> Observed {
+        let keeper = self.keeper.as_ref().map(|keeper| keeper.status.borrow().clone());
+        let lets_go = |instance: &_| keeper.as_ref().is_none_or(|status| may_stop(status, instance));
+        let held = |instance: &InstanceId| keeper.as_ref().is_some_and(|status| holds(status, instance));
+        self.host.forget_departed(held);
+        let gate = self.routing.seen();
+        let slots = self.host.places.iter().map(|(id, place)| {
+            let instance = place.running.as_ref().map(|running| {
+                let id = &running.record.instance;
+                Instance {
+                    id: id.clone(),
+                    version: running.record.version.clone(),
+                    process: running.process,
+                    lifecycle: running.record.lifecycle,
+                    ready: running.ready(),
+                    unmet: running.unmet(),
+                    ledger: self.routing.ledger(id),
+                    draining_since: running.draining_since,
+                    holds_lease: keeper.as_ref().is_some_and(|status| holds(status, id)),
+                    lease_lets_stop: lets_go(id),
+                }
+            });
+            (id.clone(), Slot { instance, crashes: place.crashes.clone() })
+        });
+        Observed { slots: slots.collect(), gate }
+    }
+
+    fn tell_keeper(&self, decided: Option<&Next>) {
+        let none = Default::default();
+        let wanted = self.host.wanted(decided.map_or(&none, |decided| &decided.lease));
+        self.wanted.send_if_modified(|before| {
+            let changed = *before != wanted;
+            *before = wanted;
+            changed
+        });
+    }
+
+    fn note_reached(&mut self, decided: &Next) {
+        let serial = self.host.file.state.accepted.as_ref().map(|accepted| accepted.serial);
+        let Some(serial) = serial.filter(|_| decided.reached) else { return };
+        if let Err(error) = self.host.file.change(|state| state.reached = serial) {
+            warn!(%error, "what was reached could not be recorded");
+        }
+    }
+
+    /// One sentence per lap that changed something, and the report.
+    fn publish(&mut self, observed: &Observed, waiting: Option<Waiting>) {
+        let sentence = match &waiting {
+            Some(waiting) => format!("waiting for {}: {}", waiting.kind, waiting.sentence),
+            None => "as assigned".to_owned(),
+        };
+        if sentence != self.memory.last_sentence {
+            info!(serial = self.accepted_serial(), "{sentence}");
+            self.memory.last_sentence = sentence;
+        }
+        let since = |kind: BlockerKind| match &self.memory.blocker {
+            Some(blocker) if blocker.kind == kind => blocker.since_ms,
+            _ => clock::wall_ms(),
+        };
+        self.memory.blocker = waiting.map(|waiting| Blocker {
+            kind: waiting.kind,
+            since_ms: since(waiting.kind),
+            waiting_for: waiting.sentence,
+        });
+        let keeper = self.keeper.as_ref().map(|keeper| keeper.status.borrow().clone());
+        let gate = self.routing.report();
+        let fresh = report(&Sources {
+            config: &self.config,
+            boot_id: &self.boot_id,
+            host: &self.host,
+            observed,
+            gate: gate.as_ref(),
+            keeper: keeper.as_ref(),
+            blocker: self.memory.blocker.as_ref(),
+        });
+        let due = clock::boot() >= self.memory.reported + REPORT_EVERY;
+        let sent = self.reports.send_if_modified(|before| {
+            let changed = due || *before != fresh;
+            *before = fresh;
+            changed
+        });
+        if sent {
+            self.memory.reported = clock::boot();
+        }
+    }
+
+    fn accepted_serial(&self) -> i64 {
+        self.host.file.state.accepted.as_ref().map_or(0, |accepted| accepted.serial.0)
+    }
+
+    fn offered(&mut self, offered: Offered) {
+        let answer = self.judge(&offered.offer, offered.verified);
+        if let Err(error) = &answer {
+            warn!(%error, "an assignment was not taken");
+        }
+        // The caller may have given up; the assignment counts all the same.
+        drop(offered.answer.send(answer));
+    }
+
+    /// Records what is new before anything acts on it.
+    fn judge(&mut self, offer: &Offer, verified: Option<Term>) -> Result<Answer, OfferError> {
+        match judge(self.host.file.state.accepted.as_ref(), offer, verified)? {
+            Verdict::Same => Ok(Answer::Accepted(offer.serial)),
+            Verdict::VerifyTerm(_) => Ok(Answer::VerifyTerm),
+            Verdict::New(assignment) => {
+                self.host.forget_crashes(&assignment);
+                let accepted = Accepted {
+                    term: offer.term,
+                    serial: offer.serial,
+                    text: offer.text.clone(),
+                    parsed: Some(assignment),
+                };
+                let saved = self.host.file.change(|state| state.accepted = Some(accepted));
+                saved.map_err(|error| OfferError::Disk(crate::report::chain(&error)))?;
+                Ok(Answer::Accepted(offer.serial))
+            }
+        }
+    }
+
+    fn store_said(&mut self, said: FromStore) -> Result<()> {
+        match said {
+            FromStore::Registered => debug!("the name is ours"),
+            // The store was restored or the name was taken while we were away: whatever serves goes on serving.
+            FromStore::Refused(error) => error!(error = %crate::report::chain(&error), "not registered"),
+            FromStore::Away(reason) => debug!(%reason, "the store is away"),
+            FromStore::Assigned(offer) => {
+                let term = offer.term;
+                if let Err(error) = self.judge(&offer, Some(term)) {
+                    warn!(%error, "the assignment in the store was not taken");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn exited(&mut self, exit: &Exit) {
+        if let Some(trouble) = self.host.exited(exit) {
+            warn!(reason = trouble.sentence, "the end of an instance could not be recorded");
+        }
+    }
+}
+
+fn holds(status: &KeeperStatus, instance: &InstanceId) -> bool {
+    use LeaseState::{Candidate, Fenced, Holder, None, Quiescing, Starting, Stopped};
+    status.instances.get(instance).is_some_and(|lease| match lease.state {
+        Starting | Holder | Quiescing | Stopped => true,
+        None | Candidate | Fenced => false,
+    })
+}
+
+fn may_stop(status: &KeeperStatus, instance: &InstanceId) -> bool {
+    status.instances.get(instance).is_some_and(|lease| lease.may_stop)
+}
+
+async fn changed(keeper: &mut Option<watch::Receiver<KeeperStatus>>) {
+    match keeper {
+        Some(status) => drop(status.changed().await),
+        None => std::future::pending().await,
+    }
+}

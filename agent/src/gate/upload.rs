@@ -1,0 +1,209 @@
+//! Request bodies on their way through the gate.
+//!
+//! A body carries its request's ticket, so that the request is in flight until it has been passed on; and it tells how far it
+//! has come, so that one that stands still, on whichever side, can be ended.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, Sleep};
+
+use super::connection::Running;
+use super::control::Reason;
+use super::ticket::{Gate, Ticket};
+
+/// How much of a body that nobody wants is still read, and for how long, before its connection is closed: closing with
+/// unread bytes makes the kernel send a reset, and the client loses the answer that it was sent.
+const LINGER_BYTES: u64 = 256 << 10;
+const LINGER_TIME: Duration = Duration::from_secs(5);
+
+/// The part of an upload that the forwarder watches.
+#[derive(Debug, Default)]
+pub(super) struct Upload {
+    moved_ms: AtomicU64,
+    failed: AtomicU8,
+    ended: AtomicBool,
+}
+
+impl Upload {
+    /// When a byte last moved, in milliseconds of the gate's clock.
+    pub(super) fn moved_ms(&self) -> u64 {
+        self.moved_ms.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is nothing more to pass on.
+    pub(super) fn ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// Set when the upload itself is the reason why a request failed.
+    pub(super) fn failed(&self) -> Option<Reason> {
+        match self.failed.load(Ordering::Relaxed) {
+            0 => None,
+            1 => Some(Reason::UploadBroken),
+            _ => Some(Reason::UploadStalled),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UploadError {
+    #[error("the client broke off its request body")]
+    Broken(#[source] hyper::Error),
+    #[error("the client sent nothing of its request body for {}", crate::duration::render(*.0))]
+    Stalled(Duration),
+}
+
+/// A request body on its way to an upstream.
+pub(super) struct RequestBody {
+    inner: Option<Incoming>,
+    gate: Arc<Gate>,
+    ticket: Option<Arc<Ticket>>,
+    running: Option<Running>,
+    upload: Arc<Upload>,
+    stall: Option<Pin<Box<Sleep>>>,
+    /// A client that waits for `100 Continue` has sent nothing, and reading would ask it to.
+    lingers: bool,
+}
+
+impl RequestBody {
+    pub(super) fn new(inner: Incoming, gate: Arc<Gate>, running: Running, expects_continue: bool) -> Self {
+        let done = inner.is_end_stream();
+        let upload = Upload { ended: AtomicBool::new(done), ..Upload::default() };
+        Self {
+            inner: (!done).then_some(inner),
+            gate,
+            ticket: None,
+            running: (!done).then_some(running),
+            upload: Arc::new(upload),
+            stall: None,
+            lingers: !expects_continue,
+        }
+    }
+
+    /// Keeps the request in flight until this body has ended.
+    pub(super) fn hold(&mut self, ticket: &Arc<Ticket>) {
+        self.ticket = self.inner.is_some().then(|| Arc::clone(ticket));
+    }
+
+    /// Lets go of a ticket that did not lead anywhere.
+    pub(super) fn release(&mut self) {
+        self.ticket = None;
+    }
+
+    pub(super) fn upload(&self) -> Arc<Upload> {
+        Arc::clone(&self.upload)
+    }
+
+    fn moved(&mut self) {
+        self.stall = None;
+        let now_ms = u64::try_from(self.gate.now().as_millis()).unwrap_or(u64::MAX);
+        self.upload.moved_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    fn end(&mut self) {
+        self.upload.ended.store(true, Ordering::Relaxed);
+        self.inner = None;
+        self.ticket = None;
+        self.running = None;
+    }
+
+    fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        let limit = self.gate.settings.limits.stall_time;
+        let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        if stall.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        self.upload.failed.store(2, Ordering::Relaxed);
+        self.end();
+        Poll::Ready(Some(Err(UploadError::Stalled(limit))))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = UploadError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        let this = self.get_mut();
+        let Some(inner) = this.inner.as_mut() else { return Poll::Ready(None) };
+        match Pin::new(&mut *inner).poll_frame(cx) {
+            Poll::Pending => this.poll_stall(cx),
+            Poll::Ready(Some(Ok(frame))) => {
+                let ended = inner.is_end_stream();
+                this.moved();
+                if ended {
+                    this.end();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                this.upload.failed.store(1, Ordering::Relaxed);
+                this.end();
+                Poll::Ready(Some(Err(UploadError::Broken(error))))
+            }
+            Poll::Ready(None) => {
+                this.moved();
+                this.end();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        self.upload.ended.store(true, Ordering::Relaxed);
+        let Some(body) = self.inner.take() else { return };
+        let running = self.running.take();
+        // Outside a runtime the process is ending, and so are its connections.
+        if let (true, Ok(runtime)) = (self.lingers, tokio::runtime::Handle::try_current()) {
+            runtime.spawn(linger(body, running));
+        }
+    }
+}
+
+async fn linger(mut body: Incoming, running: Option<Running>) {
+    let mut left = LINGER_BYTES;
+    let deadline = Instant::now() + LINGER_TIME;
+    while let Ok(Some(Ok(frame))) = tokio::time::timeout_at(deadline, body.frame()).await {
+        let read = frame.data_ref().map_or(0, |data| data.len() as u64);
+        left = left.saturating_sub(read);
+        if left == 0 {
+            break;
+        }
+    }
+    drop(running);
+}
+
+/// Cuts the connection of an upload that goes on after its answer, once nothing has moved for the stall time: its client may
+/// be gone, or the service may have stopped reading, and the request must not be in flight for ever. (And hyper 1.12 does not
+/// say that a chunked body ended once its answer is complete, until the next request.)
+pub(super) async fn watch_upload(gate: Arc<Gate>, upload: Arc<Upload>, connection: AbortHandle) {
+    loop {
+        let before = upload.moved_ms();
+        tokio::time::sleep(gate.settings.limits.stall_time).await;
+        if upload.ended() {
+            return;
+        }
+        if upload.moved_ms() == before {
+            connection.abort();
+            return;
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! One slot of the host, and the instance that runs in it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use handover_proto::ids::{InstanceId, SlotId};
+use handover_proto::wire;
+use tokio::sync::{Notify, watch};
+
+use crate::clock;
+use crate::config::Config;
+use crate::core::observed::{Boot, Crashes, Process};
+use crate::driver::{DriverSettings, Values};
+use crate::probe::{Affects, ConditionReport, ProbeRunner, Readiness, Target};
+use crate::state::InstanceRecord;
+
+/// The last known readiness of an adopted instance is kept this long (`SAFETY.md` R9): many times a probe's first look.
+const TRUSTED: Boot = Boot::from_secs(2);
+
+/// One slot, with all that reports say of it.
+pub struct Place {
+    /// Where its instance listens.
+    pub address: SocketAddr,
+    /// What runs.
+    pub running: Option<Running>,
+    /// Ends in a row that nobody wanted.
+    pub crashes: Option<Crashes>,
+    /// How the last process ended.
+    pub last_exit: Option<wire::ExitReport>,
+}
+
+/// One running instance.
+pub struct Running {
+    /// As it stands in the state file.
+    pub record: InstanceRecord,
+    /// What its process does.
+    pub process: Process,
+    probes: ProbeRunner,
+    /// Adopted while it was ready: that is believed until the probes have had time to speak.
+    pub(crate) trusted_until: Boot,
+    /// Since when it drains.
+    pub draining_since: Option<Boot>,
+    /// Wall clock of the last move, Unix milliseconds.
+    pub since_ms: u64,
+    /// When it was started or adopted.
+    pub(crate) started: Boot,
+}
+
+impl Running {
+    /// Starts the probes of an instance whose process runs.
+    pub(crate) fn watch(
+        config: &Config,
+        slot: &SlotId,
+        address: SocketAddr,
+        record: InstanceRecord,
+        wake: Arc<Notify>,
+    ) -> Self {
+        let DriverSettings::Process(settings) = &config.driver;
+        let values = Values {
+            port: address.port(),
+            version: record.version.clone(),
+            slot: slot.clone(),
+            builds: settings.builds.clone(),
+            instance: record.instance.clone(),
+            state_dir: config.state_dir.clone(),
+        };
+        let target = Target { host: address.ip(), values };
+        let probes = ProbeRunner::start(config.probes.clone(), target, clock::boot);
+        forward(probes.readiness(), wake);
+        let adopted_ready = record.lifecycle.is_some() && record.ready;
+        Self {
+            record,
+            process: Process::Running,
+            probes,
+            trusted_until: if adopted_ready { clock::boot() + TRUSTED } else { Boot::ZERO },
+            draining_since: None,
+            since_ms: clock::wall_ms(),
+            started: clock::boot(),
+        }
+    }
+
+    /// What the probes say; before they have spoken, the last known value.
+    pub fn readiness(&self) -> Readiness {
+        self.probes.readiness().borrow().clone()
+    }
+
+    /// Whether it may have traffic, as far as is known.
+    pub fn ready(&self) -> bool {
+        self.probes.readiness().borrow().ready || clock::boot() < self.trusted_until
+    }
+
+    /// The conditions of readiness that are not met, in words.
+    pub fn unmet(&self) -> Vec<String> {
+        let readiness = self.readiness();
+        let decisive = |c: &&ConditionReport| c.affects == Affects::Ready && !c.met;
+        let unmet = readiness.conditions.iter().filter(decisive);
+        let held = readiness.held_until.map(|_| "it was ready a moment ago; it returns at most once in ten seconds");
+        unmet.map(|c| format!("{}: {}", c.name, c.reading)).chain(held.map(str::to_owned)).collect()
+    }
+}
+
+impl Place {
+    /// Nothing runs there.
+    pub(crate) fn empty(address: SocketAddr) -> Self {
+        Self { address, running: None, crashes: None, last_exit: None }
+    }
+
+    /// Whether this very instance runs there.
+    pub(crate) fn holds(&self, instance: &InstanceId) -> bool {
+        self.running.as_ref().is_some_and(|running| running.record.instance == *instance)
+    }
+}
+
+/// Wakes the main loop at each change, for as long as the probes run.
+fn forward(mut readiness: watch::Receiver<Readiness>, wake: Arc<Notify>) {
+    tokio::spawn(async move {
+        while readiness.changed().await.is_ok() {
+            wake.notify_one();
+        }
+    });
+}

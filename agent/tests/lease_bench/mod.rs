@@ -1,0 +1,386 @@
+//! One core on a bench: the test is the clock, the store's patience and the service.
+
+#[path = "../lease_sim/store.rs"]
+pub(crate) mod store;
+
+use std::time::Duration;
+
+use handover_agent::lease::deadline::Boot;
+use handover_agent::lease::event::Event;
+use handover_agent::lease::memory::Memory;
+use handover_agent::lease::next::Now;
+use handover_agent::lease::record::{Ack, AckState, Published, Told};
+use handover_agent::lease::settings::LeaseSettings;
+use handover_agent::lease::state::Core;
+use handover_agent::lease::step::LeaseStep;
+use handover_agent::lease::waiting::Waiting;
+use handover_agent::lease::wanted::{InstanceLease, KeeperStatus, Life, LocalInstance, Wanted};
+use handover_proto::assignment::Cause;
+use handover_proto::ids::{InstanceId, OpId};
+use handover_proto::keys::{EnvKeys, LeaseKeys};
+use handover_proto::lease::{self, Candidate, Intent, IntentKind, LeaseView, Owner, RawEntry, Turn};
+use handover_proto::numbers::{Era, Term};
+use handover_proto::stored::encode;
+use handover_proto::txn::{LeaseId, Op, Txn};
+use handover_store::client::{Renewal, StoreError, TxnReply};
+
+use store::ModelStore;
+
+pub(crate) fn keys() -> LeaseKeys {
+    EnvKeys::new(&"bench".parse().expect("env")).service(&"billing".parse().expect("service")).lease()
+}
+
+pub(crate) fn id(n: u8) -> InstanceId {
+    format!("{n:016x}").parse().expect("an id")
+}
+
+pub(crate) fn owner(n: u8) -> Owner {
+    Owner {
+        instance: id(n),
+        agent: format!("app-{n}").parse().expect("agent"),
+        host: format!("host-{n}"),
+        boot_id: "boot".to_owned(),
+        version: "1.0.0".parse().expect("version"),
+    }
+}
+
+pub(crate) fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+pub(crate) fn unknown() -> StoreError {
+    StoreError::Unknown { operation: "it".to_owned(), endpoint: "bench".to_owned(), reason: "lost".to_owned() }
+}
+
+/// What the store does with requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mood {
+    /// Answers all.
+    Good,
+    /// Answers nothing; senders get an unknown outcome at once.
+    Away,
+    /// Carries lease transactions out, and their answers are lost.
+    Deaf,
+    /// Lease transactions wait in [`Bench::held`], for their senders with an unknown outcome.
+    Late,
+}
+
+pub(crate) struct Bench {
+    pub(crate) core: Core,
+    pub(crate) store: ModelStore,
+    pub(crate) now: Boot,
+    pub(crate) mood: Mood,
+    /// The state file cannot be written.
+    pub(crate) disk_full: bool,
+    pub(crate) saved: Option<Memory>,
+    /// The service's answers; `None`: it does not answer.
+    pub(crate) obeys: Option<AckState>,
+    pub(crate) steps: Vec<LeaseStep>,
+    pub(crate) held: Vec<Txn>,
+    pub(crate) waits: Option<Waiting>,
+    wanted: Wanted,
+    cursor: usize,
+    ops: u64,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        Self::with(LeaseSettings::default(), ModelStore::default(), None)
+    }
+
+    pub(crate) fn with(settings: LeaseSettings, store: ModelStore, memory: Option<Memory>) -> Self {
+        let mut bench = Self {
+            core: Core::new(settings, keys(), "boot", memory),
+            cursor: store.log.len(),
+            store,
+            now: Boot::from_ns(1_000_000_000_000),
+            mood: Mood::Good,
+            disk_full: false,
+            saved: None,
+            obeys: Some(AckState::Quiesced),
+            steps: Vec::new(),
+            held: Vec::new(),
+            waits: None,
+            wanted: Wanted::default(),
+            ops: 1000,
+        };
+        let listing = bench.store.listing();
+        bench.hear(Event::Listed(listing));
+        bench
+    }
+
+    /// Reports instance `n` of this host, ready and eligible.
+    pub(crate) fn report(&mut self, n: u8) {
+        self.report_as(n, |_| {});
+    }
+
+    pub(crate) fn report_as(&mut self, n: u8, change: impl FnOnce(&mut LocalInstance)) {
+        let (app, slot) = (([127, 0, 0, 1], 1).into(), "a".parse().expect("slot"));
+        let mut local = LocalInstance {
+            owner: owner(n),
+            slot,
+            app,
+            eligible: true,
+            ready: true,
+            serving: true,
+            life: Life::Running,
+        };
+        change(&mut local);
+        self.wanted.instances.insert(id(n), local);
+        self.hear(Event::Wanted(self.wanted.clone()));
+    }
+
+    pub(crate) fn change(&mut self, n: u8, change: impl FnOnce(&mut LocalInstance)) {
+        change(self.wanted.instances.get_mut(&id(n)).expect("reported"));
+        self.hear(Event::Wanted(self.wanted.clone()));
+    }
+
+    /// A bench on which instance 1 holds and works.
+    pub(crate) fn holding() -> Self {
+        let mut bench = Self::new();
+        bench.report(1);
+        assert_eq!(bench.told(1), Told::Active, "it holds: {:?}", bench.waits);
+        bench.steps.clear();
+        bench
+    }
+
+    /// As [`Bench::holding`], with instance 2 elsewhere prepared for an open intent.
+    pub(crate) fn asked() -> (Self, OpId) {
+        let mut bench = Self::holding();
+        bench.obeys = None;
+        let op = bench.ask(1, 2);
+        bench.prepare(2, Some(&op));
+        (bench, op)
+    }
+
+    pub(crate) fn hear(&mut self, event: Event) {
+        self.core.apply(event, self.now);
+        self.settle();
+    }
+
+    /// Time passes, in small steps.
+    pub(crate) fn pass(&mut self, span: Duration) {
+        let end = self.now.plus(span);
+        while self.now < end {
+            self.now = end.min(self.now.plus(ms(50)));
+            self.settle();
+        }
+    }
+
+    fn op(&mut self) -> OpId {
+        self.ops += 1;
+        format!("{:016x}", self.ops).parse().expect("an op")
+    }
+
+    /// Carries out steps until there is nothing but to wait.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..500 {
+            self.watch();
+            let op = self.op();
+            let step = self.core.next(&Now { boot: self.now, wall_ms: 0, op }).expect("a decision");
+            self.core.started(&step, self.now).expect("a legal step");
+            if let LeaseStep::Wait { reason, .. } = step {
+                self.waits = reason;
+                return;
+            }
+            self.steps.push(step.clone());
+            if let Some(event) = self.perform(step) {
+                self.core.apply(event, self.now);
+            }
+        }
+        panic!("it does not come to rest: {:?}", &self.steps[self.steps.len() - 6..]);
+    }
+
+    fn watch(&mut self) {
+        if self.mood == Mood::Away {
+            return;
+        }
+        for (revision, changes) in self.store.log[self.cursor..].to_vec() {
+            self.core.apply(Event::Changed { revision, changes }, self.now);
+        }
+        self.cursor = self.store.log.len();
+    }
+
+    fn perform(&mut self, step: LeaseStep) -> Option<Event> {
+        let away = self.mood == Mood::Away;
+        match step {
+            LeaseStep::Save(memory) => {
+                let result = if self.disk_full { Err("full".to_owned()) } else { Ok(()) };
+                if !self.disk_full {
+                    self.saved = Some(memory.clone());
+                }
+                Some(Event::Saved { memory, result })
+            }
+            LeaseStep::Read(asked) => {
+                let result = if away { Err(unknown()) } else { self.store.txn(&asked) };
+                Some(Event::Read { asked, result })
+            }
+            LeaseStep::Move { op, txn, .. } => {
+                let result = self.transact(&txn);
+                Some(Event::Moved { op, asked: txn, result })
+            }
+            LeaseStep::PutCandidate { instance, txn } => {
+                let result = if away { Err(unknown()) } else { self.store.txn(&txn) };
+                Some(Event::CandidatePut { instance, asked: txn, result })
+            }
+            LeaseStep::Renew { instance, lease, barrier, expected, .. } => {
+                let ttl = self.store.keep_alive(lease, u64::MAX);
+                let (sent, keep_alive) = (self.now, self.store.origin());
+                let answer = self.store.txn(&barrier).map(|barrier| Renewal { ttl, keep_alive, barrier });
+                let result = if away { Err(unknown()) } else { answer };
+                Some(Event::Renewed { instance, sent, expected, barrier, result })
+            }
+            LeaseStep::Grant { instance, ttl } => {
+                let result = if away { Err(unknown()) } else { Ok(self.store.grant(ttl, u64::MAX)) };
+                Some(Event::Granted { instance, result })
+            }
+            LeaseStep::Revoke { lease } => {
+                self.store.revoke(lease);
+                Some(Event::Revoked { lease })
+            }
+            LeaseStep::Tell { instance, record, .. } => self.answer(instance, &record),
+            LeaseStep::Begin { .. }
+            | LeaseStep::End { .. }
+            | LeaseStep::Leave { .. }
+            | LeaseStep::Order { .. }
+            | LeaseStep::Decline { .. }
+            | LeaseStep::Adopt { .. }
+            | LeaseStep::Drop { .. }
+            | LeaseStep::Forget { .. }
+            | LeaseStep::Kill { .. }
+            | LeaseStep::Wait { .. } => None,
+        }
+    }
+
+    fn transact(&mut self, txn: &Txn) -> Result<TxnReply, StoreError> {
+        match self.mood {
+            Mood::Good => self.store.txn(txn),
+            Mood::Away => Err(unknown()),
+            Mood::Deaf => self.store.txn(txn).and_then(|_| Err(unknown())),
+            Mood::Late => {
+                self.held.push(txn.clone());
+                Err(unknown())
+            }
+        }
+    }
+
+    fn answer(&mut self, instance: InstanceId, record: &Published) -> Option<Event> {
+        let stop = self.obeys?;
+        let state = if record.told == Told::Active { AckState::Started } else { stop };
+        Some(self.ack(instance, record, state))
+    }
+
+    /// The acknowledgement of `record`.
+    pub(crate) fn ack(&self, instance: InstanceId, record: &Published, state: AckState) -> Event {
+        let token = record.token.map_or(0, |token| token.get()).to_string();
+        let (seq, detail) = (record.seq, String::new());
+        let ack = Ack { v: 1, token, seq, state, in_flight: 0, c_unit_ms: None, detail };
+        Event::Answered { instance, seq, result: Ok(ack) }
+    }
+
+    /// The service of instance `n` answers the last call, late.
+    pub(crate) fn answers(&mut self, n: u8, state: AckState) {
+        let record = self.last_call(n);
+        let event = self.ack(id(n), &record, state);
+        self.hear(event);
+    }
+
+    /// What the last call to instance `n` said.
+    pub(crate) fn last_call(&self, n: u8) -> Published {
+        let call = self.steps.iter().rev().find_map(|step| match step {
+            LeaseStep::Tell { instance, record, .. } if *instance == id(n) => Some(record.clone()),
+            _ => None,
+        });
+        call.expect("a call")
+    }
+
+    pub(crate) fn published(&self, n: u8) -> Published {
+        self.core.board().remove(&id(n)).expect("a living instance").1
+    }
+
+    pub(crate) fn told(&self, n: u8) -> Told {
+        self.published(n).told
+    }
+
+    pub(crate) fn lease_of(&self, n: u8) -> InstanceLease {
+        let status = self.core.status(&KeeperStatus::default(), None, self.now, 0);
+        status.instances[&id(n)].clone()
+    }
+
+    /// Names of the steps done since they were last cleared.
+    pub(crate) fn did(&self, name: &str) -> usize {
+        self.steps.iter().filter(|step| step.name() == name).count()
+    }
+
+    pub(crate) fn view(&self) -> LeaseView {
+        let mut view = LeaseView::default();
+        for e in self.store.keys.values() {
+            let (mod_revision, create_revision, lease) = (e.mod_revision, e.create_revision, e.lease);
+            let raw = RawEntry { value: &e.value, mod_revision, create_revision, lease };
+            view.put(&keys(), &e.key, Some(raw)).expect("readable");
+        }
+        view
+    }
+
+    pub(crate) fn is_held_by(&self, n: u8) -> bool {
+        self.view().holder.is_some_and(|holder| holder.value.is_held_by(&id(n)))
+    }
+
+    pub(crate) fn put<T: serde::Serialize>(&mut self, key: String, value: &T, lease: LeaseId) {
+        let then = vec![Op::put_with_lease(key, encode(value).expect("json"), lease)];
+        assert!(self.store.txn(&Txn { then, ..Txn::default() }).expect("a put").succeeded);
+        self.settle();
+    }
+
+    pub(crate) fn delete(&mut self, key: String) {
+        self.store.txn(&Txn { then: vec![Op::Delete(key)], ..Txn::default() }).expect("a delete");
+        self.settle();
+    }
+
+    /// The coordinator asks instance `from` to hand over to `to`.
+    pub(crate) fn ask(&mut self, from: u8, to: u8) -> OpId {
+        let op = self.op();
+        let intent = Intent {
+            v: 1,
+            op: op.clone(),
+            kind: IntentKind::Handoff,
+            from: id(from),
+            to: id(to),
+            quiesce_timeout_ms: 3_000,
+            term: Term::new(Era(0), 1).expect("fits"),
+            cause: Cause { rollout: None, step: 0, plan_hash: String::new() },
+        };
+        self.put(keys().intent(), &intent, 0);
+        op
+    }
+
+    /// Instance `n` elsewhere is a ready candidate; returns its lease.
+    pub(crate) fn prepare(&mut self, n: u8, op: Option<&OpId>) -> LeaseId {
+        let lease_id = self.store.grant(ms(10_000), u64::MAX).id;
+        let candidate = Candidate {
+            v: 1,
+            owner: owner(n),
+            lease_id,
+            ttl_s: 10,
+            ready: true,
+            serving: true,
+            prepared_for: op.cloned(),
+            declined: None,
+            active: None,
+            rest: serde_json::Map::new(),
+        };
+        self.put(keys().candidate(&id(n)), &candidate, lease_id);
+        lease_id
+    }
+
+    /// Instance `n` elsewhere acquires the free lease; returns its etcd lease.
+    pub(crate) fn other_holds(&mut self, n: u8) -> LeaseId {
+        let lease_id = self.store.grant(ms(10_000), u64::MAX).id;
+        let (owner, op) = (owner(n), self.op());
+        let turn = Turn { owner: &owner, lease_id, ttl_s: 10, op, at_ms: 0 };
+        let txn = lease::acquire(&keys(), &self.view(), &turn).expect("a free lease");
+        assert!(self.store.txn(&txn).expect("a write").succeeded);
+        self.settle();
+        lease_id
+    }
+}
