@@ -3,6 +3,7 @@
 //! The parts know nothing of Handover's own crates beyond ids. What billing hears from an agent is written down a second
 //! time in [`billing::contract`], as a foreign service would have to write it.
 
+pub mod bench;
 pub mod billing;
 pub mod chain;
 pub mod clock;

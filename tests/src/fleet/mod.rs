@@ -10,6 +10,7 @@ mod spec;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -64,6 +65,8 @@ pub struct Fleet {
     coordinator: SocketAddr,
     store: SocketAddr,
     keep: bool,
+    /// Something was waited for that did not come.
+    failed: AtomicBool,
 }
 
 /// How long anything may take to come up.
@@ -100,6 +103,7 @@ impl Fleet {
             store: address(ports[1]),
             options,
             keep: false,
+            failed: AtomicBool::new(false),
         };
         if let StoreKind::Etcd(program) = fleet.options.store.clone() {
             fleet.etcd = Some(fleet.start_etcd(&program, ports[2])?);
@@ -293,6 +297,7 @@ impl Fleet {
                 Err(error) => Some(error),
             };
             if Instant::now() >= end {
+                self.failed.store(true, Ordering::Relaxed);
                 let why = last.map(|error| format!(" ({error:#})")).unwrap_or_default();
                 bail!("waited {} s for {what}{why}; logs are in {}", limit.as_secs(), self.dir.display());
             }
@@ -328,8 +333,9 @@ impl Fleet {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        // The logs are what a failed test is read by; FLEET_KEEP=1 keeps those of the others too.
-        let keep = std::thread::panicking() || std::env::var_os("FLEET_KEEP").is_some();
+        // The logs are what a failure is read by, and its error names them; FLEET_KEEP=1 keeps those of successes too.
+        let failed = std::thread::panicking() || self.failed.load(Ordering::Relaxed);
+        let keep = failed || std::env::var_os("FLEET_KEEP").is_some();
         if let Some(temporary) = self._temporary.take_if(|_| keep) {
             eprintln!("the fleet's logs are kept in {}", temporary.keep().display());
         }

@@ -1,0 +1,121 @@
+//! Benchmarks of the running system. Each result stands beside its floor or a peer that was measured in the same run,
+//! because a number of this machine means little by itself. Nothing printed is a constant but the aims.
+//!
+//! [`row`], [`spread`] and [`table`] are plain values. A bench brings up a [`fleet`](crate::fleet) and measures it from
+//! outside: by the services' activity files, by requests through the gates, by `/proc`.
+
+mod exchange;
+mod floor;
+mod handover;
+mod idle;
+mod lease;
+mod rollback;
+pub mod row;
+mod service;
+mod shift;
+mod site;
+pub mod spread;
+pub mod table;
+mod traffic;
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use row::Row;
+use table::Table;
+
+pub use idle::wait as only_wait;
+
+/// What to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Name {
+    /// The dark window of a planned hand-over of the lease.
+    Handover,
+    /// From an accepted assignment to the traffic's new route.
+    Shift,
+    /// From the decision to go back to traffic and lease at the current version.
+    Rollback,
+    /// Memory and CPU of an idle agent and an idle gate.
+    Agent,
+}
+
+/// Measure a running fleet on this machine. Prints a table; the exit code does not depend on what was measured.
+#[derive(Debug, clap::Parser)]
+#[command(name = "bench")]
+pub struct Settings {
+    /// What to measure.
+    #[arg(required_unless_present = "only_wait", value_name = "NAME")]
+    pub names: Vec<Name>,
+    /// Print one JSON object a line, and nothing else, to standard output.
+    #[arg(long)]
+    pub json: bool,
+    /// Only wait: the process that an idle agent is compared with.
+    #[arg(long, hide = true)]
+    pub only_wait: bool,
+}
+
+/// How much to measure.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// Planned hand-overs, on each store.
+    pub handovers: usize,
+    /// Shifts of all traffic from one slot to the other.
+    pub shifts: usize,
+    /// Rollouts that are sent back.
+    pub rollbacks: usize,
+    /// How long agent and gate are left alone.
+    pub idle: Duration,
+}
+
+impl Sizes {
+    /// Enough for the quantiles that are printed; each bench within two minutes.
+    pub fn full() -> Self {
+        Self { handovers: 200, shifts: 400, rollbacks: 7, idle: Duration::from_secs(60) }
+    }
+
+    /// Enough to see that a bench works.
+    pub fn tiny() -> Self {
+        Self { handovers: 4, shifts: 4, rollbacks: 1, idle: Duration::from_millis(500) }
+    }
+}
+
+/// What a bench found.
+#[derive(Debug)]
+pub struct Found {
+    /// What was measured, and how often.
+    pub heading: String,
+    /// The numbers.
+    pub rows: Vec<Row>,
+}
+
+/// Measures.
+///
+/// # Errors
+/// If something could not be started, or did not do what is to be measured.
+pub fn measure(name: Name, sizes: &Sizes) -> Result<Found> {
+    match name {
+        Name::Handover => handover::measure(sizes),
+        Name::Shift => shift::measure(sizes),
+        Name::Rollback => rollback::measure(sizes),
+        Name::Agent => idle::measure(sizes),
+    }
+}
+
+/// Measures what is asked for, and prints it.
+///
+/// # Errors
+/// As [`measure`].
+pub fn run(settings: &Settings) -> Result<()> {
+    for name in &settings.names {
+        let found = measure(*name, &Sizes::full())?;
+        if settings.json {
+            for row in &found.rows {
+                println!("{}", serde_json::to_string(&row.line())?);
+            }
+        } else {
+            println!("{}", Table { heading: &found.heading, rows: &found.rows });
+        }
+    }
+    Ok(())
+}

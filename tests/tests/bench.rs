@@ -1,0 +1,55 @@
+//! Each bench, with tiny counts: it runs, measures every row, and what must not happen does not happen.
+
+#![allow(clippy::expect_used, clippy::panic)]
+
+use handover_tests::bench::{Name, Sizes, measure, row::Row, row::Unit};
+
+fn rows(name: Name) -> Vec<Row> {
+    let rows = measure(name, &Sizes::tiny()).expect("a measurement").rows;
+    for row in rows.iter().filter(|row| row.unit != Unit::Count) {
+        assert!(row.value.is_finite() && row.value >= 0.0, "{row:?}");
+        // CPU times of a process that only waits may be nothing.
+        let beside = row.beside.as_ref().filter(|_| row.unit != Unit::Percent);
+        assert!(beside.is_none_or(|(_, value)| *value > 0.0), "{row:?}");
+        assert_eq!(row.met().is_some(), row.aim.is_some(), "{row:?}");
+    }
+    rows
+}
+
+fn value(rows: &[Row], name: &str) -> f64 {
+    rows.iter().find(|row| row.name.contains(name)).unwrap_or_else(|| panic!("no row {name}: {rows:?}")).value
+}
+
+#[test]
+fn the_handover_bench_measures_dark_windows_beside_their_floor() {
+    let rows = rows(Name::Handover);
+    let dark = value(&rows, "dark window p50, embedded store");
+    assert!(dark > 0.0 && value(&rows, "dark window p99, embedded store") >= dark, "{rows:?}");
+    let etcd = rows.iter().any(|row| row.name.contains("etcd"));
+    assert_eq!(etcd, std::env::var_os("HANDOVER_TEST_ETCD").is_some(), "on etcd too where there is one");
+}
+
+#[test]
+fn the_shift_bench_moves_all_traffic_and_loses_no_request() {
+    let rows = rows(Name::Shift);
+    assert_eq!(value(&rows, "failed requests"), 0.0);
+    assert!(value(&rows, "sent → shifted, p99") > 0.0, "{rows:?}");
+}
+
+#[test]
+fn the_rollback_bench_gets_traffic_and_lease_back_and_loses_no_request() {
+    let rows = rows(Name::Rollback);
+    assert_eq!(value(&rows, "failed requests"), 0.0);
+    assert!(value(&rows, "works under the lease, worst") > 0.0, "{rows:?}");
+}
+
+#[test]
+fn the_agent_bench_reads_memory_and_cpu_of_both_processes() {
+    let rows = rows(Name::Agent);
+    for name in ["agent: resident", "gate: resident"] {
+        assert!(value(&rows, name) > 0.5, "{rows:?}");
+    }
+    let waits = |row: &&Row| row.name.contains("only waits");
+    let busiest = rows.iter().filter(|row| row.unit == Unit::Percent && !waits(row)).map(|row| row.value);
+    assert!(busiest.fold(0.0, f64::max) > 0.0, "an agent that renews a lease works: {rows:?}");
+}
