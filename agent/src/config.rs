@@ -151,6 +151,15 @@ impl Config {
         if let Some(lease) = &file.lease {
             lease.check().map_err(|error| field(error.to_string()))?;
         }
+        for (name, dir) in [("state_dir", &file.state_dir), ("runtime_dir", &file.runtime_dir)] {
+            if !dir.is_absolute() {
+                return Err(unfit(name, format!("is {}", dir.display()), "write an absolute path, beginning with /"));
+            }
+        }
+        if !file.listen.ip().is_loopback() {
+            let fix = "use 127.0.0.1: agent and coordinator talk in plain text until TLS is there";
+            return Err(unfit("listen", format!("is {}, which others can reach", file.listen), fix));
+        }
         let slots = slots(&file, &unfit)?;
         check_ports(&file, &gate, &slots, &unfit)?;
         if file.store.is_empty() {
@@ -300,6 +309,8 @@ mod tests {
         let cases = [
             ("agent = \"app-01\"", "agent = \"App 1\"", "lower-case"),
             ("listen = \"127.0.0.1:7101\"", "listen = \"localhost\"", "listen"),
+            ("state_dir = \"/tmp/state\"", "state_dir = \"state\"", "absolute"),
+            ("listen = \"127.0.0.1:7101\"", "listen = \"0.0.0.0:7101\"", "127.0.0.1"),
             ("mode = \"proxy\"", "mode = \"both\"", "use \"proxy\""),
             ("mode = \"proxy\"", "", "gate.mode"),
             ("port = 9002", "port = 9001", "port of its own"),

@@ -20,6 +20,7 @@ use crate::core::observed::{Boot, Crashes, Process};
 use crate::core::slot::retry_after;
 use crate::driver::{Adopted, Driver, DriverError, DriverSettings, Exit, StartSpec};
 use crate::durable::DurableError;
+use crate::ending::{ended, plain};
 use crate::lease::wanted::{Life, LocalInstance, Wanted};
 use crate::place::{Place, Running};
 use crate::state::{InstanceRecord, StateFile};
@@ -196,6 +197,9 @@ impl Host {
                 let reason = crate::report::chain(&error);
                 warn!(%slot, %version, %reason, "could not be started");
                 let saved = self.file.change(|state| drop(state.instances.remove(slot)));
+                if let Some(place) = self.places.get_mut(slot) {
+                    place.last_exit = Some(ended(&record, reason.clone(), false, Vec::new()));
+                }
                 self.count_crash(slot, version, reason);
                 saved.err().map(|error| disk(&error))
             }
@@ -267,22 +271,15 @@ impl Host {
         let (slot, place) = self.places.iter_mut().find(|(_, place)| place.holds(&exit.instance))?;
         let (slot, running) = (slot.clone(), place.running.take()?);
         let wanted = running.process != Process::Running;
-        let how = exit.status.to_string();
+        let last = exit.tail.last().map(|line| format!(", its last words: {}", plain(line)));
+        let how = format!("{}{}", exit.status, last.filter(|_| !wanted).unwrap_or_default());
         info!(%slot, instance = %exit.instance, %how, wanted, proven = exit.proven, "ended");
-        place.last_exit = Some(wire::ExitReport {
-            instance: exit.instance.to_string(),
-            version: running.record.version.to_string(),
-            how: how.clone(),
-            wanted,
-            tail: exit.tail.clone(),
-            at_ms: clock::wall_ms(),
-        });
+        place.last_exit = Some(ended(&running.record, how.clone(), wanted, exit.tail.clone()));
         if !wanted {
             if running.started + CRASHES_FORGOTTEN_AFTER < clock::boot() {
                 place.crashes = None;
             }
-            let last = exit.tail.last().map(|line| format!(", its last words: {line}")).unwrap_or_default();
-            self.count_crash(&slot, &running.record.version, format!("{how}{last}"));
+            self.count_crash(&slot, &running.record.version, how);
         }
         self.depart(&slot, &running.record, exit.proven);
         self.file.change(|state| drop(state.instances.remove(&slot))).err().map(|error| disk(&error))

@@ -7,6 +7,7 @@ pub mod core;
 pub mod driver;
 pub mod durable;
 pub mod duration;
+pub(crate) mod ending;
 pub mod gate;
 pub mod host;
 pub mod lease;

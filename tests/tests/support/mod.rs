@@ -1,4 +1,5 @@
 //! What the process tests share.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::time::Duration;
 
