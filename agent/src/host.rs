@@ -9,7 +9,6 @@ use handover_proto::blocker::BlockerKind;
 use handover_proto::ids::{InstanceId, SlotId, Version};
 use handover_proto::lease::Owner;
 use handover_proto::lifecycle::{Event, Lifecycle};
-use handover_proto::wire;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
