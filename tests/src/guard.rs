@@ -11,12 +11,16 @@
 //! killed at any moment, and the third cleans up. Three kills at once are beyond it (that takes a PID namespace, and
 //! rights that a laptop's user lacks), hence each is in a process group of its own: no `kill -9 -GROUP` meets them all.
 //!
+//! Whoever cleans up does not kill another of the three, but lets go of its pipe, so that it cleans up too: were it killed
+//! first, and then the killer itself, nobody would be left to finish. Only one that is not done in time is killed.
+//!
 //! Only direct children are ever killed: a pid that we have not reaped cannot belong to anybody else, so no stranger is
 //! hit. Their children come to us when they die, until there are none.
 
 use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::process::{ChildStdin, Command, ExitCode, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -29,8 +33,18 @@ use crate::chain::chain;
 
 /// A process that SIGKILL does not end in this time is stuck in the kernel, and nothing we do will help.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// So long one of the three may take to clean up before it is killed as well: it may be frozen.
+const GRACE: Duration = Duration::from_secs(5);
 /// Between two looks at dying children.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// What ties our children to us: their standard inputs, which end when we do. The lock also covers every reaping and
+/// killing, so that no thread reaps a pid that another is about to kill.
+static TIES: Mutex<Vec<ChildStdin>> = Mutex::new(Vec::new());
+
+fn ties() -> MutexGuard<'static, Vec<ChildStdin>> {
+    TIES.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What the guard could not do.
 #[derive(Debug, thiserror::Error)]
@@ -100,11 +114,12 @@ pub fn supervise(mut command: Command) -> Result<ExitCode, GuardError> {
         // Before the start, so that no early end is missed.
         let (mut child_ended, mut terminate) = (listen(SignalKind::child())?, listen(SignalKind::terminate())?);
         let (mut interrupt, mut hang_up) = (listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?);
-        let child = command.stdin(Stdio::piped()).spawn().map_err(system("starting the guarded command"))?;
+        let mut child = command.stdin(Stdio::piped()).spawn().map_err(system("starting the guarded command"))?;
+        ties().extend(child.stdin.take());
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
         loop {
             let passed_on = tokio::select! {
-                _ = child_ended.recv() => match reap(Some(pid)) {
+                _ = child_ended.recv() => match reap(&ties(), Some(pid)) {
                     Reaped::Wanted(status) => return Ok(status),
                     Reaped::SomeLeft => continue,
                     // Only the thread that ends all with us takes our children away; it is at it now.
@@ -149,8 +164,8 @@ enum Reaped {
     NoneLeft,
 }
 
-/// Takes the exit status of every child that has ended, until it meets the wanted one.
-fn reap(wanted: Option<Pid>) -> Reaped {
+/// Takes the exit status of every child that has ended, until it meets the wanted one. Under the lock.
+fn reap(_ties: &MutexGuard<'_, Vec<ChildStdin>>, wanted: Option<Pid>) -> Reaped {
     loop {
         let (pid, raw) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(pid, code)) => (pid, code << 8),
@@ -165,25 +180,39 @@ fn reap(wanted: Option<Pid>) -> Reaped {
     }
 }
 
-/// Kills every descendant and returns when none is left. A living descendant has a living chain of parents up to us, so
+/// Ends every descendant and returns when none is left. A living descendant has a living chain of parents up to us, so
 /// "no children" (ECHILD) is the proof.
 ///
 /// # Errors
 /// [`GuardError::Left`] names those that did not die.
 pub fn end_descendants() -> Result<(), GuardError> {
-    let until = Instant::now() + PATIENCE;
-    while !matches!(reap(None), Reaped::NoneLeft) {
+    let begin = Instant::now();
+    loop {
+        let mut ties = ties();
+        ties.clear();
+        if matches!(reap(&ties, None), Reaped::NoneLeft) {
+            return Ok(());
+        }
         let children = children().map_err(system("listing processes"))?;
-        if Instant::now() >= until {
+        if begin.elapsed() >= PATIENCE {
             return Err(GuardError::Left(children.into_iter().map(Pid::as_raw).collect()));
         }
         for child in children {
-            // Only one that has ended by itself cannot be killed.
-            let _ = kill(child, Signal::SIGKILL);
+            if begin.elapsed() >= GRACE || !is_guard(child) {
+                // Only one that has ended by itself cannot be killed.
+                let _ = kill(child, Signal::SIGKILL);
+            }
         }
+        drop(ties);
         std::thread::sleep(LOOK_AGAIN);
     }
-    Ok(())
+}
+
+/// Whether a child is one of the three, and will clean up by itself. A dead one has no command line any more.
+fn is_guard(child: Pid) -> bool {
+    let command = std::fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+    let name = command.split(|byte| *byte == 0).next().unwrap_or_default();
+    name == MIDDLE.as_bytes() || name == INSIDE.as_bytes()
 }
 
 /// Our direct children, by `/proc/PID/stat`.

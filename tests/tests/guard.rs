@@ -88,19 +88,32 @@ fn family(dir: &Path) -> Family {
     Family { outer, middle, inside, rest }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Who {
+    Outer,
+    Middle,
+    Inside,
+}
+
 impl Family {
-    /// Kills the three as told, and waits until nobody of the family is left.
-    fn killed(mut self, outer: bool, middle: bool, inside: bool) {
+    /// Kills these with a pause between, and waits until nobody of the family is left.
+    fn killed(mut self, victims: &[Who], pause: Duration) {
         let root = i32::try_from(self.outer.id()).expect("pid");
-        for (killed, pid) in [(outer, root), (middle, self.middle), (inside, self.inside)] {
-            if killed {
-                kill(Pid::from_raw(pid), Signal::SIGKILL).expect("kill -9");
-            }
+        for (n, who) in victims.iter().enumerate() {
+            let pid = match who {
+                Who::Outer => root,
+                Who::Middle => self.middle,
+                Who::Inside => self.inside,
+            };
+            // A later one may have ended by itself meanwhile.
+            let killed = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            assert!(killed.is_ok() || n > 0, "{who:?}: {killed:?}");
+            std::thread::sleep(pause);
         }
         let status = self.outer.wait().expect("outer ends");
         assert!(!status.success(), "{status}");
         let all = [&self.rest[..], &[self.middle, self.inside]].concat();
-        if outer {
+        if victims.contains(&Who::Outer) {
             // Nobody is left to wait for the others, so we look.
             until("all gone", || !all.iter().any(|pid| alive(*pid)));
         }
@@ -109,21 +122,25 @@ impl Family {
     }
 }
 
+const ALL: [Who; 3] = [Who::Outer, Who::Middle, Who::Inside];
+
 #[test]
 fn nothing_is_left_whichever_one_is_killed() {
-    let dir = tempfile::tempdir().expect("dir");
-    for (outer, middle, inside) in [(true, false, false), (false, true, false), (false, false, true)] {
-        family(dir.path()).killed(outer, middle, inside);
-        std::fs::remove_file(dir.path().join("ready")).expect("ready");
+    for who in ALL {
+        let dir = tempfile::tempdir().expect("dir");
+        family(dir.path()).killed(&[who], Duration::ZERO);
     }
 }
 
 #[test]
-fn nothing_is_left_whichever_two_are_killed_at_once() {
-    let dir = tempfile::tempdir().expect("dir");
-    for (outer, middle, inside) in [(true, true, false), (true, false, true), (false, true, true)] {
-        family(dir.path()).killed(outer, middle, inside);
-        std::fs::remove_file(dir.path().join("ready")).expect("ready");
+fn nothing_is_left_whichever_two_are_killed_in_whichever_order() {
+    for first in ALL {
+        for second in ALL.into_iter().filter(|who| *who != first) {
+            for pause_us in [0, 300, 1000, 3000] {
+                let dir = tempfile::tempdir().expect("dir");
+                family(dir.path()).killed(&[first, second], Duration::from_micros(pause_us));
+            }
+        }
     }
 }
 

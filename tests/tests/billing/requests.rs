@@ -78,6 +78,22 @@ async fn sigterm_lets_a_request_in_flight_finish_and_takes_no_new_one() {
     assert_eq!(billing.wait().code(), Some(0));
 }
 
+#[tokio::test]
+async fn sigterm_closes_an_idle_connection() {
+    let place = Place::new();
+    let mut billing = start(&place, &[]);
+    let stream = tokio::net::TcpStream::connect(billing.address).await.expect("connect");
+    let handshake = hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.expect("handshake");
+    let driven = tokio::spawn(connection);
+    let response = sender.send_request(get("/health")).await.expect("an answer");
+    assert_eq!(response.status(), StatusCode::OK);
+    billing.signal(Signal::SIGTERM);
+    let closed = tokio::time::timeout(Duration::from_secs(30), driven).await.expect("closed by the service");
+    closed.expect("task").expect("in order");
+    assert_eq!(billing.wait().code(), Some(0));
+}
+
 /// Whether the kernel has an established connection to this port of 127.0.0.1.
 fn established(port: u16) -> bool {
     let table = std::fs::read_to_string("/proc/net/tcp").expect("table");

@@ -30,7 +30,10 @@ fn spec(gates: Vec<SocketAddr>, rate_per_s: f64) -> LoadSpec {
 fn run(stub: &Stub, requests: u64, rate_per_s: f64) -> LoadReceipt {
     let load = Load::start(spec(vec![stub.address], rate_per_s)).expect("load");
     until("enough requests", || stub.requests() >= requests);
-    load.stop().expect("receipt")
+    let stopping = Instant::now();
+    let receipt = load.stop().expect("receipt");
+    assert!(stopping.elapsed() < Duration::from_secs(10), "what hangs ends by its timeout, 1.5 s");
+    receipt
 }
 
 fn accounted(receipt: &LoadReceipt) {
