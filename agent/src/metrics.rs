@@ -147,7 +147,7 @@ mod tests {
             "handover_instance_weight{slot=\"a\",version=\"1.4.2\",class=\"read\"} 75",
             "handover_requests_total{slot=\"a\",version=\"1.4.2\",class=\"read\"} 12",
             "handover_errors_total{slot=\"a\",version=\"1.4.2\",class=\"read\"} 3",
-            "handover_assignment_behind 1",
+            "handover_assignment_behind{} 1",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

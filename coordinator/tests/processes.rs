@@ -109,8 +109,10 @@ async fn commands_end_with_the_documented_codes() {
     run(&["rollout", "start", &one], 5).await;
     assert!(run(&["--json", "rollout", "status"], 0).await.contains("\"state\":\"running\""));
     run(&["why"], 0).await;
+    // While it is stuck: a willing agent would have finished the rollout before the order is there.
+    run(&["rollout", "abort"], 0).await;
     agents[0].mood(Mood::Willing);
-    assert!(run(&["rollout", "abort", "--watch"], 3).await.contains("rolled-back"));
+    assert!(run(&["rollout", "watch"], 3).await.contains("rolled-back"));
     assert!(run(&["rollout", "history"], 0).await.contains("rolled-back"));
     for path in [one, two] {
         std::fs::remove_file(path).expect("removed");
