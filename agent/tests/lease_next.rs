@@ -9,7 +9,7 @@ use handover_agent::lease::state::Move;
 use handover_agent::lease::step::LeaseStep;
 use handover_agent::lease::waiting::Waiting;
 use handover_agent::lease::wanted::{LeaseState, Life};
-use handover_proto::lease::StopProof;
+use handover_proto::lease::{self, StopProof};
 use lease_bench::{Bench, Mood, id, keys, ms};
 
 fn moves(bench: &Bench) -> Vec<Move> {
@@ -276,4 +276,42 @@ fn a_candidate_that_gives_up_lets_go_of_its_lease_and_may_stop() {
     assert!(bench.view().candidates.contains_key(&id(1)));
     bench.change(1, |local| local.life = Life::GiveUp);
     assert!(!bench.view().candidates.contains_key(&id(1)) && bench.lease_of(1).may_stop);
+}
+
+/// Instance 1 has taken a free lease, and its service has not answered ACTIVE yet.
+fn taking_up_work() -> Bench {
+    let mut bench = Bench::new();
+    bench.other_holds(9);
+    bench.report(1);
+    bench.obeys = None;
+    let op = "00000000000000ff".parse().expect("an op");
+    let freed = lease::release(&keys(), &bench.view(), &id(9), StopProof::Dead, op, 0).expect("9 holds");
+    assert!(bench.store.txn(&freed).expect("a write").succeeded);
+    bench.settle();
+    assert!(bench.is_held_by(1) && bench.last_call(1).told == Told::Active);
+    bench.steps.retain(|step| step.name() == "Tell");
+    bench.pass(ms(100));
+    bench
+}
+
+#[test]
+fn what_is_only_for_the_record_waits_until_the_new_holder_works() {
+    let records = |bench: &Bench| (bench.did("Save") > 0, bench.did("PutCandidate") > 0);
+    let mut bench = taking_up_work();
+    let holds = |bench: &Bench| bench.saved.as_ref().is_some_and(|memory| memory.turns.contains_key(&id(1)));
+    assert_eq!((records(&bench), holds(&bench)), ((false, false), false));
+    bench.answers(1, AckState::Started);
+    assert_eq!((records(&bench), holds(&bench)), ((true, true), true));
+
+    let mut refuses = taking_up_work();
+    refuses.answers(1, AckState::Failed);
+    assert_eq!(records(&refuses), (true, true), "it does not wait for a service that cannot");
+}
+
+#[test]
+fn a_record_that_a_hand_over_waits_for_is_written_though_the_service_has_not_answered() {
+    let mut bench = taking_up_work();
+    let op = bench.ask(1, 2);
+    bench.prepare(2, Some(&op));
+    assert!(bench.saved.as_ref().is_some_and(|memory| memory.turns.get(&id(1)).is_some_and(|turn| turn.leaving)));
 }

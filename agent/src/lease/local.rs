@@ -126,6 +126,14 @@ impl Local {
         self.service.idle || self.wanted.life == Life::Dead { proven: true }
     }
 
+    /// Told to take up its work under a new turn, its service has not answered yet: nobody works. What is only for the
+    /// record waits meanwhile, since it would compete with the service for the same disk and make the dark longer.
+    pub(super) fn is_taking_up_work(&self) -> bool {
+        let token = self.turn.as_ref().map(|turn| turn.token);
+        let told = self.service.call.as_ref().is_some_and(|call| call.order == Order::Active && call.token == token);
+        told && token.is_some() && self.service.started != token
+    }
+
     pub(super) fn is_alive(&self) -> bool {
         matches!(self.wanted.life, Life::Running | Life::GiveUp)
     }

@@ -86,7 +86,8 @@ impl Core {
     /// # Errors
     /// If it has no stored form.
     pub(super) fn candidate_due(&self, local: &Local, now: Boot) -> Result<Option<Txn>, StoredError> {
-        let Some(live) = local.live.as_ref().filter(|_| local.put.is_due(now) && local.is_alive()) else {
+        let due = local.put.is_due(now) && local.is_alive() && !local.is_taking_up_work();
+        let Some(live) = local.live.as_ref().filter(|_| due) else {
             return Ok(None);
         };
         let me = &local.wanted.owner.instance;
@@ -144,7 +145,11 @@ impl Core {
 
     /// What the state file has to say, if it does not say so yet.
     pub(super) fn save_due(&self, now: Boot) -> Option<Memory> {
-        if !self.save.is_due(now) {
+        let starts = self.locals.values().any(Local::is_taking_up_work);
+        let waited_for = |(id, local): (&InstanceId, &Local)| {
+            local.turn.as_ref().is_some_and(|turn| turn.leaving && !self.leaving_is_saved(id, turn))
+        };
+        if !self.save.is_due(now) || starts && !self.locals.iter().any(waited_for) {
             return None;
         }
         Some(self.memory()).filter(|memory| *memory != self.saved)

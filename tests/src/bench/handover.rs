@@ -16,8 +16,9 @@ use crate::fleet::StoreKind;
 use crate::receipt::holders::{self, Interval};
 use crate::receipt::rows;
 
-/// Enough that one is ready to take the lease while the others still earn their new etcd leases.
 const HOSTS: usize = 3;
+/// Before each round, so that every part of it meets the same quiet.
+const PAUSE: Duration = Duration::from_millis(20);
 /// Aim for the median.
 const DARK_MS: f64 = 10.0;
 /// Aim: times the floor, the service's answers apart.
@@ -49,10 +50,12 @@ fn on(store: StoreKind, name: &str, count: usize) -> Result<Vec<Row>> {
         let mut rounds = Vec::new();
         // The first of each warms up and is not counted.
         for round in 0..=count {
+            asker.rest(HOSTS - 1).await?;
+            // Nothing of the last turn, of our own or at fixed times is under way more often than elsewhere.
+            tokio::time::sleep(PAUSE + Duration::from_millis(rand::random_range(0..20))).await;
+            let (floor, answers) = (floor.sample().await?, service.turn().await?);
             let moved = asker.hand_over().await?;
-            let round =
-                (round > 0).then_some(Round { floor: floor.sample().await?, answers: service.turn().await?, moved });
-            rounds.extend(round);
+            rounds.extend((round > 0).then_some(Round { floor, answers, moved }));
         }
         anyhow::Ok(rounds)
     })?;

@@ -46,7 +46,17 @@ impl Asker {
         Ok(Self { store, keys, leader, view: LeaseView::default(), watch, heard: BootNs::default() })
     }
 
-    /// Hands over to the next candidate once there is one, and waits until its service works.
+    /// Waits until the turn before has left nothing to do: its holder works, and `others` are ready to be the next.
+    pub(super) async fn rest(&mut self, others: usize) -> Result<()> {
+        let rested = |view: &LeaseView| {
+            let (from, _) = next_turn(view)?;
+            let ready = view.candidates.iter().filter(|(id, seen)| **id != from && seen.value.ready).count();
+            (ready >= others).then_some(())
+        };
+        self.until("a working holder, with all others ready", rested).await
+    }
+
+    /// Hands over to the next candidate, and waits until its service works.
     pub(super) async fn hand_over(&mut self) -> Result<Moved> {
         let (from, to) = self.until("a working holder and a ready candidate beside it", next_turn).await?;
         let op = OpId::random();
