@@ -1,15 +1,30 @@
 //! Free ports on loopback.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, bail};
+
+/// Below the range from which Linux takes the ports of outgoing connections (32768 on): a slot's port is named long before
+/// its instance starts, and the load's own connections would take it meanwhile.
+const RANGE: std::ops::Range<u16> = 10_000..32_000;
+/// Tries per port; more than this many are never taken.
+const TRIES: usize = 1000;
 
 /// So many different ports that were free a moment ago. They are bound all at once, so that none is named twice.
 ///
 /// # Errors
-/// If the system has none.
+/// If the range is full.
 pub fn free_ports(count: usize) -> Result<Vec<u16>> {
-    let listeners: Result<Vec<_>, _> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect();
-    let listeners = listeners.context("no free port on loopback")?;
-    listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
+    let mut bound = BTreeMap::new();
+    for _ in 0..TRIES * count.max(1) {
+        if bound.len() == count {
+            return Ok(bound.into_keys().collect());
+        }
+        let port = rand::random_range(RANGE);
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            bound.insert(port, listener);
+        }
+    }
+    bail!("no {count} free ports on loopback in {RANGE:?}")
 }
