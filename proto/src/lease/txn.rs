@@ -69,8 +69,24 @@ pub struct Turn<'a> {
     pub ttl_s: u64,
     /// Id of this transaction.
     pub op: OpId,
-    /// Wall clock, Unix milliseconds.
+    /// When, for people.
+    pub stamp: Stamp,
+}
+
+/// When ownership changes: wall clock, Unix milliseconds, for people and never for decisions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stamp {
+    /// Now.
     pub at_ms: u64,
+    /// When the service of whoever held before was known to have stopped; none: nobody knows.
+    pub stopped_at_ms: Option<u64>,
+}
+
+impl Stamp {
+    /// Now, and nobody knows when the service stopped.
+    pub fn at(at_ms: u64) -> Self {
+        Self { at_ms, stopped_at_ms: None }
+    }
 }
 
 /// Reads all but the candidates, in one revision. Also the barrier of a renewal (§1.7).
@@ -79,7 +95,8 @@ pub fn read(keys: &LeaseKeys) -> Txn {
 }
 
 fn read_ops(keys: &LeaseKeys) -> Vec<Op> {
-    [keys.holder(), keys.beat(), keys.era(), keys.intent(), keys.freeze()].into_iter().map(Op::Get).collect()
+    let all = [keys.holder(), keys.beat(), keys.era(), keys.intent(), keys.freeze(), keys.roster()];
+    all.into_iter().map(Op::Get).collect()
 }
 
 /// T1: the lease is free, with proof that the last holder stopped, or was never held.
@@ -112,7 +129,7 @@ fn take(keys: &LeaseKeys, view: &LeaseView, turn: &Turn<'_>, cause: LeaseCause) 
     if view.frozen {
         return Err(Refused::Frozen);
     }
-    if let Some(intent) = view.open_intent().filter(|intent| intent.value.to != turn.owner.instance) {
+    if let Some(intent) = view.open_intent().filter(|intent| intent.value.is_for_other(&turn.owner.instance)) {
         return Err(Refused::IntentForOther(intent.value.op.clone()));
     }
     let mut cmp = compare_turn(keys, view, 0);
@@ -128,14 +145,14 @@ fn take(keys: &LeaseKeys, view: &LeaseView, turn: &Turn<'_>, cause: LeaseCause) 
 ///
 /// # Errors
 /// [`Refused`] if the view shows that it would be wrong.
-pub fn hand_over(keys: &LeaseKeys, view: &LeaseView, me: &InstanceId, at_ms: u64) -> Result<Txn, Refused> {
+pub fn hand_over(keys: &LeaseKeys, view: &LeaseView, me: &InstanceId, stamp: Stamp) -> Result<Txn, Refused> {
     let turn = my_turn(view, me)?;
     if view.frozen {
         return Err(Refused::Frozen);
     }
     let intent =
         view.open_intent().filter(|intent| intent.value.from == *me).ok_or_else(|| Refused::NoIntent(me.clone()))?;
-    let to = &intent.value.to;
+    let to = intent.value.to.as_ref().ok_or_else(|| Refused::NoIntent(me.clone()))?;
     let heir = view.candidates.get(to).ok_or_else(|| Refused::NoCandidate(to.clone()))?;
     if heir.value.prepared_for.as_ref() != Some(&intent.value.op) {
         return Err(Refused::Unprepared(to.clone()));
@@ -151,7 +168,7 @@ pub fn hand_over(keys: &LeaseKeys, view: &LeaseView, me: &InstanceId, at_ms: u64
         lease_id: heir.lease,
         ttl_s: heir.value.ttl_s,
         op: intent.value.op.clone(),
-        at_ms,
+        stamp,
     };
     write_turn(keys, view, &turn, cause, cmp)
 }
@@ -166,7 +183,7 @@ pub fn release(
     me: &InstanceId,
     stop_proof: StopProof,
     op: OpId,
-    at_ms: u64,
+    stamp: Stamp,
 ) -> Result<Txn, Refused> {
     let turn = my_turn(view, me)?;
     let last = view.holder.as_ref().map(|seen| seen.value.owner().clone());
@@ -178,7 +195,8 @@ pub fn release(
         turn: next_turn(view),
         op,
         cause: LeaseCause::Release,
-        at_ms,
+        at_ms: stamp.at_ms,
+        stopped_at_ms: stamp.stopped_at_ms,
     };
     // A beat that has expired meanwhile does not forbid it: with the proof in hand, FREE is the truth either way.
     let cmp = compare_turn(keys, view, if view.beat.is_some() { turn } else { 0 });
@@ -243,7 +261,8 @@ fn write_turn(
         turn: next_turn(view),
         op: turn.op.clone(),
         cause,
-        at_ms: turn.at_ms,
+        at_ms: turn.stamp.at_ms,
+        stopped_at_ms: turn.stamp.stopped_at_ms,
     };
     let beat = Beat::of(&turn.owner.instance, &turn.op);
     let then =

@@ -80,7 +80,7 @@ fn owner(n: u8) -> Owner {
 }
 
 fn turn(owner: &Owner, lease_id: LeaseId) -> Turn<'_> {
-    Turn { owner, lease_id, ttl_s: 10, op: OpId::random(), at_ms: 1 }
+    Turn { owner, lease_id, ttl_s: 10, op: OpId::random(), stamp: Stamp::at(1) }
 }
 
 fn candidate(n: u8, lease_id: LeaseId, prepared_for: Option<OpId>) -> Candidate {
@@ -94,6 +94,11 @@ fn candidate(n: u8, lease_id: LeaseId, prepared_for: Option<OpId>) -> Candidate 
         prepared_for,
         declined: None,
         active: None,
+        active_at_ms: None,
+        rank: 0,
+        rho_ppm: None,
+        agent_version: String::new(),
+        stored_token: None,
         rest: Rest::new(),
     }
 }
@@ -104,7 +109,7 @@ fn intent(from: u8, to: u8) -> Intent {
         op: OpId::random(),
         kind: IntentKind::Handoff,
         from: owner(from).instance,
-        to: owner(to).instance,
+        to: Some(owner(to).instance),
         quiesce_timeout_ms: 30_000,
         term: Term::new(Era(0), 1).expect("term"),
         cause: Cause { rollout: None, step: 0, plan_hash: String::new() },
@@ -154,7 +159,7 @@ fn the_first_to_acquire_wins_and_the_second_writes_nothing() {
 fn a_hand_over_moves_holder_and_beat_in_one_revision_and_a_repeat_does_nothing() {
     let (mut store, wish) = prepared();
     let before = store.view().token().expect("fits").expect("held");
-    let txn = hand_over(&keys(), &store.view(), &owner(1).instance, 2).expect("prepared");
+    let txn = hand_over(&keys(), &store.view(), &owner(1).instance, Stamp::at(2)).expect("prepared");
     assert!(store.apply(&txn));
     let view = store.view();
     assert_eq!(holder(&store), owner(2).instance);
@@ -170,14 +175,14 @@ fn a_hand_over_moves_holder_and_beat_in_one_revision_and_a_repeat_does_nothing()
 fn a_hand_over_is_refused_unless_its_successor_has_prepared_for_this_very_intent() {
     let (mut store, _) = prepared();
     store.put(keys().candidate(&owner(2).instance), &candidate(2, 22, Some(OpId::random())), 22);
-    let refused = hand_over(&keys(), &store.view(), &owner(1).instance, 2);
+    let refused = hand_over(&keys(), &store.view(), &owner(1).instance, Stamp::at(2));
     assert!(matches!(refused, Err(Refused::Unprepared(_))));
 }
 
 #[test]
 fn a_hand_over_fails_whole_if_the_successor_lost_its_etcd_lease_meanwhile() {
     let (mut store, wish) = prepared();
-    let txn = hand_over(&keys(), &store.view(), &owner(1).instance, 2).expect("prepared");
+    let txn = hand_over(&keys(), &store.view(), &owner(1).instance, Stamp::at(2)).expect("prepared");
     store.expire(22);
     assert!(!store.apply(&txn));
     // Even when it is back with a new lease: the beat would be bound to the dead one.
@@ -190,8 +195,8 @@ fn a_hand_over_fails_whole_if_the_successor_lost_its_etcd_lease_meanwhile() {
 fn nobody_but_the_holder_hands_over_releases_or_mints() {
     let (store, _) = prepared();
     let stranger = owner(2);
-    assert!(matches!(hand_over(&keys(), &store.view(), &stranger.instance, 2), Err(Refused::NotHolder(_))));
-    let released = release(&keys(), &store.view(), &stranger.instance, StopProof::Dead, OpId::random(), 2);
+    assert!(matches!(hand_over(&keys(), &store.view(), &stranger.instance, Stamp::at(2)), Err(Refused::NotHolder(_))));
+    let released = release(&keys(), &store.view(), &stranger.instance, StopProof::Dead, OpId::random(), Stamp::at(2));
     assert!(matches!(released, Err(Refused::NotHolder(_))));
     assert!(matches!(mint(&keys(), &store.view(), &turn(&stranger, 22)), Err(Refused::NotHolder(_))));
 }
@@ -199,7 +204,8 @@ fn nobody_but_the_holder_hands_over_releases_or_mints() {
 #[test]
 fn a_release_keeps_who_held_and_how_it_ended_and_frees_at_once() {
     let mut store = held_by_1();
-    let txn = release(&keys(), &store.view(), &owner(1).instance, StopProof::Dead, OpId::random(), 2).expect("held");
+    let txn = release(&keys(), &store.view(), &owner(1).instance, StopProof::Dead, OpId::random(), Stamp::at(2))
+        .expect("held");
     assert!(store.apply(&txn));
     let view = store.view();
     let Some(HolderState::Free(free)) = view.holder.as_ref().map(|seen| seen.value.state.clone()) else {
@@ -245,11 +251,11 @@ fn a_changed_era_stops_every_transaction_that_was_built_before() {
     let view = store.view();
     let me = owner(1);
     let txns = [
-        hand_over(&keys(), &view, &me.instance, 2).expect("prepared"),
-        release(&keys(), &view, &me.instance, StopProof::Quiesced, OpId::random(), 2).expect("held"),
+        hand_over(&keys(), &view, &me.instance, Stamp::at(2)).expect("prepared"),
+        release(&keys(), &view, &me.instance, StopProof::Quiesced, OpId::random(), Stamp::at(2)).expect("held"),
         mint(&keys(), &view, &turn(&me, 11)).expect("held"),
     ];
-    store.put(keys().era(), &EraValue { v: STORED_VERSION, era: Era(1) }, 0);
+    store.put(keys().era(), &EraValue::of(Era(1)), 0);
     for txn in txns {
         assert!(!store.clone().apply(&txn));
     }
@@ -293,7 +299,7 @@ fn a_holder_that_is_read_is_written_back_as_it_was() {
         let (stands, revision) = (&store.keys[&keys().holder()].0, store.keys[&keys().holder()].1);
         assert_eq!(&encode(&holder.value).expect("json"), stands, "revision {revision}");
         let view = store.view();
-        let txn = release(&keys(), &view, &owner(1).instance, StopProof::Dead, OpId::random(), 3);
+        let txn = release(&keys(), &view, &owner(1).instance, StopProof::Dead, OpId::random(), Stamp::at(3));
         assert!(txn.map(|txn| store.apply(&txn)).unwrap_or(true));
     }
 }
