@@ -18,7 +18,7 @@ use handover_agent::lease::wanted::{InstanceLease, KeeperStatus, Life, LocalInst
 use handover_proto::assignment::Cause;
 use handover_proto::ids::{InstanceId, OpId};
 use handover_proto::keys::{EnvKeys, LeaseKeys};
-use handover_proto::lease::{self, Candidate, Intent, IntentKind, LeaseView, Owner, RawEntry, Stamp, Turn};
+use handover_proto::lease::{self, Candidate, Intent, IntentKind, LeaseView, Owner, RawEntry, Roster, Stamp, Turn};
 use handover_proto::numbers::{Era, Term};
 use handover_proto::stored::encode;
 use handover_proto::txn::{LeaseId, Op, Txn};
@@ -392,7 +392,13 @@ impl Bench {
         let turn = Turn { owner: &owner, lease_id, ttl_s: 10, op, stamp: Stamp::default() };
         let txn = lease::acquire(&keys(), &self.view(), &turn).expect("a free lease");
         assert!(self.store.txn(&txn).expect("a write").succeeded);
-        self.settle();
+        self.list(&[1, 2, 3, 9]);
         lease_id
+    }
+
+    /// The holder's agent lists the agents of these instances.
+    pub(crate) fn list(&mut self, all: &[u8]) {
+        let agents = all.iter().map(|n| owner(*n).agent).collect();
+        self.put(keys().roster(), &Roster { v: 1, agents, rest: serde_json::Map::new() }, 0);
     }
 }

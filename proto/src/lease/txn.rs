@@ -3,19 +3,21 @@
 //! | # | function | who may send it |
 //! |---|---|---|
 //! | T1 | [`acquire`] | any ready candidate, when the holder key is absent or FREE |
-//! | T2 | [`take_over`] | any ready candidate, when the beat is gone **and** its quarantine is over |
+//! | T2 | [`take_over`] | any ready candidate of a listed agent, when the beat is gone **and** its quarantine is over |
 //! | T3 | [`hand_over`] | the holder's agent alone, after QUIESCED |
 //! | T4 | [`release`] | the holder's agent alone, after QUIESCED or when no process is left |
 //! | T5 | [`mint`] | the holder's agent alone, after it lost its etcd lease and its service stopped |
 //!
-//! T6 (break-glass) comes with the lease's own issue. Each function builds a transaction from one [`LeaseView`] and
+//! T6 (break-glass) is [`break_glass`](super::break_glass); what coordinator and operators may write stands beside it, in
+//! `orders`. Each function builds a transaction from one [`LeaseView`] and
 //! compares every revision that the view showed, so a transaction built from an old view writes nothing. A repeat of
 //! one that succeeded fails its compare. Every one carries an operation id: an unknown outcome is resolved by reading
 //! the holder key and comparing `op`.
 
-use super::values::{Beat, Free, Held, Holder, HolderState, Intent, LeaseCause, Owner, StopProof};
+use super::roster;
+use super::values::{Beat, Free, Held, Holder, HolderState, LeaseCause, Owner, StopProof};
 use super::view::{Corrupt, LeaseView, Seen};
-use crate::ids::{InstanceId, OpId};
+use crate::ids::{AgentId, InstanceId, OpId};
 use crate::keys::LeaseKeys;
 use crate::stored::{STORED_VERSION, StoredError, encode};
 use crate::txn::{Cmp, LeaseId, Op, Revision, Txn};
@@ -50,6 +52,24 @@ pub enum Refused {
     /// The successor has not said that it is prepared.
     #[error("the successor {0} has not prepared for the hand-over")]
     Unprepared(InstanceId),
+    /// The roster does not list the sender's agent.
+    #[error(
+        "agent {0} is not in the roster (key lease/roster), so it may not take over; the holder's agent lists every agent \
+         whose candidates it sees. If nobody listed is left, two people can give the lease away: \
+         `handover lease break-glass`"
+    )]
+    NotListed(AgentId),
+    /// An order of two people that is not one.
+    #[error("{0}")]
+    NotTwo(&'static str),
+    /// An order that would be no change.
+    #[error("era {asked} is not above the present era {present}; give a higher one")]
+    NoHigherEra {
+        /// As it stands.
+        present: u16,
+        /// As asked.
+        asked: u16,
+    },
     /// Holder and beat contradict each other.
     #[error(transparent)]
     Corrupt(#[from] Corrupt),
@@ -94,7 +114,7 @@ pub fn read(keys: &LeaseKeys) -> Txn {
     Txn { then: read_ops(keys), ..Txn::default() }
 }
 
-fn read_ops(keys: &LeaseKeys) -> Vec<Op> {
+pub(super) fn read_ops(keys: &LeaseKeys) -> Vec<Op> {
     let all = [keys.holder(), keys.beat(), keys.era(), keys.intent(), keys.freeze(), keys.roster()];
     all.into_iter().map(Op::Get).collect()
 }
@@ -107,7 +127,14 @@ pub fn acquire(keys: &LeaseKeys, view: &LeaseView, turn: &Turn<'_>) -> Result<Tx
     if let Some(held) = view.holder.as_ref().and_then(|seen| seen.value.held()) {
         return Err(Refused::Held(held.owner.instance.clone()));
     }
-    take(keys, view, turn, LeaseCause::Acquire)
+    let mut txn = take(keys, view, turn, LeaseCause::Acquire)?;
+    // No turn without a roster: else a holder that dies in its first moments could never be taken over from.
+    let agents = roster::with(view, [&turn.owner.agent]);
+    if let Some(agents) = agents {
+        txn.cmp.push(roster::as_seen(keys, view));
+        txn.then.push(roster::put(keys, view, agents)?);
+    }
+    Ok(txn)
 }
 
 /// T2: the holder was lost. The caller has waited the quarantine (§1.9) since it saw the beat absent.
@@ -118,7 +145,12 @@ pub fn take_over(keys: &LeaseKeys, view: &LeaseView, turn: &Turn<'_>) -> Result<
     if view.holder.as_ref().and_then(|seen| seen.value.held()).is_none() {
         return Err(Refused::NothingToTakeOver);
     }
-    take(keys, view, turn, LeaseCause::TakeOver)
+    if !view.lists(&turn.owner.agent) {
+        return Err(Refused::NotListed(turn.owner.agent.clone()));
+    }
+    let mut txn = take(keys, view, turn, LeaseCause::TakeOver)?;
+    txn.cmp.push(roster::as_seen(keys, view));
+    Ok(txn)
 }
 
 fn take(keys: &LeaseKeys, view: &LeaseView, turn: &Turn<'_>, cause: LeaseCause) -> Result<Txn, Refused> {
@@ -215,25 +247,15 @@ pub fn mint(keys: &LeaseKeys, view: &LeaseView, turn: &Turn<'_>) -> Result<Txn, 
     write_turn(keys, view, turn, LeaseCause::Renewed, cmp)
 }
 
-/// The coordinator's only way to move the lease: it asks. `leader` is its leader key with the create revision.
-///
-/// # Errors
-/// [`Refused`] if `from` does not hold.
-pub fn ask(keys: &LeaseKeys, view: &LeaseView, intent: &Intent, leader: (String, Revision)) -> Result<Txn, Refused> {
-    let turn = my_turn(view, &intent.from)?;
-    let cmp = vec![Cmp::CreateRevision(leader.0, leader.1), Cmp::ModRevision(keys.holder(), turn)];
-    Ok(Txn { cmp, then: vec![Op::put(keys.intent(), encode(intent)?)], or_else: read_ops(keys) })
-}
-
 /// Revision of `me`'s turn.
-fn my_turn(view: &LeaseView, me: &InstanceId) -> Result<Revision, Refused> {
+pub(super) fn my_turn(view: &LeaseView, me: &InstanceId) -> Result<Revision, Refused> {
     view.check()?;
     let mine: Option<&Seen<Holder>> = view.holder.as_ref().filter(|seen| seen.value.is_held_by(me));
     mine.map(|seen| seen.mod_revision).ok_or_else(|| Refused::NotHolder(me.clone()))
 }
 
 /// Every transaction compares holder, beat and era as they were read.
-fn compare_turn(keys: &LeaseKeys, view: &LeaseView, beat: Revision) -> Vec<Cmp> {
+pub(super) fn compare_turn(keys: &LeaseKeys, view: &LeaseView, beat: Revision) -> Vec<Cmp> {
     vec![
         Cmp::ModRevision(keys.holder(), view.turn_revision()),
         Cmp::ModRevision(keys.beat(), beat),
@@ -241,12 +263,12 @@ fn compare_turn(keys: &LeaseKeys, view: &LeaseView, beat: Revision) -> Vec<Cmp> 
     ]
 }
 
-fn next_turn(view: &LeaseView) -> u64 {
+pub(super) fn next_turn(view: &LeaseView) -> u64 {
     view.holder.as_ref().map_or(1, |seen| seen.value.turn + 1)
 }
 
 /// Holder and beat in one transaction, so that their mod revisions are one number (§1.4, rule 2).
-fn write_turn(
+pub(super) fn write_turn(
     keys: &LeaseKeys,
     view: &LeaseView,
     turn: &Turn<'_>,

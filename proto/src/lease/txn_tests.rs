@@ -10,9 +10,9 @@ use crate::txn::{Cmp, LeaseId, Op, Revision, Txn};
 
 /// As much of etcd as a transaction needs; the contract suite of `handover-store` holds the real ones to the same.
 #[derive(Default, Clone)]
-struct TinyStore {
+pub(super) struct TinyStore {
     revision: Revision,
-    keys: BTreeMap<String, (Vec<u8>, Revision, Revision, LeaseId)>,
+    pub(super) keys: BTreeMap<String, (Vec<u8>, Revision, Revision, LeaseId)>,
 }
 
 impl TinyStore {
@@ -25,7 +25,7 @@ impl TinyStore {
         }
     }
 
-    fn apply(&mut self, txn: &Txn) -> bool {
+    pub(super) fn apply(&mut self, txn: &Txn) -> bool {
         if !txn.cmp.iter().all(|cmp| self.holds(cmp)) {
             return false;
         }
@@ -43,12 +43,12 @@ impl TinyStore {
         true
     }
 
-    fn expire(&mut self, lease: LeaseId) {
+    pub(super) fn expire(&mut self, lease: LeaseId) {
         self.revision += 1;
         self.keys.retain(|_, k| k.3 != lease);
     }
 
-    fn view(&self) -> LeaseView {
+    pub(super) fn view(&self) -> LeaseView {
         let mut view = LeaseView::default();
         for (key, (value, modified, created, lease)) in &self.keys {
             let raw = RawEntry { value, mod_revision: *modified, create_revision: *created, lease: *lease };
@@ -57,18 +57,18 @@ impl TinyStore {
         view
     }
 
-    fn put<T: serde::Serialize>(&mut self, key: String, value: &T, lease: LeaseId) {
+    pub(super) fn put<T: serde::Serialize>(&mut self, key: String, value: &T, lease: LeaseId) {
         let then = vec![Op::put_with_lease(key, encode(value).expect("json"), lease)];
         assert!(self.apply(&Txn { then, ..Txn::default() }));
     }
 }
 
-fn keys() -> LeaseKeys {
+pub(super) fn keys() -> LeaseKeys {
     let env: Env = "test".parse().expect("env");
     EnvKeys::new(&env).service(&"billing".parse().expect("service")).lease()
 }
 
-fn owner(n: u8) -> Owner {
+pub(super) fn owner(n: u8) -> Owner {
     let agent: AgentId = format!("app-{n}").parse().expect("agent");
     Owner {
         instance: format!("{n:016x}").parse().expect("instance"),
@@ -79,11 +79,11 @@ fn owner(n: u8) -> Owner {
     }
 }
 
-fn turn(owner: &Owner, lease_id: LeaseId) -> Turn<'_> {
+pub(super) fn turn(owner: &Owner, lease_id: LeaseId) -> Turn<'_> {
     Turn { owner, lease_id, ttl_s: 10, op: OpId::random(), stamp: Stamp::at(1) }
 }
 
-fn candidate(n: u8, lease_id: LeaseId, prepared_for: Option<OpId>) -> Candidate {
+pub(super) fn candidate(n: u8, lease_id: LeaseId, prepared_for: Option<OpId>) -> Candidate {
     Candidate {
         v: STORED_VERSION,
         owner: owner(n),
@@ -117,17 +117,19 @@ fn intent(from: u8, to: u8) -> Intent {
 }
 
 /// A store in which 1 holds under etcd lease 11, and 2 is a candidate under 22.
-fn held_by_1() -> TinyStore {
+pub(super) fn held_by_1() -> TinyStore {
     let mut store = TinyStore::default();
     let first = owner(1);
     let txn = acquire(&keys(), &store.view(), &turn(&first, 11)).expect("free");
     assert!(store.apply(&txn));
     store.put(keys().candidate(&owner(2).instance), &candidate(2, 22, None), 22);
+    let listed = list_agents(&keys(), &store.view(), &first.instance).expect("1 holds").expect("2 is new");
+    assert!(store.apply(&listed));
     store
 }
 
 /// The same, with an intent 1 -> 2 for which 2 has prepared.
-fn prepared() -> (TinyStore, Intent) {
+pub(super) fn prepared() -> (TinyStore, Intent) {
     let mut store = held_by_1();
     let wish = intent(1, 2);
     store.put("leader".into(), &1, 0);
@@ -138,7 +140,7 @@ fn prepared() -> (TinyStore, Intent) {
     (store, wish)
 }
 
-fn holder(store: &TinyStore) -> InstanceId {
+pub(super) fn holder(store: &TinyStore) -> InstanceId {
     store.view().holder.expect("a holder key").value.owner().instance.clone()
 }
 
@@ -235,6 +237,9 @@ fn a_freeze_and_an_intent_for_somebody_else_hold_takers_back() {
     let mut store = held_by_1();
     store.expire(11);
     let third = owner(3);
+    store.put(keys().candidate(&third.instance), &candidate(3, 33, None), 33);
+    let listed = list_agents(&keys(), &store.view(), &owner(1).instance).expect("1's turn").expect("3 is new");
+    assert!(store.apply(&listed));
     let before_freeze = take_over(&keys(), &store.view(), &turn(&third, 33)).expect("lost");
     store.put(keys().freeze(), &1, 0);
     assert!(!store.apply(&before_freeze), "the freeze came first");
