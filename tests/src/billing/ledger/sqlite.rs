@@ -75,6 +75,11 @@ impl Sqlite {
         Ok(Installed { schedule, next_tick })
     }
 
+    pub(super) fn stored_token(&self) -> Result<Option<Token>, LedgerError> {
+        let read = self.connection.query_row("SELECT token FROM fence WHERE service = 'billing'", [], |row| row.get(0));
+        read.map(|token: i64| Token::try_from(token).ok()).map_err(sqlite("reading the fence"))
+    }
+
     /// One unit of the scheduler: charges the tick after the last one under `token`, and returns its number.
     ///
     /// # Errors
