@@ -4,12 +4,14 @@
 //! [`moves`] which transaction, [`upkeep`] the standing work) → [`started`] → `effects` (the doing) → the store, the
 //! service ([`record`]), and back.
 //!
-//! Everything but `keeper`, `effects`, `call`, `socket`, `files` and [`clock`] is pure: time and answers come in as values.
+//! Everything but `keeper`, `effects`, `call`, `socket`, `files`, `tick` and [`clock`] is pure: time and answers come in as
+//! values.
 
 mod answer;
 mod call;
 pub mod clock;
 pub mod deadline;
+mod doubt;
 mod effects;
 pub mod event;
 mod files;
@@ -29,6 +31,8 @@ pub mod started;
 pub mod state;
 pub mod status;
 pub mod step;
+pub mod suspect;
+mod tick;
 mod upkeep;
 pub mod waiting;
 pub mod wanted;

@@ -11,6 +11,7 @@ use super::memory::Memory;
 use super::record::Ack;
 use super::renewal::Expectation;
 use super::state::{Core, MyTurn};
+use super::suspect::Suspicion;
 use super::upkeep::REST;
 use super::wanted::{Life, LocalInstance, Wanted};
 
@@ -96,6 +97,13 @@ pub enum Event {
         /// How it went.
         result: Result<(), String>,
     },
+    /// This host may have been away.
+    Suspected {
+        /// What may have happened.
+        what: Suspicion,
+        /// When it was found: it happened before.
+        at: Boot,
+    },
 }
 
 impl Core {
@@ -121,6 +129,7 @@ impl Core {
                     took_in(local, seq, result, now);
                 }
             }
+            Event::Suspected { what, at } => self.suspect(what, at),
             Event::Revoked { lease } => drop(self.spent.remove(&lease)),
             Event::Saved { memory, result } => match result {
                 Ok(()) => {

@@ -24,6 +24,7 @@ use super::started::Illegal;
 use super::state::Core;
 use super::status::{Board, differs};
 use super::step::LeaseStep;
+use super::tick::{self, Ticker};
 use super::waiting::Waiting;
 use super::wanted::{KeeperStatus, Wanted};
 use super::{deadline::Boot, files};
@@ -33,8 +34,9 @@ use crate::durable::{self, DurableError};
 const STATE_FILE: &str = "lease-keeper.json";
 /// The socket in the runtime directory.
 const SOCKET: &str = "lease.sock";
-/// Timers run on CLOCK_MONOTONIC, which a suspend stops and CLOCK_BOOTTIME does not: the keeper looks this often.
-const LONGEST_SLEEP: Duration = Duration::from_millis(200);
+/// Timers run on CLOCK_MONOTONIC, which a suspend stops and CLOCK_BOOTTIME does not. While there are deadlines the tick
+/// thread wakes the keeper after a suspend; without any, this is early enough.
+const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 /// After a lap that could not decide: nothing but an event helps, and it must not spin.
 const STUCK_REST: Duration = Duration::from_millis(500);
 
@@ -121,8 +123,10 @@ pub fn spawn(
         calls: std::collections::BTreeMap::new(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(LeaseError::Thread)?;
-    let keeper = Keeper { core, effects, inbox, wanted, status, board, shutdown };
+    let ticker = Ticker::start(&clock.boot_id).map_err(LeaseError::Thread)?;
+    let keeper = Keeper { core, effects, inbox, wanted, status, board, ticker, shutdown };
     let run = move || {
+        tick::raise();
         let done = runtime.block_on(async move {
             let listener = UnixListener::from_std(listener).map_err(LeaseError::Thread)?;
             let aside = [
@@ -149,6 +153,7 @@ struct Keeper {
     wanted: watch::Receiver<Wanted>,
     status: watch::Sender<KeeperStatus>,
     board: watch::Sender<Board>,
+    ticker: Ticker,
     shutdown: CancellationToken,
 }
 
@@ -166,6 +171,7 @@ impl Keeper {
         let first = self.wanted.borrow_and_update().clone();
         self.core.apply(Event::Wanted(first), boot_now()?);
         loop {
+            self.look()?;
             let now = boot_now()?;
             let lap = self.lap(now);
             let (until, reason) = lap.unwrap_or_else(|error| {
@@ -173,18 +179,32 @@ impl Keeper {
                 (Some(now.plus(STUCK_REST)), Some(Waiting::Refused(error.to_string())))
             });
             self.show(reason.as_ref(), now);
+            self.ticker.watch(self.core.has_much_to_lose());
             let sleep = until.map_or(LONGEST_SLEEP, |until| until.since(now).min(LONGEST_SLEEP));
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => return Ok(()),
-                Some(event) = self.inbox.recv() => self.core.apply(event, boot_now()?),
+                Some(event) = self.inbox.recv() => {
+                    self.look()?;
+                    self.core.apply(event, boot_now()?);
+                }
                 Ok(()) = self.wanted.changed() => {
                     let wanted = self.wanted.borrow_and_update().clone();
                     self.core.apply(Event::Wanted(wanted), boot_now()?);
                 }
+                () = self.ticker.found() => {}
                 () = tokio::time::sleep(sleep) => {}
             }
         }
+    }
+
+    /// Before anything is decided or taken in: has this host been away?
+    fn look(&mut self) -> Result<(), LeaseError> {
+        if let Some((what, at)) = self.ticker.look()? {
+            tracing::warn!("{what}; nothing from before counts until the lease is confirmed");
+            self.core.apply(Event::Suspected { what, at }, boot_now()?);
+        }
+        Ok(())
     }
 
     /// Steps until there is nothing to do but to wait: until when, and for what.

@@ -166,7 +166,7 @@ impl Core {
     }
 
     fn in_time(&self, live: &LiveLease, now: Boot) -> bool {
-        self.fit_until(live).is_some_and(|end| now < end)
+        self.fit_until(live).is_some_and(|end| now < end) && !self.is_outdated(live)
     }
 
     /// The soft deadline that a turn on `live` would have.

@@ -48,6 +48,9 @@ impl Core {
         if now >= self.deadlines(turn).soft {
             return Order::Quiesce(Why::Deadline);
         }
+        if let Some(what) = self.doubts_host(local) {
+            return Order::Quiesce(Why::Suspect(what));
+        }
         if !known || turn.deadlines.is_none() {
             return Order::Unknown;
         }
@@ -162,6 +165,7 @@ impl Why {
             }
             Self::EraRaised => "the era was raised; the turn of the old era has ended".to_owned(),
             Self::Corrupt(what) => what.clone(),
+            Self::Suspect(what) => format!("{what}; the lease is being confirmed"),
         }
     }
 }

@@ -19,6 +19,7 @@ use super::local::{Chore, Local};
 use super::memory::{Memory, RememberedTurn};
 use super::picture::Picture;
 use super::settings::LeaseSettings;
+use super::suspect::Suspicion;
 
 /// The keeper's state. Changed by [`Core::started`](super::next) and [`Core::apply`](super::event) alone.
 #[derive(Debug, Clone)]
@@ -45,6 +46,8 @@ pub struct Core {
     pub(super) store_trouble: Option<String>,
     /// The last failure of the state file; none: it was written since.
     pub(super) disk_trouble: Option<String>,
+    /// What may have happened to this host last, and when it was found: no renewal from before that counts any more.
+    pub(super) suspected: Option<(Suspicion, Boot)>,
 }
 
 /// A turn that an instance holds, or held until its service has stopped.
@@ -95,6 +98,8 @@ pub enum Why {
     EraRaised,
     /// The store's keys cannot be trusted.
     Corrupt(String),
+    /// This host may have been away: until a renewal that began afterwards is accepted.
+    Suspect(Suspicion),
 }
 
 /// One of the lease's transactions (`SAFETY.md` §1.6).
@@ -153,6 +158,7 @@ impl Core {
             restored,
             store_trouble: None,
             disk_trouble: None,
+            suspected: None,
         }
     }
 

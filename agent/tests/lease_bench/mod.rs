@@ -230,13 +230,10 @@ impl Bench {
                 let result = if away { Err(unknown()) } else { self.store.txn(&txn) };
                 Some(Event::CandidatePut { instance, asked: txn, result })
             }
-            LeaseStep::Renew { instance, lease, barrier, expected, .. } => {
-                let ttl = self.store.keep_alive(lease, u64::MAX);
-                let (sent, keep_alive) = (self.now, self.store.origin());
-                let answer = self.store.txn(&barrier).map(|barrier| Renewal { ttl, keep_alive, barrier });
-                let result = if away { Err(unknown()) } else { answer };
-                Some(Event::Renewed { instance, sent, expected, barrier, result })
+            LeaseStep::Renew { instance, expected, barrier, .. } if away => {
+                Some(Event::Renewed { instance, sent: self.now, expected, barrier, result: Err(unknown()) })
             }
+            LeaseStep::Renew { .. } => Some(self.answer_renewal(&step, self.now)),
             LeaseStep::Grant { instance, ttl } => {
                 let result = if away { Err(unknown()) } else { Ok(self.store.grant(ttl, u64::MAX)) };
                 Some(Event::Granted { instance, result })
@@ -257,6 +254,14 @@ impl Bench {
             | LeaseStep::Kill { .. }
             | LeaseStep::Wait { .. } => None,
         }
+    }
+
+    /// The store's answer to a renewal that was sent at `sent`.
+    pub(crate) fn answer_renewal(&mut self, step: &LeaseStep, sent: Boot) -> Event {
+        let LeaseStep::Renew { instance, lease, barrier, expected, .. } = step.clone() else { panic!("{step:?}") };
+        let (ttl, keep_alive) = (self.store.keep_alive(lease, u64::MAX), self.store.origin());
+        let result = self.store.txn(&barrier).map(|barrier| Renewal { ttl, keep_alive, barrier });
+        Event::Renewed { instance, sent, expected, barrier, result }
     }
 
     fn transact(&mut self, txn: &Txn) -> Result<TxnReply, StoreError> {
@@ -376,6 +381,15 @@ impl Bench {
         };
         self.put(keys().candidate(&id(n)), &candidate, lease_id);
         lease_id
+    }
+
+    /// Instance `n` elsewhere, which holds, releases the lease.
+    #[allow(dead_code, reason = "not every test file has another holder")]
+    pub(crate) fn other_releases(&mut self, n: u8) {
+        let op = self.op();
+        let txn = lease::release(&keys(), &self.view(), &id(n), lease::StopProof::Quiesced, op, 0).expect("it holds");
+        assert!(self.store.txn(&txn).expect("a write").succeeded);
+        self.settle();
     }
 
     /// Instance `n` elsewhere acquires the free lease; returns its etcd lease.
