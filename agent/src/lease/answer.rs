@@ -14,6 +14,7 @@ pub(super) fn took_in(local: &mut Local, seq: u64, result: Result<Ack, String>, 
     let service = &mut local.service;
     let Some(call) = service.call.take_if(|call| call.seq == seq) else { return };
     let outcome = result.and_then(|ack| {
+        service.pulse.answered(&ack, now);
         service.c_unit = ack.c_unit_ms.map(Duration::from_millis).or(service.c_unit);
         judge(&call, &ack).map(|()| ack.state)
     });

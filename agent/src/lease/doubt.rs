@@ -10,6 +10,7 @@ impl Core {
     pub(super) fn suspect(&mut self, what: Suspicion, at: Boot) {
         self.suspected = Some((what, at));
         for local in self.locals.values_mut() {
+            local.service.pulse.restart(at);
             if let Some(live) = &mut local.live {
                 live.renew.not_before = at;
             }

@@ -97,6 +97,13 @@ pub enum Event {
         /// How it went.
         result: Result<(), String>,
     },
+    /// A kill was tried: it reached every process that was found, or not.
+    Killed {
+        /// Whose processes.
+        instance: InstanceId,
+        /// How it went.
+        result: Result<(), String>,
+    },
     /// This host may have been away.
     Suspected {
         /// What may have happened.
@@ -129,6 +136,7 @@ impl Core {
                     took_in(local, seq, result, now);
                 }
             }
+            Event::Killed { instance, result } => self.killed(&instance, result),
             Event::Suspected { what, at } => self.suspect(what, at),
             Event::Revoked { lease } => drop(self.spent.remove(&lease)),
             Event::Saved { memory, result } => match result {

@@ -215,7 +215,7 @@ impl Keeper {
                 return Ok((until, reason));
             }
             self.core.started(&step, now)?;
-            log(&step);
+            log(&step, &self.core);
             if matches!(step, LeaseStep::Order { .. } | LeaseStep::Begin { .. } | LeaseStep::End { .. }) {
                 self.publish();
             }
@@ -260,7 +260,7 @@ async fn follow(store: Store, prefix: String, events: UnboundedSender<Event>) {
     }
 }
 
-fn log(step: &LeaseStep) {
+fn log(step: &LeaseStep, core: &Core) {
     match step {
         LeaseStep::Begin { instance, turn } => tracing::info!(%instance, turn = ?turn, "holds the lease"),
         LeaseStep::End { instance } => tracing::info!(%instance, "its turn has ended"),
@@ -269,7 +269,8 @@ fn log(step: &LeaseStep) {
         }
         LeaseStep::Decline { instance, op } => tracing::warn!(%instance, %op, "declines to hand over"),
         LeaseStep::Kill { instance } => {
-            tracing::error!(%instance, "kills the instance: its service has not stopped by the hard deadline")
+            let why = core.doom_of(instance).map(|doom| doom.to_string()).unwrap_or_default();
+            tracing::error!(%instance, "kills the instance: {why}")
         }
         LeaseStep::Move { instance, kind, op, .. } => tracing::info!(%instance, %op, "sends {kind:?}"),
         other => tracing::debug!(step = other.name(), "lease step"),

@@ -51,6 +51,9 @@ impl Core {
             Life::Dead { proven: false } => return Err(Waiting::DeadUnproven),
             Life::Running | Life::GiveUp => {}
         }
+        if let Some(waiting) = self.ladder(local) {
+            return Err(waiting);
+        }
         let Some(turn) = local.turn.as_ref().filter(|turn| self.is_present(&local.wanted.owner.instance, turn)) else {
             return Ok(None);
         };

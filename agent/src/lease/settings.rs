@@ -8,6 +8,10 @@ use super::deadline::{Boot, Deadlines};
 
 /// A taker waits this much beyond the TTL: etcd expires late by up to a scan of 0.2 s (measured).
 const QUARANTINE_SLACK: Duration = Duration::from_millis(250);
+/// A healthy service answers every second; this many seconds in which nothing is heard are no hiccup.
+const STALL: Duration = Duration::from_secs(10);
+/// Nor are so many of its longest units.
+const STALL_UNITS: u32 = 5;
 /// K2: etcd's smallest TTL and the renewal's attempts leave no room below this.
 const MIN_TTL: Duration = Duration::from_secs(6);
 
@@ -37,6 +41,10 @@ pub struct LeaseSettings {
     /// Longest gap between renewals while the store changes its leader: G. 4.3 s is the worst that was measured.
     #[serde(with = "crate::duration")]
     pub failover_gap: Duration,
+    /// A holder's service that shows no sign of life for so long is killed; at least three of its units. None: the longer
+    /// of 10 s and five units.
+    #[serde(with = "optional_duration", skip_serializing_if = "Option::is_none")]
+    pub stall: Option<Duration>,
     /// Wait before a take-over without proof of stop. Only longer than T·(1 + rho) + 0.25 s can be asked for.
     #[serde(with = "optional_duration", skip_serializing_if = "Option::is_none")]
     pub quarantine: Option<Duration>,
@@ -55,6 +63,7 @@ impl Default for LeaseSettings {
             c_kill: Duration::from_secs(1),
             rho: 0.085,
             failover_gap: Duration::from_millis(4300),
+            stall: None,
             quarantine: None,
             call_path: "/handover/lease".to_owned(),
         }
@@ -102,6 +111,19 @@ pub enum SettingsError {
         wanted: Duration,
         /// As it must be at least.
         floor: Duration,
+    },
+    /// A pause of the service's own would be taken for its end.
+    #[error(
+        "lease: stall {stall:?} is not longer than three units of c_unit {c_unit:?} and three calls of interval + attempt \
+         ({calls:?}): a service that works would be killed; leave it out or raise it"
+    )]
+    Stall {
+        /// As configured.
+        stall: Duration,
+        /// The longest unit.
+        c_unit: Duration,
+        /// Three calls.
+        calls: Duration,
     },
     /// A number that cannot be meant.
     #[error("lease: {0}")]
@@ -156,11 +178,21 @@ impl LeaseSettings {
         if interval + self.attempt > soft / 2 {
             return Err(SettingsError::NoSecondTry { soft, interval, attempt: self.attempt });
         }
+        let calls = 3 * (interval + self.attempt);
+        if let Some(stall) = self.stall.filter(|stall| *stall <= calls.max(3 * self.c_unit)) {
+            return Err(SettingsError::Stall { stall, c_unit: self.c_unit, calls });
+        }
         let floor = self.quarantine_floor(self.ttl);
         match self.quarantine {
             Some(wanted) if wanted < floor => Err(SettingsError::Quarantine { wanted, floor }),
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// How long a holder's service may show no sign of life; `c_unit` as the service declared it, if it did.
+    pub fn stall_of(&self, c_unit: Option<Duration>) -> Duration {
+        let unit = self.c_unit.max(c_unit.unwrap_or_default());
+        self.stall.map_or(STALL.max(STALL_UNITS * unit), |stall| stall.max(3 * unit))
     }
 
     /// How long a taker waits after the beat of a holder with this TTL was seen absent, without proof of stop (§1.9).

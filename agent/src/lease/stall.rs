@@ -1,16 +1,16 @@
 //! Whether a holder's service hangs (`SAFETY.md` F4, F14): it answers nothing, or says that units are under way and gets on
 //! with none.
 //!
-//! Hanging is never concluded from time alone: an agent that stood still itself would take everybody for dead. It needs two
-//! failed questions in a row, and time counts from the last sign of life *or* from when this host was last in doubt.
+//! Hanging is never concluded from time alone: an agent that stood still itself would take everybody for dead. It takes
+//! several questions in vain, and time counts from the last sign of life *or* from when this host was last in doubt.
 
 use std::time::Duration;
 
 use super::deadline::Boot;
 use super::record::Ack;
 
-/// One failed question may be the fault of whoever asked.
-const WITNESSES: u32 = 2;
+/// One question in vain may be the fault of whoever asked, and the last one may still be under way.
+const IN_VAIN: u32 = 3;
 
 /// Signs of life of one service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,8 +20,8 @@ pub struct Pulse {
     progress: Option<u64>,
     /// Answers in a row without progress and with units under way.
     idle_answers: u32,
-    /// Questions in a row without any answer.
-    silences: u32,
+    /// Questions in a row without any answer so far.
+    unanswered: u32,
 }
 
 /// How a service hangs.
@@ -44,7 +44,7 @@ impl Pulse {
     /// The service answered.
     pub fn answered(&mut self, ack: &Ack, now: Boot) {
         let counted = ack.progress.is_some() && ack.progress == self.progress;
-        self.silences = 0;
+        self.unanswered = 0;
         if ack.in_flight > 0 && counted {
             self.idle_answers = self.idle_answers.saturating_add(1);
         } else {
@@ -53,9 +53,9 @@ impl Pulse {
         }
     }
 
-    /// It did not, in the time that it was given.
-    pub fn silent(&mut self) {
-        self.silences = self.silences.saturating_add(1);
+    /// It is asked, by a call that it has to answer.
+    pub fn asked(&mut self) {
+        self.unanswered = self.unanswered.saturating_add(1);
     }
 
     /// Whether it hangs: for `limit` there has been no sign of life.
@@ -63,9 +63,9 @@ impl Pulse {
         let quiet = now.since(self.since);
         if quiet < limit {
             None
-        } else if self.silences >= WITNESSES {
+        } else if self.unanswered >= IN_VAIN {
             Some(Hang::Silent(quiet))
-        } else if self.idle_answers >= WITNESSES {
+        } else if self.idle_answers >= IN_VAIN {
             Some(Hang::Stuck(quiet))
         } else {
             None
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn a_service_that_answers_nothing_hangs_after_the_limit_counted_from_its_last_answer() {
         let mut pulse = begun();
-        (0..8).for_each(|_| pulse.silent());
+        (0..8).for_each(|_| pulse.asked());
         assert_eq!(pulse.hang(LIMIT, at(11_999)), None);
         assert_eq!(pulse.hang(LIMIT, at(12_000)), Some(Hang::Silent(LIMIT)));
         pulse.answered(&ack(0, Some(7)), at(12_000));
@@ -132,11 +132,12 @@ mod tests {
     fn an_agent_that_stood_still_itself_takes_nobody_for_dead() {
         let mut pulse = begun();
         assert_eq!(pulse.hang(LIMIT, at(60_000)), None, "nobody was asked");
-        pulse.silent();
-        assert_eq!(pulse.hang(LIMIT, at(60_000)), None, "the question may have stood still with the agent");
-        pulse.silent();
+        pulse.asked();
+        pulse.asked();
+        assert_eq!(pulse.hang(LIMIT, at(60_000)), None, "the questions may have stood still with the agent");
+        pulse.asked();
         pulse.restart(at(60_000));
-        (0..8).for_each(|_| pulse.silent());
+        (0..8).for_each(|_| pulse.asked());
         assert_eq!(pulse.hang(LIMIT, at(69_999)), None, "counted anew once the pause is known");
         assert_eq!(pulse.hang(LIMIT, at(70_000)), Some(Hang::Silent(LIMIT)));
     }

@@ -15,6 +15,7 @@ use handover_proto::numbers::{Era, Token};
 use handover_proto::txn::{LeaseId, Revision};
 
 use super::deadline::{Boot, Deadlines};
+use super::ladder::Doom;
 use super::local::{Chore, Local};
 use super::memory::{Memory, RememberedTurn};
 use super::picture::Picture;
@@ -100,6 +101,8 @@ pub enum Why {
     Corrupt(String),
     /// This host may have been away: until a renewal that began afterwards is accepted.
     Suspect(Suspicion),
+    /// Its processes are being ended.
+    Doomed(Doom),
 }
 
 /// One of the lease's transactions (`SAFETY.md` §1.6).

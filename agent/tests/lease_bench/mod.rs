@@ -80,8 +80,12 @@ pub(crate) struct Bench {
     pub(crate) saved: Option<Memory>,
     /// The service's answers; `None`: it does not answer.
     pub(crate) obeys: Option<AckState>,
+    /// What else its answers say.
+    pub(crate) says: Ack,
     pub(crate) steps: Vec<LeaseStep>,
     pub(crate) held: Vec<Txn>,
+    /// Why kills fail.
+    pub(crate) kill_trouble: Option<String>,
     pub(crate) waits: Option<Waiting>,
     wanted: Wanted,
     cursor: usize,
@@ -103,8 +107,10 @@ impl Bench {
             disk_full: false,
             saved: None,
             obeys: Some(AckState::Quiesced),
+            says: Ack::new(None, 0, AckState::Started),
             steps: Vec::new(),
             held: Vec::new(),
+            kill_trouble: None,
             waits: None,
             wanted: Wanted::default(),
             ops: 1000,
@@ -243,6 +249,10 @@ impl Bench {
                 Some(Event::Revoked { lease })
             }
             LeaseStep::Tell { instance, record, .. } => self.answer(instance, &record),
+            LeaseStep::Kill { instance } => {
+                let result = self.kill_trouble.clone().map_or(Ok(()), Err);
+                Some(Event::Killed { instance, result })
+            }
             LeaseStep::Begin { .. }
             | LeaseStep::End { .. }
             | LeaseStep::Leave { .. }
@@ -251,7 +261,6 @@ impl Bench {
             | LeaseStep::Adopt { .. }
             | LeaseStep::Drop { .. }
             | LeaseStep::Forget { .. }
-            | LeaseStep::Kill { .. }
             | LeaseStep::Wait { .. } => None,
         }
     }
@@ -285,7 +294,8 @@ impl Bench {
     /// The acknowledgement of `record`.
     pub(crate) fn ack(&self, instance: InstanceId, record: &Published, state: AckState) -> Event {
         let token = record.token.map(|token| token.get().to_string());
-        Event::Answered { instance, seq: record.seq, result: Ok(Ack::new(token, record.seq, state)) }
+        let ack = Ack { token, seq: record.seq, state, ..self.says.clone() };
+        Event::Answered { instance, seq: record.seq, result: Ok(ack) }
     }
 
     /// The service of instance `n` answers the last call, late.
@@ -299,6 +309,15 @@ impl Bench {
     pub(crate) fn last_call(&self, n: u8) -> Published {
         let call = self.steps.iter().rev().find_map(|step| match step {
             LeaseStep::Tell { instance, record, .. } if *instance == id(n) => Some(record.clone()),
+            _ => None,
+        });
+        call.expect("a call")
+    }
+
+    /// How long the last call to instance `n` may take.
+    pub(crate) fn last_limit(&self, n: u8) -> Duration {
+        let call = self.steps.iter().rev().find_map(|step| match step {
+            LeaseStep::Tell { instance, limit, .. } if *instance == id(n) => Some(*limit),
             _ => None,
         });
         call.expect("a call")
@@ -392,7 +411,8 @@ impl Bench {
     #[allow(dead_code, reason = "not every test file has another holder")]
     pub(crate) fn other_releases(&mut self, n: u8) {
         let op = self.op();
-        let txn = lease::release(&keys(), &self.view(), &id(n), lease::StopProof::Quiesced, op, 0).expect("it holds");
+        let txn = lease::release(&keys(), &self.view(), &id(n), lease::StopProof::Quiesced, op, Stamp::at(0))
+            .expect("it holds");
         assert!(self.store.txn(&txn).expect("a write").succeeded);
         self.settle();
     }
