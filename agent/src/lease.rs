@@ -23,6 +23,7 @@ mod moves;
 pub mod next;
 mod order;
 pub mod picture;
+pub(crate) mod preset;
 pub mod record;
 pub mod renewal;
 mod replies;

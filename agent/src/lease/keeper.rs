@@ -100,6 +100,9 @@ pub fn spawn(
     shutdown: CancellationToken,
 ) -> Result<KeeperHandle, LeaseError> {
     settings.check()?;
+    if let Some(warning) = settings.warning() {
+        tracing::warn!("{warning}");
+    }
     let clock = identity()?;
     boot_now()?;
     let store = Store::connect(&place.endpoints)?;

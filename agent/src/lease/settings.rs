@@ -8,6 +8,8 @@ use super::deadline::{Boot, Deadlines};
 
 /// A taker waits this much beyond the TTL: etcd expires late by up to a scan of 0.2 s (measured).
 const QUARANTINE_SLACK: Duration = Duration::from_millis(250);
+/// Below this, the time that was measured for a change of the store's leader on a quiet host is hardly enough on a busy one.
+const THIN_MARGIN: Duration = Duration::from_millis(500);
 /// A healthy service answers every second; this many seconds in which nothing is heard are no hiccup.
 const STALL: Duration = Duration::from_secs(10);
 /// Nor are so many of its longest units.
@@ -189,6 +191,19 @@ impl LeaseSettings {
         }
     }
 
+    /// What is allowed and still to be known: a margin that a slow store uses up.
+    pub fn warning(&self) -> Option<String> {
+        let (soft, needed) = (self.soft_span(), self.interval + self.failover_gap);
+        let margin = soft.saturating_sub(needed);
+        (margin < THIN_MARGIN).then(|| {
+            format!(
+                "lease: a holder may work for {soft:?} after its last renewal; interval + failover_gap is {needed:?}, so a \
+                 store that takes {margin:?} longer than measured stops the scheduler for a moment; use such numbers, and \
+                 the preset \"quick\", only with a store close by"
+            )
+        })
+    }
+
     /// How long a holder's service may show no sign of life; `c_unit` as the service declared it, if it did.
     pub fn stall_of(&self, c_unit: Option<Duration>) -> Duration {
         let unit = self.c_unit.max(c_unit.unwrap_or_default());
@@ -264,6 +279,23 @@ mod tests {
     fn there_must_be_time_for_a_second_attempt() {
         let settings = LeaseSettings { attempt: Duration::from_millis(2100), ..LeaseSettings::default() };
         assert!(matches!(settings.check(), Err(SettingsError::NoSecondTry { .. })));
+    }
+
+    #[test]
+    fn a_thin_margin_is_allowed_with_a_warning_that_names_it() {
+        assert_eq!((LeaseSettings::default().warning(), LeaseSettings::patient().warning()), (None, None));
+        let warning = LeaseSettings::quick().warning().expect("quick is thin");
+        assert!(warning.contains("190ms") && warning.contains("4.99s") && warning.contains("4.8s"), "{warning}");
+    }
+
+    #[test]
+    fn a_stall_that_a_working_service_could_reach_is_refused() {
+        let with = |stall| LeaseSettings { stall: Some(stall), ..LeaseSettings::default() };
+        assert!(matches!(with(secs(6)).check(), Err(SettingsError::Stall { .. })));
+        with(secs(7)).check().expect("longer than three calls and three units");
+        assert_eq!((with(secs(7)).stall_of(None), with(secs(7)).stall_of(Some(secs(4)))), (secs(7), secs(12)));
+        assert_eq!(LeaseSettings::default().stall_of(None), secs(10));
+        assert_eq!(LeaseSettings::default().stall_of(Some(secs(4))), secs(20));
     }
 
     #[test]
