@@ -7,6 +7,7 @@ use handover_proto::ids::{AgentId, InstanceId, OpId};
 use handover_proto::numbers::{Era, Token};
 
 use super::deadline::Boot;
+use super::ladder::Doom;
 use super::taking::numbers;
 
 /// What is waited for.
@@ -68,6 +69,14 @@ pub enum Waiting {
     /// The service's QUIESCED.
     #[error("the service to finish its unit of work and acknowledge QUIESCED{}", because(.0))]
     Quiesce(Option<String>),
+    /// The end of processes that were killed.
+    #[error("the end of the instance's processes, which were killed: {doom}{}", because(.trouble))]
+    Kill {
+        /// Why they were.
+        doom: Doom,
+        /// Why the last kill did not work.
+        trouble: Option<String>,
+    },
     /// The service's STARTED.
     #[error("the service to install its token and acknowledge STARTED{}", because(.0))]
     Start(Option<String>),
@@ -135,6 +144,7 @@ impl Waiting {
             Self::Quiesce(_) => BlockerKind::Quiesce,
             Self::Start(_) | Self::Greeting(_) => BlockerKind::Start,
             Self::Successor(_) => BlockerKind::Lease,
+            Self::Kill { .. } => BlockerKind::Stop,
             Self::Disk(_) => BlockerKind::Disk,
             Self::Readiness => BlockerKind::Readiness,
             Self::DeadUnproven

@@ -151,6 +151,12 @@ impl Postgres {
         Ok(Installed { schedule, next_tick: next_tick.unsigned_abs() })
     }
 
+    pub(super) fn stored_token(&mut self) -> Result<Option<Token>, LedgerError> {
+        let row = self.client()?.query_one("SELECT handover.fence_stored('billing')", &[]);
+        let stored: i64 = row.map_err(failed("reading the fence"))?.get(0);
+        Ok(Token::try_from(stored).ok())
+    }
+
     pub(super) fn charge(&mut self, token: Token, hard: BootNs, work: impl FnOnce()) -> Result<u64, LedgerError> {
         let (writer, check) = (self.writer.clone(), self.check);
         if check == Check::Outside {
