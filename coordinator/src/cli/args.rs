@@ -1,5 +1,7 @@
 //! What can be typed. Text becomes ids and durations here, and is trusted afterwards.
 
+mod tls;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,6 +9,10 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 use handover_proto::ids::{Env, RolloutId, Service};
+use handover_store::client::Access;
+use handover_tls::TlsError;
+
+pub use tls::StoreTls;
 
 /// Where a coordinator listens unless told otherwise.
 pub const COORDINATOR: &str = "127.0.0.1:2791";
@@ -76,6 +82,9 @@ pub struct Global {
     /// The etcd members; none: the embedded store at 127.0.0.1:2790
     #[arg(long, global = true, env = "HANDOVER_STORE", value_name = "ADDR,...", value_delimiter = ',')]
     pub store: Vec<String>,
+    /// TLS to the store
+    #[command(flatten)]
+    pub store_tls: StoreTls,
     /// The environment: several may share an etcd cluster
     #[arg(long, global = true, env = "HANDOVER_ENV", default_value = "default", value_name = "NAME")]
     pub env: Env,
@@ -206,9 +215,13 @@ pub struct Store {
 }
 
 impl Global {
-    /// The store's endpoints, the embedded one's if none are configured.
-    pub fn store_endpoints(&self) -> Vec<String> {
-        if self.store.is_empty() { vec![STORE.to_owned()] } else { self.store.clone() }
+    /// The way to the store, the embedded one if no endpoint is given.
+    ///
+    /// # Errors
+    /// [`TlsError::Incomplete`].
+    pub fn store_access(&self) -> Result<Access, TlsError> {
+        let endpoints = if self.store.is_empty() { vec![STORE.to_owned()] } else { self.store.clone() };
+        Ok(Access { endpoints, tls: self.store_tls.files()? })
     }
 
     /// The service as requests carry it; empty: the only one.

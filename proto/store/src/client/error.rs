@@ -6,6 +6,7 @@ use etcd_client::Error as EtcdError;
 use tonic::{Code, ConnectError, Status};
 
 use handover_proto::txn::LeaseId;
+use handover_tls::TlsError;
 
 /// A call to the store that did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,6 +61,17 @@ pub enum StoreError {
         /// Which rule it breaks.
         rule: String,
     },
+}
+
+/// Why there can be no way to the store with this configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// An endpoint that cannot be one.
+    #[error(transparent)]
+    Endpoint(#[from] StoreError),
+    /// The files for TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 fn describe(lease: &Option<LeaseId>) -> String {

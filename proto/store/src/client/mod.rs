@@ -18,10 +18,10 @@ use std::time::Duration;
 
 use handover_proto::txn::{LeaseId, Revision};
 
-pub use error::StoreError;
+pub use error::{OpenError, StoreError};
 pub use renew::Renewal;
 pub use status::MemberStatus;
-pub use store::Store;
+pub use store::{Access, Store};
 pub use watch::{Change, Watch, WatchItem};
 
 /// Where the embedded store listens and where clients look for it if nothing else is configured. Not etcd's port (2379),
