@@ -11,6 +11,7 @@ pub mod lifecycle;
 pub mod numbers;
 pub mod peer;
 pub mod registration;
+pub mod roles;
 pub mod stored;
 pub mod txn;
 pub mod wire;

@@ -1,6 +1,6 @@
 //! A real etcd cluster of three members on loopback, with TLS if a PKI is given. Dropping it ends them.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -60,7 +60,8 @@ impl Cluster {
             cluster.members.push(Process::spawn(&name, program, &args, cluster.dir.path(), &[])?);
             cluster.clients.push(SocketAddr::from(([127, 0, 0, 1], *client)));
         }
-        cluster.wait_for_listeners()?;
+        let files = pki.map(|pki| pki.server("health")).transpose()?;
+        cluster.wait_until_healthy(files.as_ref())?;
         Ok(cluster)
     }
 
@@ -88,9 +89,15 @@ impl Cluster {
     /// # Errors
     /// If it cannot be run, or fails; with what it wrote.
     pub fn etcdctl(&self, files: &TlsFiles, args: &[&str]) -> Result<String> {
+        self.ask(Some(files), args)
+    }
+
+    fn ask(&self, files: Option<&TlsFiles>, args: &[&str]) -> Result<String> {
         let mut command = Command::new("etcdctl");
         command.env("ETCDCTL_API", "3").arg("--endpoints").arg(self.endpoints().join(","));
-        command.arg("--cacert").arg(&files.ca).arg("--cert").arg(&files.cert).arg("--key").arg(&files.key);
+        if let Some(files) = files {
+            command.arg("--cacert").arg(&files.ca).arg("--cert").arg(&files.cert).arg("--key").arg(&files.key);
+        }
         let done = command.args(args).output().context("cannot run etcdctl")?;
         let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
         if done.status.success() { Ok(said) } else { bail!("etcdctl {}: {said}", args.join(" ")) }
@@ -109,17 +116,18 @@ impl Cluster {
         self.members[member].kill()
     }
 
-    fn wait_for_listeners(&mut self) -> Result<()> {
+    /// A member listens long before there is a leader; healthy is one that has answered a linearizable read.
+    fn wait_until_healthy(&mut self, files: Option<&TlsFiles>) -> Result<()> {
         let end = Instant::now() + START;
-        while !self.clients.iter().all(|address| TcpStream::connect(address).is_ok()) {
+        while let Err(error) = self.ask(files, &["endpoint", "health"]) {
             if let Some(member) = self.members.iter_mut().find_map(|member| member.has_ended().then_some(member)) {
                 bail!("an etcd member ended: {}", member.output());
             }
             if Instant::now() > end {
-                bail!("three etcd members did not come up: {}", self.members[0].output());
+                return Err(error.context(format!("three etcd members did not come up: {}", self.members[0].output())));
             }
             // The members are other processes; there is nothing to wait on but the clock.
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(50));
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! What can be typed. Text becomes ids and durations here, and is trusted afterwards.
 
+mod store;
 mod tls;
 
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use handover_proto::ids::{Env, RolloutId, Service};
 use handover_store::client::Access;
 use handover_tls::TlsError;
 
+pub use store::{Setup, Store, StoreCommand};
 pub use tls::StoreTls;
 
 /// Where a coordinator listens unless told otherwise.
@@ -37,13 +39,6 @@ Examples:
   handover serve --data /var/lib/handover     the same, kept elsewhere
   handover --store 10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379 serve --listen 127.0.0.1:2791
                                               on an etcd cluster; start as many as you like, one leads";
-
-const STORE_EXAMPLES: &str = "\
-`handover serve` starts this by itself when no --store is given. It is a single node without replication, and
-listens on loopback only; where one machine is not enough, use etcd.
-
-Example:
-  handover store --data /var/lib/handover";
 
 const PLAN_EXAMPLES: &str = "\
 Exit code 0: the fleet is already as the spec wants it; 2: there are changes; 5: a policy forbids it.
@@ -121,8 +116,8 @@ pub enum Command {
     /// Run the coordinator; start several and one of them leads
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Serve),
-    /// Run the embedded store: a single node that speaks the needed part of etcd's API
-    #[command(after_help = STORE_EXAMPLES)]
+    /// Run the embedded store (a single node that speaks the needed part of etcd's API), or set up an etcd cluster
+    #[command(after_help = store::EXAMPLES, args_conflicts_with_subcommands = true)]
     Store(Store),
     /// Print a completion script
     Completions {
@@ -201,17 +196,6 @@ pub struct Serve {
     /// Where the embedded store listens; used only without --store
     #[arg(long, default_value = STORE, value_name = "ADDR")]
     pub store_listen: SocketAddr,
-}
-
-/// How the embedded store runs.
-#[derive(Debug, Clone, clap::Args)]
-pub struct Store {
-    /// Where to keep the data
-    #[arg(long, default_value = "handover-data", value_name = "DIR")]
-    pub data: PathBuf,
-    /// Where to listen: a loopback address
-    #[arg(long, default_value = STORE, value_name = "ADDR")]
-    pub listen: SocketAddr,
 }
 
 impl Global {

@@ -19,7 +19,6 @@ use tokio_rustls::rustls::client::verify_server_cert_signed_by_trust_anchor as s
 use tokio_rustls::rustls::crypto::verify_tls13_signature;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::ParsedCertificate;
-use tokio_rustls::rustls::sign::SingleCertAndKey;
 use tokio_rustls::rustls::version::TLS13;
 use tokio_rustls::rustls::{
     AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, PeerMisbehaved,
@@ -107,8 +106,7 @@ impl Connector {
                 wanted: wanted.clone(),
             })),
         };
-        let identity = SingleCertAndKey::from(Arc::clone(&material.identity));
-        let mut config = builder.with_client_cert_resolver(Arc::new(identity));
+        let mut config = builder.with_client_cert_resolver(Arc::new(self.tls.identity()));
         config.alpn_protocols = vec![b"h2".to_vec()];
         // Every connection is judged anew, by the certificates as they are now.
         config.resumption = Resumption::disabled();

@@ -1,6 +1,7 @@
 //! The three files: named, read, checked, and read again when they change.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +13,7 @@ use tokio_rustls::rustls::{Error as RustlsError, InconsistentKeys, RootCertStore
 use webpki::{EndEntityCert, Error as CertError, KeyUsage};
 
 use crate::error::TlsError;
+use crate::identity::{Identity, common_name};
 
 /// Where the files are, and what they are called where they were configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +42,7 @@ type Stamp = [Option<(SystemTime, u64)>; 3];
 pub struct Tls {
     files: Arc<TlsFiles>,
     read: Arc<Mutex<(Stamp, Arc<Material>)>>,
+    asked: Arc<AtomicBool>,
 }
 
 impl TlsFiles {
@@ -70,7 +73,7 @@ impl TlsFiles {
     pub fn open(&self) -> Result<Tls, TlsError> {
         let stamp = self.stamp();
         let material = Arc::new(self.read()?);
-        Ok(Tls { files: Arc::new(self.clone()), read: Arc::new(Mutex::new((stamp, material))) })
+        Ok(Tls { files: Arc::new(self.clone()), read: Arc::new(Mutex::new((stamp, material))), asked: Arc::default() })
     }
 
     fn stamp(&self) -> Stamp {
@@ -160,6 +163,21 @@ impl Tls {
     /// The files' names, for messages.
     pub fn files(&self) -> &TlsFiles {
         &self.files
+    }
+
+    /// The common name of our certificate, by which etcd knows us.
+    pub fn common_name(&self) -> Option<String> {
+        common_name(self.material().identity.cert.first()?)
+    }
+
+    /// Whether a server to which we connected wanted to see our certificate.
+    pub fn was_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Our side of a handshake.
+    pub(crate) fn identity(&self) -> Identity {
+        Identity { key: Arc::clone(&self.material().identity), asked: Arc::clone(&self.asked) }
     }
 
     /// What is in the files now; if they cannot be used any more, what was in them when they could.

@@ -11,6 +11,7 @@ mod accept;
 mod connect;
 mod error;
 mod files;
+mod identity;
 mod names;
 
 pub use accept::{Incoming, incoming};

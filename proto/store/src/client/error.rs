@@ -42,7 +42,7 @@ pub enum StoreError {
         lease: Option<LeaseId>,
     },
     /// The store understood and said no; nothing was changed. The same request will be refused again.
-    #[error("the store at {endpoint} refused {operation} ({code:?}): {message}")]
+    #[error("the store at {endpoint} refused {operation} ({code:?}): {message}{}", role_hint(message))]
     Refused {
         /// What was asked.
         operation: String,
@@ -72,6 +72,16 @@ pub enum OpenError {
     /// The files for TLS cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+}
+
+/// etcd's words for a user without a role, without a name, and one that there is not.
+fn role_hint(message: &str) -> &'static str {
+    let about_users = ["permission denied", "user name is empty", "user name not found"];
+    if about_users.iter().any(|words| message.contains(words)) {
+        "; the certificate's common name is the user, `handover store setup --check` says which roles it needs"
+    } else {
+        ""
+    }
 }
 
 fn describe(lease: &Option<LeaseId>) -> String {

@@ -6,6 +6,7 @@
 //! A mutation that may have been sent is never sent again: the caller gets [`StoreError::Unknown`] and must read before
 //! it goes on (`SAFETY.md` §1.6).
 
+mod auth;
 mod convert;
 mod error;
 mod member;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use handover_proto::txn::{LeaseId, Revision};
 
+pub use auth::AuthChange;
 pub use error::{OpenError, StoreError};
 pub use renew::Renewal;
 pub use status::MemberStatus;

@@ -24,6 +24,7 @@ const ROUNDS: usize = 2;
 pub struct Store {
     members: Arc<[Member]>,
     current: Arc<AtomicUsize>,
+    tls: Option<Tls>,
 }
 
 /// Where the store is, and with which files it is reached.
@@ -44,7 +45,7 @@ impl From<Vec<String>> for Access {
 
 /// What may be done after an attempt whose outcome is open.
 #[derive(Clone, Copy)]
-enum Repeat {
+pub(super) enum Repeat {
     /// Ask again: it changes nothing.
     Read,
     /// Ask again: twice is as good as once.
@@ -77,12 +78,22 @@ impl Store {
             return Err(StoreError::BadEndpoint { endpoint: String::new(), rule });
         }
         let members = endpoints.iter().map(|endpoint| Member::new(endpoint, tls)).collect::<Result<_, _>>()?;
-        Ok(Self { members, current: Arc::default() })
+        Ok(Self { members, current: Arc::default(), tls: tls.cloned() })
     }
 
     /// How many members are configured.
     pub fn members(&self) -> usize {
         self.members.len()
+    }
+
+    /// The user that we are there: the common name of our certificate. `None`: plain text, or a certificate without one.
+    pub fn user(&self) -> Option<String> {
+        self.tls.as_ref()?.common_name()
+    }
+
+    /// Whether a member to which we are connected asks its clients for certificates.
+    pub fn asks_for_certificates(&self) -> bool {
+        self.tls.as_ref().is_some_and(Tls::was_asked)
     }
 
     /// The key as it stands now (linearizable), or `None` if there is no such key.
@@ -192,7 +203,7 @@ impl Store {
     }
 
     /// Asks member after member until one answers, as far as `repeat` allows it.
-    async fn ask<T, F, C>(&self, operation: &str, repeat: Repeat, call: C) -> Result<T, StoreError>
+    pub(super) async fn ask<T, F, C>(&self, operation: &str, repeat: Repeat, call: C) -> Result<T, StoreError>
     where
         C: Fn(Link) -> F,
         F: Future<Output = Result<T, Failure>>,
