@@ -2,12 +2,15 @@
 //!
 //! Whatever is wrong is said with the file, the field and the fix, before anything is started.
 
+mod store;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use handover_proto::ids::{AgentId, Env, Service, SlotId};
+use handover_store::client::Access;
 use serde::Deserialize;
 
 use crate::driver::DriverSettings;
@@ -34,6 +37,14 @@ pub enum ConfigError {
         file: PathBuf,
         /// Line, field and fix.
         message: String,
+    },
+    /// A file of TLS that it names cannot be used.
+    #[error("config {file}: {source}")]
+    Tls {
+        /// The config file.
+        file: PathBuf,
+        /// Field, file and fix.
+        source: handover_tls::TlsError,
     },
     /// Fields that do not fit together.
     #[error("config {file}: `{field}` {problem}; {fix}")]
@@ -64,7 +75,7 @@ struct File {
     state_dir: PathBuf,
     runtime_dir: PathBuf,
     #[serde(default)]
-    store: Vec<String>,
+    store: store::StoreSettings,
     #[serde(default)]
     labels: BTreeMap<String, String>,
     gate: toml::Table,
@@ -105,8 +116,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Sockets and `lease.json`; may vanish at a boot.
     pub runtime_dir: PathBuf,
-    /// The store's endpoints.
-    pub store: Vec<String>,
+    /// The way to the store.
+    pub store: Access,
     /// Free labels, for plans.
     pub labels: BTreeMap<String, String>,
     /// The gate.
@@ -129,7 +140,11 @@ impl Config {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Unreadable { file: path.to_owned(), source })?;
-        Self::parse(path, &text)
+        let config = Self::parse(path, &text)?;
+        if let Some(files) = &config.store.tls {
+            files.open().map_err(|source| ConfigError::Tls { file: path.to_owned(), source })?;
+        }
+        Ok(config)
     }
 
     /// Checks the text of a config file; `path` is for messages.
@@ -162,9 +177,7 @@ impl Config {
         }
         let slots = slots(&file, &unfit)?;
         check_ports(&file, &gate, &slots, &unfit)?;
-        if file.store.is_empty() {
-            file.store.push(handover_store::client::EMBEDDED_ADDRESS.to_owned());
-        }
+        let store = file.store.access().map_err(|error| field(error.to_string()))?;
         let host = file.host.or_else(host_name).unwrap_or_else(|| "unknown".into());
         Ok(Self {
             agent: file.agent,
@@ -175,7 +188,7 @@ impl Config {
             host,
             state_dir: file.state_dir,
             runtime_dir: file.runtime_dir,
-            store: file.store,
+            store,
             labels: file.labels,
             gate,
             driver: file.driver,
@@ -301,7 +314,7 @@ mod tests {
         assert_eq!(config.env.as_str(), "default");
         assert_eq!(config.gate.control, Path::new("/tmp/run/gate.sock"));
         assert_eq!(config.slots.len(), 2);
-        assert_eq!(config.store, [handover_store::client::EMBEDDED_ADDRESS]);
+        assert_eq!(config.store.endpoints, [handover_store::client::EMBEDDED_ADDRESS]);
     }
 
     #[test]
@@ -317,6 +330,8 @@ mod tests {
             ("port = 9002", "port = 0", "name a port"),
             ("name = \"b\"", "name = \"a\"", "used twice"),
             ("port = 9002", "port = 9002\ncolour = \"blue\"", "colour"),
+            ("[lease]", "[store]\nca = \"ca.pem\"\n[lease]", "store.cert"),
+            ("[lease]", "[store]\nkee = 3\n[lease]", "endpoints, ca, cert and key"),
             ("[lease]", "[lease]\nttl = 10", "10s"),
             ("[lease]", "[lease]\nttl = \"3s\"", "6"),
             ("affects = \"ready\"", "affects = \"live\"", "affects = \"ready\""),

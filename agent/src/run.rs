@@ -45,7 +45,7 @@ pub async fn run(config: Config) -> Result<()> {
     let file = StateFile::open(&config.state_dir)?;
     let grpc = bind("listen", config.listen).await?;
     let operations = bind("operations", config.operations).await?;
-    let store = Store::connect(&config.store)?;
+    let store = Store::open(&config.store)?;
     let owner = Owner {
         env: config.env.clone(),
         service: config.service.clone(),
@@ -135,7 +135,7 @@ fn keeper(config: &Config, driver: &Arc<Driver>, wanted: watch::Receiver<Wanted>
         })
     });
     let place = crate::lease::Place {
-        endpoints: config.store.clone(),
+        store: config.store.clone(),
         env: config.env.clone(),
         service: config.service.clone(),
         agent: config.agent.clone(),

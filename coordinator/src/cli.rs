@@ -8,6 +8,7 @@ mod fallback;
 mod out;
 pub mod outcome;
 mod render;
+mod setup;
 mod table;
 mod watch;
 mod words;
@@ -15,7 +16,7 @@ mod words;
 use clap::CommandFactory as _;
 use handover_store::server::{self, ServerOptions};
 
-use args::{Args, Command, Lease, Rollout};
+use args::{Args, Command, Lease, Rollout, StoreCommand};
 use commands::Session;
 use outcome::{CliError, Outcome};
 
@@ -33,6 +34,9 @@ pub async fn run(args: Args) -> Result<Outcome, CliError> {
         Command::Serve(serve) => {
             crate::serve::run(global, serve).await?;
             Ok(Outcome::Done)
+        }
+        Command::Store(args::Store { command: Some(StoreCommand::Setup(setup)), .. }) => {
+            setup::run(&global, setup).await
         }
         Command::Store(store) => {
             embedded_store(store).await?;

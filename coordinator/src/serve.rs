@@ -64,14 +64,13 @@ pub async fn run(global: Global, serve: args::Serve) -> anyhow::Result<()> {
     let listener =
         listener.with_context(|| format!("cannot listen at {}; does a coordinator run there?", serve.listen))?;
     let embedded = global.store.is_empty().then_some(Embedded { data: serve.data, listen: serve.store_listen });
-    let endpoints = match &embedded {
+    let store = match &embedded {
         Some(embedded) => {
             embedded.ensure().await?;
-            vec![embedded.listen.to_string()]
+            Store::connect(&[embedded.listen.to_string()])?
         }
-        None => global.store,
+        None => Store::open(&global.store_access()?)?,
     };
-    let store = Store::connect(&endpoints)?;
     Coordinator { store, env: global.env, embedded }.run(listener, stop).await
 }
 

@@ -9,7 +9,7 @@ use handover_proto::ids::{AgentId, Env, Service};
 use handover_proto::keys::EnvKeys;
 use handover_proto::numbers::Token;
 use handover_proto::wire::CertifyReply;
-use handover_store::client::{Store, StoreError};
+use handover_store::client::{Access, OpenError, Store};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{oneshot, watch};
@@ -45,8 +45,8 @@ const STUCK_REST: Duration = Duration::from_millis(500);
 
 /// What the keeper needs to know of its place.
 pub struct Place {
-    /// Members of the store.
-    pub endpoints: Vec<String>,
+    /// The way to the store.
+    pub store: Access,
     /// The environment.
     pub env: Env,
     /// The service.
@@ -78,9 +78,9 @@ pub enum LeaseError {
     /// The clock.
     #[error(transparent)]
     Clock(#[from] ClockError),
-    /// The endpoints.
+    /// The endpoints, or the files of TLS.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(#[from] OpenError),
     /// The socket.
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -110,7 +110,7 @@ pub fn spawn(
     }
     let clock = identity()?;
     boot_now()?;
-    let store = Store::connect(&place.endpoints)?;
+    let store = Store::open(&place.store)?;
     let state_file = place.state_dir.join(STATE_FILE);
     let memory: Option<Memory> = durable::load(&state_file)?;
     let listener = socket::bind(&place.runtime_dir.join(SOCKET))?;

@@ -130,7 +130,7 @@ impl Agent {
     pub(crate) fn up(&mut self) {
         let shutdown = CancellationToken::new();
         let place = Place {
-            endpoints: vec![self.endpoint.to_string()],
+            store: vec![self.endpoint.to_string()].into(),
             env: "test".parse().expect("env"),
             service: "billing".parse().expect("service"),
             agent: self.name.parse().expect("agent"),

@@ -39,8 +39,11 @@ pub(super) async fn history(
 
 async fn read(global: &Global, addresses: String) -> Result<World, CliError> {
     let world = World::new(&global.env);
-    let listing = async { Store::connect(&global.store_endpoints())?.list(&world.keys.prefix()).await };
-    let listing = listing.await.map_err(|source| CliError::Nobody { addresses: addresses.clone(), source })?;
+    let store = Store::open(&global.store_access()?)?;
+    let listing = store
+        .list(&world.keys.prefix())
+        .await
+        .map_err(|source| CliError::Nobody { addresses: addresses.clone(), source })?;
     eprintln!(
         "handover: no coordinator answers at {addresses}; this is what the store says, without the agents' reports"
     );
