@@ -4,8 +4,9 @@
 //! [`moves`] which transaction, [`upkeep`] the standing work) → [`started`] → `effects` (the doing) → the store, the
 //! service ([`record`]), and back.
 //!
-//! Everything but `keeper`, `effects`, `call`, `socket`, `files` and [`clock`] is pure: time and answers come in as values.
+//! Everything but `keeper`, `effects`, `call`, `acks`, `socket`, `files` and [`clock`] is pure: time and answers come in as values.
 
+mod acks;
 mod answer;
 mod call;
 pub mod clock;
@@ -24,7 +25,7 @@ pub mod record;
 pub mod renewal;
 mod replies;
 pub mod settings;
-mod socket;
+pub mod socket;
 pub mod started;
 pub mod state;
 pub mod status;

@@ -13,12 +13,15 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::acks::Acks;
 use super::clock::{ClockError, boot_now, identity, wall_ms};
 use super::effects::{Effects, Kill, say};
 use super::event::Event;
 use super::memory::Memory;
 use super::next::{NextError, Now};
-use super::settings::{LeaseSettings, SettingsError};
+use super::settings::{LeaseSettings, ServiceSide, SettingsError};
+use super::socket::desk::Desk;
+use super::socket::peer::Peers;
 use super::socket::{self, SocketError};
 use super::started::Illegal;
 use super::state::Core;
@@ -52,6 +55,8 @@ pub struct Place {
     pub state_dir: PathBuf,
     /// Holds the socket and each slot's `lease.json`; exists.
     pub runtime_dir: PathBuf,
+    /// Who may ask on the socket.
+    pub peers: Peers,
 }
 
 /// The running keeper.
@@ -103,10 +108,11 @@ pub fn spawn(
     let store = Store::connect(&place.endpoints)?;
     let state_file = place.state_dir.join(STATE_FILE);
     let memory: Option<Memory> = durable::load(&state_file)?;
-    let listener = socket::bind(&place.runtime_dir.join(SOCKET))?;
+    let listener = socket::bind(&place.runtime_dir.join(SOCKET), place.peers.names_others())?;
     let keys = EnvKeys::new(&place.env).service(&place.service).lease();
     let prefix = keys.prefix();
     let call_path = settings.call_path.clone();
+    let acks = (settings.service == ServiceSide::Pull).then(Acks::default);
     let core = Core::new(settings, keys, &clock.boot_id, memory);
     let (status, status_seen) = watch::channel(KeeperStatus::default());
     let (board, board_seen) = watch::channel(Board::new());
@@ -117,16 +123,18 @@ pub fn spawn(
         kill,
         clock: clock.clone(),
         call_path,
+        acks: acks.clone(),
         state_file,
         calls: std::collections::BTreeMap::new(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(LeaseError::Thread)?;
     let keeper = Keeper { core, effects, inbox, wanted, status, board, shutdown };
+    let desk = Desk { board: board_seen.clone(), clock: clock.clone(), peers: place.peers, acks };
     let run = move || {
         let done = runtime.block_on(async move {
             let listener = UnixListener::from_std(listener).map_err(LeaseError::Thread)?;
             let aside = [
-                tokio::spawn(socket::serve(listener, board_seen.clone(), clock.clone())),
+                tokio::spawn(socket::serve(listener, desk)),
                 tokio::spawn(files::keep(board_seen, place.runtime_dir, clock)),
                 tokio::spawn(follow(keeper.effects.store.clone(), prefix, keeper.effects.events.clone())),
             ];
