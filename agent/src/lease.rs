@@ -13,7 +13,7 @@ pub mod clock;
 pub mod deadline;
 mod effects;
 pub mod event;
-mod files;
+pub(crate) mod files;
 pub mod keeper;
 mod local;
 pub mod memory;

@@ -102,7 +102,7 @@ async fn an_agent_that_calls_takes_no_acknowledgements() {
     let id = agent.run(&service);
     agent.until_state(&id, LeaseState::Holder).await;
     let (status, text) = request(&agent, "POST", &format!("/v1/ack?instance={id}"), "{}").await;
-    assert!(status == 409 && text.contains("service = \"pull\""), "{status} {text}");
+    assert!(status == 405 && text.contains("service = \"pull\""), "{status} {text}");
 }
 
 #[tokio::test]

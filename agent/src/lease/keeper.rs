@@ -34,8 +34,6 @@ use crate::durable::{self, DurableError};
 
 /// The state file in the state directory.
 const STATE_FILE: &str = "lease-keeper.json";
-/// The socket in the runtime directory.
-const SOCKET: &str = "lease.sock";
 /// Timers run on CLOCK_MONOTONIC, which a suspend stops and CLOCK_BOOTTIME does not: the keeper looks this often.
 const LONGEST_SLEEP: Duration = Duration::from_millis(200);
 /// After a lap that could not decide: nothing but an event helps, and it must not spin.
@@ -108,7 +106,7 @@ pub fn spawn(
     let store = Store::connect(&place.endpoints)?;
     let state_file = place.state_dir.join(STATE_FILE);
     let memory: Option<Memory> = durable::load(&state_file)?;
-    let listener = socket::bind(&place.runtime_dir.join(SOCKET), place.peers.names_others())?;
+    let listener = socket::bind(&place.runtime_dir.join(socket::NAME), place.peers.names_others())?;
     let keys = EnvKeys::new(&place.env).service(&place.service).lease();
     let prefix = keys.prefix();
     let call_path = settings.call_path.clone();

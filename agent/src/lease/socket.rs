@@ -24,6 +24,8 @@ use tokio::sync::Semaphore;
 use desk::Desk;
 use peer::Peer;
 
+/// Its name in the runtime directory.
+pub const NAME: &str = "lease.sock";
 /// Owner and group, for a start; who may ask is then decided by the peer's credentials.
 const MODE: u32 = 0o660;
 /// Where the config names users of slots: the kernel lets everybody connect, and the credentials decide alone.

@@ -142,7 +142,7 @@ impl Desk {
         let Some(acks) = &self.acks else {
             let text = "this agent calls its service and takes the answer: it wants no POST /v1/ack; with [lease] \
                         service = \"pull\" in its config it makes no calls and takes acknowledgements here";
-            return Err(Refusal(StatusCode::CONFLICT, text.to_owned()));
+            return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, text.to_owned()));
         };
         let bad = |text: String| Refusal(StatusCode::BAD_REQUEST, text);
         let (instance, _) = parse(query).map_err(|error| bad(error.to_string()))?;
