@@ -280,9 +280,7 @@ impl Bench {
     /// The acknowledgement of `record`.
     pub(crate) fn ack(&self, instance: InstanceId, record: &Published, state: AckState) -> Event {
         let token = record.token.map(|token| token.get().to_string());
-        let (seq, detail) = (record.seq, String::new());
-        let ack = Ack { v: 1, token, seq, state, in_flight: 0, c_unit_ms: None, detail };
-        Event::Answered { instance, seq, result: Ok(ack) }
+        Event::Answered { instance, seq: record.seq, result: Ok(Ack::new(token, record.seq, state)) }
     }
 
     /// The service of instance `n` answers the last call, late.
