@@ -22,3 +22,4 @@ pub mod run;
 pub mod service;
 pub mod signals;
 pub mod state;
+pub mod wrap;
