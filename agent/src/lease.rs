@@ -8,7 +8,7 @@
 
 mod acks;
 mod answer;
-mod call;
+pub(crate) mod call;
 pub mod clock;
 pub mod deadline;
 mod effects;

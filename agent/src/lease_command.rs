@@ -3,9 +3,12 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
+use handover_agent::conformance::run::{Plan, play};
+use handover_agent::conformance::sql::Sql;
 use handover_agent::lease::record::LeaseRecord;
 use handover_agent::wrap::ask::Agent;
 use handover_agent::wrap::{child, run};
@@ -24,6 +27,11 @@ pub(crate) enum Command {
     Exec(Exec),
     /// Print the record of an instance: may it work, under which token, until when.
     Show(Show),
+    /// Play the agent to a service and say which of the obligations A1 to A8 it keeps.
+    ///
+    /// The service is to run fresh, on this host, with work to do and a database that is for tests: tokens are installed
+    /// in it. It takes some 15 seconds. Exit code 0: no rule is broken; 1: one is, or the kit could not begin.
+    Conformance(Conformance),
     /// Print the SQL guard for PostgreSQL (docs/postgresql.md).
     Guard,
     #[command(hide = true, name = "exec-child")]
@@ -62,6 +70,33 @@ pub(crate) struct Show {
 }
 
 #[derive(Args)]
+pub(crate) struct Conformance {
+    /// Where the service takes its calls, like <http://127.0.0.1:9001/handover/lease>.
+    url: String,
+    /// The instance that the service was started as; without it, as its process's environment says.
+    #[arg(long)]
+    instance: Option<InstanceId>,
+    /// The service's main process; without it, whoever listens there.
+    #[arg(long)]
+    pid: Option<i32>,
+    /// Longest wait for its first two units of work.
+    #[arg(long, default_value = "15s", value_parser = handover_agent::duration::parse)]
+    work: Duration,
+    /// Shell command that takes SQL for the service's database on its standard input, like `psql -v ON_ERROR_STOP=1 URL`.
+    #[arg(long, value_name = "COMMAND")]
+    sql: Option<String>,
+    /// The service's name in the fence.
+    #[arg(long, default_value = "service", value_name = "NAME")]
+    fence: String,
+    /// The statement that installs a token, with {token} in it; without it, that of Handover's guard for PostgreSQL.
+    #[arg(long, requires = "sql", value_name = "SQL")]
+    install_sql: Option<String>,
+    /// The findings in JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
 pub(crate) struct ExecChild {
     #[arg(long)]
     parent: u32,
@@ -85,11 +120,25 @@ pub(crate) async fn go(command: Command) -> Result<ExitCode> {
             println!("{}", if json { serde_json::to_string(&record)? } else { plain(&record) });
             Ok(ExitCode::SUCCESS)
         }
+        Command::Conformance(kit) => conformance(kit).await,
         Command::Guard => {
             print!("{}", include_str!("../sql/postgresql.sql"));
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+async fn conformance(kit: Conformance) -> Result<ExitCode> {
+    let guard = format!("SELECT handover.fence_install('{}', {{token}}, 'conformance')", kit.fence.replace('\'', "''"));
+    let sql = kit.sql.map(|command| Sql { command, install: kit.install_sql.unwrap_or(guard) });
+    let plan = Plan { url: kit.url, instance: kit.instance, pid: kit.pid, work: kit.work, sql };
+    let findings = play(&plan).await?;
+    if kit.json {
+        println!("{}", serde_json::to_string_pretty(&findings)?);
+    } else {
+        println!("{findings}");
+    }
+    Ok(if findings.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 impl Whom {
