@@ -16,6 +16,7 @@ use serde::Deserialize;
 use crate::driver::DriverSettings;
 use crate::gate::settings::GateSettings;
 use crate::lease::settings::LeaseSettings;
+use crate::lease::socket::peer::SlotPeer;
 use crate::probe::ProbeSettings;
 use crate::probe::settings::check_together;
 
@@ -95,6 +96,10 @@ struct SlotSettings {
     port: u16,
     #[serde(default)]
     address: Option<IpAddr>,
+    #[serde(default)]
+    user: Option<String>,
+    #[serde(default)]
+    group: Option<String>,
 }
 
 /// A config that fits together.
@@ -130,6 +135,8 @@ pub struct Config {
     pub lease: Option<LeaseSettings>,
     /// Where an instance can run, and where it listens then.
     pub slots: BTreeMap<SlotId, SocketAddr>,
+    /// As whom the instances of slots run, where that is not as the agent: who may ask on `lease.sock`.
+    pub peers: BTreeMap<SlotId, SlotPeer>,
 }
 
 impl Config {
@@ -175,7 +182,7 @@ impl Config {
             let fix = "use 127.0.0.1: agent and coordinator talk in plain text until TLS is there";
             return Err(unfit("listen", format!("is {}, which others can reach", file.listen), fix));
         }
-        let slots = slots(&file, &unfit)?;
+        let (slots, peers) = (slots(&file, &unfit)?, peers(&file, &unfit)?);
         check_ports(&file, &gate, &slots, &unfit)?;
         let store = file.store.access().map_err(|error| field(error.to_string()))?;
         let host = file.host.or_else(host_name).unwrap_or_else(|| "unknown".into());
@@ -195,6 +202,7 @@ impl Config {
             probes: file.probes,
             lease: file.lease,
             slots,
+            peers,
         })
     }
 
@@ -243,6 +251,24 @@ fn slots(file: &File, unfit: &Unfit<'_>) -> Result<BTreeMap<SlotId, SocketAddr>,
         return Err(unfit("slot", "is empty".into(), "add at least one [[slot]] with a name and a port"));
     }
     Ok(slots)
+}
+
+/// As whom the instances of slots run, where the config says so.
+fn peers(file: &File, unfit: &Unfit<'_>) -> Result<BTreeMap<SlotId, SlotPeer>, ConfigError> {
+    let user = |name: &str| nix::unistd::User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
+    let group = |name: &str| nix::unistd::Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
+    let id = |field: &str, name: &Option<String>, find: &dyn Fn(&str) -> Option<u32>| match name {
+        Some(name) => match name.parse().ok().or_else(|| find(name)) {
+            Some(id) => Ok(Some(id)),
+            None => Err(unfit(field, format!("is {name:?}, which this host does not know"), "give a name or a number")),
+        },
+        None => Ok(None),
+    };
+    let peer = |slot: &SlotSettings| {
+        let (uid, gid) = (id("slot.user", &slot.user, &user)?, id("slot.group", &slot.group, &group)?);
+        Ok((slot.name.clone(), SlotPeer { uid, gid }))
+    };
+    file.slots.iter().map(peer).filter(|peer| !matches!(peer, Ok((_, peer)) if *peer == SlotPeer::default())).collect()
 }
 
 /// Two listeners on one port would be found only when the second one starts, in the middle of a rollout.
@@ -332,6 +358,8 @@ mod tests {
             ("port = 9002", "port = 9002\ncolour = \"blue\"", "colour"),
             ("[lease]", "[store]\nca = \"ca.pem\"\n[lease]", "store.cert"),
             ("[lease]", "[store]\nkee = 3\n[lease]", "endpoints, ca, cert and key"),
+            ("port = 9002", "port = 9002\nuser = \"no-such-user\"", "slot.user"),
+            ("[lease]", "[lease]\nservice = \"push\"", "pull"),
             ("[lease]", "[lease]\nttl = 10", "10s"),
             ("[lease]", "[lease]\nttl = \"3s\"", "6"),
             ("affects = \"ready\"", "affects = \"live\"", "affects = \"ready\""),
@@ -343,6 +371,14 @@ mod tests {
             let error = error(from, to);
             assert!(error.contains("billing.toml") && error.contains(says), "{to}: {error}");
         }
+    }
+
+    #[test]
+    fn a_slots_user_and_group_are_names_or_numbers() {
+        let text = GOOD.replacen("port = 9002", "port = 9002\nuser = \"root\"\ngroup = \"4711\"", 1);
+        let config = Config::parse(Path::new("billing.toml"), &text).expect("a good config");
+        let b: SlotId = "b".parse().expect("slot");
+        assert_eq!(config.peers, [(b, SlotPeer { uid: Some(0), gid: Some(4711) })].into());
     }
 
     #[test]

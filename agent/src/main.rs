@@ -1,5 +1,7 @@
 //! `handover-agent`: the agent beside one service on one host, and its gate.
 
+mod lease_command;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -38,6 +40,9 @@ enum Command {
     Gate(Options),
     /// Check the config and print what it means.
     Check(Options),
+    /// The scheduler lease from the service's side, on this host.
+    #[command(subcommand)]
+    Lease(lease_command::Command),
 }
 
 #[derive(clap::Args)]
@@ -49,8 +54,8 @@ struct Options {
 
 fn main() -> ExitCode {
     log();
-    match go(&Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+    match go(Cli::parse()) {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("handover-agent: {error:#}");
             ExitCode::FAILURE
@@ -58,13 +63,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn go(cli: &Cli) -> Result<()> {
+fn go(cli: Cli) -> Result<ExitCode> {
     // One thread: the data plane is a process of its own, and the lease keeper has its own thread.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
-    match &cli.command {
-        Command::Run(options) => runtime.block_on(run::run(run::read(&options.config)?)),
-        Command::Gate(options) => runtime.block_on(run::run_gate(run::read(&options.config)?)),
+    match cli.command {
+        Command::Run(options) => runtime.block_on(run::run(run::read(&options.config)?))?,
+        Command::Gate(options) => runtime.block_on(run::run_gate(run::read(&options.config)?))?,
         Command::Check(options) => {
             let config = run::read(&options.config)?;
             println!("agent {} of service {} in {}: the config is sound", config.agent, config.service, config.env);
@@ -74,9 +79,10 @@ fn go(cli: &Cli) -> Result<()> {
             if let Some(warning) = config.lease.as_ref().and_then(LeaseSettings::warning) {
                 eprintln!("handover-agent: {warning}");
             }
-            Ok(())
         }
+        Command::Lease(command) => return runtime.block_on(lease_command::go(command)),
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn log() {

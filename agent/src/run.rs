@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::driver::{Driver, Owner};
 use crate::gate::client::GateLink;
 use crate::host::Host;
+use crate::lease::socket::peer::Peers;
 use crate::lease::wanted::Wanted;
 use crate::lease::{Certifier, KeeperHandle};
 use crate::register::{self, FromStore};
@@ -141,6 +142,7 @@ fn keeper(config: &Config, driver: &Arc<Driver>, wanted: watch::Receiver<Wanted>
         agent: config.agent.clone(),
         state_dir: config.state_dir.clone(),
         runtime_dir: config.runtime_dir.clone(),
+        peers: Peers::new(nix::unistd::geteuid().as_raw(), config.peers.clone()),
     };
     Ok(Some(crate::lease::spawn(settings, place, wanted, kill, CancellationToken::new())?))
 }

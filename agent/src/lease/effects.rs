@@ -12,6 +12,7 @@ use handover_store::client::{Store, StoreError, WatchItem};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 
+use super::acks::Acks;
 use super::call::post;
 use super::clock::ClockIdentity;
 use super::deadline::Boot;
@@ -31,6 +32,8 @@ pub(super) struct Effects {
     pub(super) kill: Kill,
     pub(super) clock: ClockIdentity,
     pub(super) call_path: String,
+    /// Acknowledgements of services that ask by themselves; none: they are called.
+    pub(super) acks: Option<Acks>,
     pub(super) state_file: PathBuf,
     pub(super) env: EnvKeys,
     pub(super) service: ServiceKeys,
@@ -98,6 +101,9 @@ impl Effects {
                 if let Some(call) = self.calls.remove(&instance) {
                     call.abort();
                 }
+                if let Some(acks) = &self.acks {
+                    acks.forget(&instance);
+                }
             }
             LeaseStep::Begin { .. }
             | LeaseStep::End { .. }
@@ -121,11 +127,13 @@ impl Effects {
     fn call(&mut self, id: InstanceId, record: &Published, app: Option<SocketAddr>, limit: Duration, now: Boot) {
         let (events, path, seq) = (self.events.clone(), self.call_path.clone(), record.seq);
         let record = record.record(&id, &self.clock, now);
-        let instance = id.clone();
+        let (instance, acks) = (id.clone(), self.acks.clone());
         let task = tokio::spawn(async move {
-            let result = match app {
-                Some(app) => post(app, &path, &record, limit).await.map_err(|error| error.to_string()),
-                None => Err("the instance has no address for calls".to_owned()),
+            let result = match (acks, app) {
+                // The board shows the record already: here only the answer is waited for.
+                (Some(acks), _) => acks.take(&instance, seq, limit).await,
+                (None, Some(app)) => post(app, &path, &record, limit).await.map_err(|error| error.to_string()),
+                (None, None) => Err("the instance has no address for calls".to_owned()),
             };
             say(&events, Event::Answered { instance, seq, result });
         });

@@ -15,13 +15,16 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::acks::Acks;
 use super::certificate::Certified;
 use super::clock::{ClockError, boot_now, identity, wall_ms};
 use super::effects::{Effects, Kill};
 use super::event::Event;
 use super::memory::Memory;
 use super::next::{NextError, Now};
-use super::settings::{LeaseSettings, SettingsError};
+use super::settings::{LeaseSettings, ServiceSide, SettingsError};
+use super::socket::desk::Desk;
+use super::socket::peer::Peers;
 use super::socket::{self, SocketError};
 use super::started::Illegal;
 use super::state::Core;
@@ -35,8 +38,6 @@ use crate::durable::{self, DurableError};
 
 /// The state file in the state directory.
 const STATE_FILE: &str = "lease-keeper.json";
-/// The socket in the runtime directory.
-const SOCKET: &str = "lease.sock";
 /// Timers run on CLOCK_MONOTONIC, which a suspend stops and CLOCK_BOOTTIME does not. While there are deadlines the tick
 /// thread wakes the keeper after a suspend; without any, this is early enough.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
@@ -57,6 +58,8 @@ pub struct Place {
     pub state_dir: PathBuf,
     /// Holds the socket and each slot's `lease.json`; exists.
     pub runtime_dir: PathBuf,
+    /// Who may ask on the socket.
+    pub peers: Peers,
 }
 
 /// The running keeper.
@@ -113,10 +116,11 @@ pub fn spawn(
     let store = Store::open(&place.store)?;
     let state_file = place.state_dir.join(STATE_FILE);
     let memory: Option<Memory> = durable::load(&state_file)?;
-    let listener = socket::bind(&place.runtime_dir.join(SOCKET))?;
+    let listener = socket::bind(&place.runtime_dir.join(socket::NAME), place.peers.names_others())?;
     let env = EnvKeys::new(&place.env);
     let service = env.service(&place.service);
     let call_path = settings.call_path.clone();
+    let acks = (settings.service == ServiceSide::Pull).then(Acks::default);
     let core = Core::new(settings, service.lease(), &clock.boot_id, memory);
     let (status, status_seen) = watch::channel(KeeperStatus::default());
     let (board, board_seen) = watch::channel(Board::new());
@@ -127,6 +131,7 @@ pub fn spawn(
         kill,
         clock: clock.clone(),
         call_path,
+        acks: acks.clone(),
         state_file,
         env,
         service,
@@ -137,12 +142,13 @@ pub fn spawn(
     let (asks, asked) = unbounded_channel();
     let ticker = Ticker::start(&clock.boot_id).map_err(LeaseError::Thread)?;
     let keeper = Keeper { core, effects, inbox, wanted, status, board, asked, open: Vec::new(), ticker, shutdown };
+    let desk = Desk { board: board_seen.clone(), clock: clock.clone(), peers: place.peers, acks };
     let run = move || {
         tick::raise();
         let done = runtime.block_on(async move {
             let listener = UnixListener::from_std(listener).map_err(LeaseError::Thread)?;
             let aside = [
-                tokio::spawn(socket::serve(listener, board_seen.clone(), clock.clone())),
+                tokio::spawn(socket::serve(listener, desk)),
                 tokio::spawn(files::keep(board_seen, place.runtime_dir, clock)),
             ];
             let done = keeper.run().await;
