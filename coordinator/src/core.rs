@@ -20,3 +20,5 @@ pub mod plan;
 pub mod progress;
 pub mod samples;
 pub mod spec;
+pub mod standing;
+pub mod turns;

@@ -20,7 +20,10 @@ mod links;
 mod orders;
 mod reign;
 mod service;
+mod standing;
+mod standing_write;
 mod told;
+mod turns;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -41,6 +44,7 @@ pub use links::Links;
 pub use orders::Request;
 pub use reign::{Desk, reign};
 pub use service::refuse_view;
+pub use standing_write::WriteError;
 
 use crate::cli::args::{self, Global};
 use crate::clock::wall_ms;

@@ -29,6 +29,10 @@ pub struct Assignment {
     pub routes: Vec<Route>,
     /// How a slot that loses its traffic is drained.
     pub drain: DrainPolicy,
+    /// Whether the host leaves: balancers are told to send nothing here and clients to go elsewhere, while the gate still
+    /// serves what comes (lame duck).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
     /// Hooks of the agent's own config to run, each once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<HookCall>,

@@ -97,6 +97,26 @@ impl ServiceKeys {
         format!("{}/rollout", self.prefix)
     }
 
+    /// All standing orders: what an operator asked for outside of a rollout.
+    pub fn orders(&self) -> String {
+        format!("{}/orders/", self.prefix)
+    }
+
+    /// One standing order; the number is padded so that key order is the order in which they were given.
+    pub fn order(&self, number: u64) -> String {
+        format!("{}/orders/{number:08}", self.prefix)
+    }
+
+    /// The recorded turns of the scheduler lease.
+    pub fn turns(&self) -> String {
+        format!("{}/turns/", self.prefix)
+    }
+
+    /// One recorded turn, padded like [`Self::order`].
+    pub fn turn(&self, turn: u64) -> String {
+        format!("{}/turns/{turn:08}", self.prefix)
+    }
+
     /// The scheduler lease's keys.
     pub fn lease(&self) -> LeaseKeys {
         LeaseKeys { prefix: format!("{}/lease", self.prefix) }
