@@ -47,6 +47,7 @@ impl Linked {
             routes: vec![],
             drain: DrainPolicy { deadline_ms: 1000, at_deadline: AtDeadline::Wait },
             leaving: false,
+            lease: Default::default(),
             hooks: vec![],
             fallback: None,
         };

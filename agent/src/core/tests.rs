@@ -34,6 +34,7 @@ fn assigned(slots: &[(&str, &str, Lifecycle, u32)]) -> Assignment {
             .collect(),
         drain: DrainPolicy { deadline_ms: 30_000, at_deadline: AtDeadline::Wait },
         leaving: false,
+        lease: Default::default(),
         hooks: Vec::new(),
         fallback: None,
     }

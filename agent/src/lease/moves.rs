@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use handover_proto::lease::{self, Refused, StopProof, Turn};
+use handover_proto::lease::{self, Refused, Stamp, StopProof, Turn};
 use handover_proto::txn::Txn;
 
 use super::deadline::{Boot, Deadlines};
@@ -128,7 +128,9 @@ impl Core {
         if view.frozen {
             return Err(Waiting::Frozen);
         }
-        if let Some(intent) = view.open_intent().filter(|intent| intent.value.to != local.wanted.owner.instance) {
+        if let Some(intent) =
+            view.open_intent().filter(|intent| intent.value.is_for_other(&local.wanted.owner.instance))
+        {
             return Err(Waiting::IntentForOther(intent.value.op.clone()));
         }
         let kind = if self.picture.held().is_some() { Move::TakeOver } else { Move::Acquire };
@@ -213,18 +215,19 @@ impl Core {
         let (keys, view, me) = (self.picture.keys(), self.picture.view(), &local.wanted.owner.instance);
         // T1 and T2 by the one that the intent names fulfil it.
         let asked = view.open_intent().filter(|intent| match kind {
-            Move::Acquire | Move::TakeOver => intent.value.to == *me,
+            Move::Acquire | Move::TakeOver => intent.value.to.as_ref() == Some(me),
             Move::HandOver => true,
             Move::Release(_) | Move::Mint => false,
         });
         let op = asked.map_or_else(|| now.op.clone(), |intent| intent.value.op.clone());
+        let stamp = Stamp::at(now.wall_ms);
         let (lease_id, ttl_s) = local.live.as_ref().map_or((0, 0), |live| (live.id, live.ttl.as_secs()));
-        let turn = Turn { owner: &local.wanted.owner, lease_id, ttl_s, op: op.clone(), at_ms: now.wall_ms };
+        let turn = Turn { owner: &local.wanted.owner, lease_id, ttl_s, op: op.clone(), stamp };
         let txn = match kind {
             Move::Acquire => lease::acquire(keys, view, &turn),
             Move::TakeOver => lease::take_over(keys, view, &turn),
-            Move::HandOver => lease::hand_over(keys, view, me, now.wall_ms),
-            Move::Release(proof) => lease::release(keys, view, me, proof, op.clone(), now.wall_ms),
+            Move::HandOver => lease::hand_over(keys, view, me, stamp),
+            Move::Release(proof) => lease::release(keys, view, me, proof, op.clone(), stamp),
             Move::Mint => lease::mint(keys, view, &turn),
         };
         txn.map(|txn| (op, txn))

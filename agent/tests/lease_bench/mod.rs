@@ -18,7 +18,7 @@ use handover_agent::lease::wanted::{InstanceLease, KeeperStatus, Life, LocalInst
 use handover_proto::assignment::Cause;
 use handover_proto::ids::{InstanceId, OpId};
 use handover_proto::keys::{EnvKeys, LeaseKeys};
-use handover_proto::lease::{self, Candidate, Intent, IntentKind, LeaseView, Owner, RawEntry, Turn};
+use handover_proto::lease::{self, Candidate, Intent, IntentKind, LeaseView, Owner, RawEntry, Roster, Stamp, Turn};
 use handover_proto::numbers::{Era, Term};
 use handover_proto::stored::encode;
 use handover_proto::txn::{LeaseId, Op, Txn};
@@ -280,9 +280,7 @@ impl Bench {
     /// The acknowledgement of `record`.
     pub(crate) fn ack(&self, instance: InstanceId, record: &Published, state: AckState) -> Event {
         let token = record.token.map(|token| token.get().to_string());
-        let (seq, detail) = (record.seq, String::new());
-        let ack = Ack { v: 1, token, seq, state, in_flight: 0, c_unit_ms: None, detail };
-        Event::Answered { instance, seq, result: Ok(ack) }
+        Event::Answered { instance, seq: record.seq, result: Ok(Ack::new(token, record.seq, state)) }
     }
 
     /// The service of instance `n` answers the last call, late.
@@ -352,7 +350,7 @@ impl Bench {
             op: op.clone(),
             kind: IntentKind::Handoff,
             from: id(from),
-            to: id(to),
+            to: Some(id(to)),
             quiesce_timeout_ms: 3_000,
             term: Term::new(Era(0), 1).expect("fits"),
             cause: Cause { rollout: None, step: 0, plan_hash: String::new() },
@@ -374,6 +372,11 @@ impl Bench {
             prepared_for: op.cloned(),
             declined: None,
             active: None,
+            active_at_ms: None,
+            rank: 0,
+            rho_ppm: None,
+            agent_version: String::new(),
+            stored_token: None,
             rest: serde_json::Map::new(),
         };
         self.put(keys().candidate(&id(n)), &candidate, lease_id);
@@ -384,10 +387,16 @@ impl Bench {
     pub(crate) fn other_holds(&mut self, n: u8) -> LeaseId {
         let lease_id = self.store.grant(ms(10_000), u64::MAX).id;
         let (owner, op) = (owner(n), self.op());
-        let turn = Turn { owner: &owner, lease_id, ttl_s: 10, op, at_ms: 0 };
+        let turn = Turn { owner: &owner, lease_id, ttl_s: 10, op, stamp: Stamp::default() };
         let txn = lease::acquire(&keys(), &self.view(), &turn).expect("a free lease");
         assert!(self.store.txn(&txn).expect("a write").succeeded);
-        self.settle();
+        self.list(&[1, 2, 3, 9]);
         lease_id
+    }
+
+    /// The holder's agent lists the agents of these instances.
+    pub(crate) fn list(&mut self, all: &[u8]) {
+        let agents = all.iter().map(|n| owner(*n).agent).collect();
+        self.put(keys().roster(), &Roster { v: 1, agents, rest: serde_json::Map::new() }, 0);
     }
 }

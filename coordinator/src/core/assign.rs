@@ -75,6 +75,7 @@ pub fn wanted(plan: &Plan, place: Place, host: &Host, term: Term) -> Assignment 
         routes,
         drain: plan.rules.drain,
         leaving: false,
+        lease: Default::default(),
         hooks: Vec::new(),
         fallback: None,
     }

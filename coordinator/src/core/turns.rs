@@ -65,7 +65,7 @@ impl TurnRecord {
             cause: value.cause.clone(),
             order,
             at_ms: value.at_ms,
-            stopped_ms: stopped_ms(value),
+            stopped_ms: value.stopped_at_ms,
             active_ms: None,
             lost_ms: None,
             term,
@@ -82,7 +82,7 @@ impl TurnRecord {
         let token = self.token();
         let mine = lease.candidates.get(&self.owner.instance).map(|seen| &seen.value);
         if self.active_ms.is_none() && mine.is_some_and(|mine| token.is_some() && mine.active == token) {
-            next.active_ms = mine.and_then(active_ms).or(Some(now_ms));
+            next.active_ms = mine.and_then(|mine| mine.active_at_ms).or(Some(now_ms));
         }
         if lease.beat.is_none() && self.lost_ms.is_none() {
             next.lost_ms = gone_ms.or(Some(now_ms));
@@ -116,6 +116,10 @@ impl TurnRecord {
             (LeaseCause::Release, Some(StopProof::Quiesced)) => "released: the service had stopped".to_owned(),
             (LeaseCause::Release, Some(StopProof::Dead)) => "released: no process was left".to_owned(),
             (LeaseCause::Release, _) => "released".to_owned(),
+            (LeaseCause::BreakGlass(order), _) => {
+                format!("broken glass by {} and {}: {}", order.by, order.second, order.because)
+            }
+            (LeaseCause::Other, _) => "for a reason that only a newer version knows".to_owned(),
         }
     }
 
@@ -132,6 +136,9 @@ impl TurnRecord {
             (LeaseCause::Release, Some(StopProof::Dead)) => "released, dead".to_owned(),
             (LeaseCause::Release, Some(StopProof::Operator)) => "ended by operators".to_owned(),
             (LeaseCause::Release, None) => "released".to_owned(),
+            (LeaseCause::BreakGlass(order), None) => format!("given to {to} by {} and {}", order.by, order.second),
+            (LeaseCause::BreakGlass(order), Some(_)) => format!("ended by {} and {}", order.by, order.second),
+            (LeaseCause::Other, _) => "changed by a newer version".to_owned(),
         }
     }
 
@@ -144,14 +151,6 @@ impl TurnRecord {
         let stopped = stopped.or_else(|| before.and_then(|before| before.lost_ms));
         Some(self.active_ms?.saturating_sub(stopped?))
     }
-}
-
-fn stopped_ms(_holder: &Holder) -> Option<u64> {
-    None
-}
-
-fn active_ms(_candidate: &handover_proto::lease::Candidate) -> Option<u64> {
-    None
 }
 
 /// Since when nobody works under the lease, and why; none: somebody does, or it was never held. `gone_ms`: when the

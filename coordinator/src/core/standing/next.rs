@@ -166,7 +166,11 @@ pub(super) fn ask(order: &StandingOrder, scene: &Scene<'_>, from: &Owner, to: Op
 }
 
 fn intent(order: &StandingOrder, scene: &Scene<'_>, asked: &Asked) -> Intent {
-    let kind = if asked.mirror { IntentKind::Return } else { IntentKind::Handoff };
+    let kind = match &asked.to {
+        None => IntentKind::Park,
+        Some(_) if asked.mirror => IntentKind::Return,
+        Some(_) => IntentKind::Handoff,
+    };
     // The order's number stands where a rollout's step does.
     let cause = Cause { rollout: None, step: u32::try_from(order.number).unwrap_or(0), plan_hash: String::new() };
     Intent {
@@ -174,7 +178,7 @@ fn intent(order: &StandingOrder, scene: &Scene<'_>, asked: &Asked) -> Intent {
         op: asked.op.clone(),
         kind,
         from: asked.from.clone(),
-        to: asked.to.clone().unwrap_or_else(|| asked.from.clone()),
+        to: asked.to.clone(),
         quiesce_timeout_ms: asked.quiesce_ms,
         term: scene.now.term,
         cause,

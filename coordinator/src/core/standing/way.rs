@@ -77,9 +77,9 @@ pub(super) fn heir(
     })
 }
 
-/// Lower goes first: ready ones, then those that serve, then by name.
-pub fn rank(candidate: &Candidate) -> (bool, bool, AgentId) {
-    (!candidate.ready, !candidate.serving, candidate.owner.agent.clone())
+/// Lower goes first: ready ones, then as their agents rank themselves by policy, then by name.
+pub fn rank(candidate: &Candidate) -> (bool, u32, bool, AgentId) {
+    (!candidate.ready, candidate.rank, !candidate.serving, candidate.owner.agent.clone())
 }
 
 /// What became of a request.
