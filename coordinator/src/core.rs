@@ -21,4 +21,5 @@ pub mod progress;
 pub mod samples;
 pub mod spec;
 pub mod standing;
+pub mod store_health;
 pub mod turns;

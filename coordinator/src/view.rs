@@ -3,11 +3,13 @@
 mod blockers;
 mod fleet;
 mod lease;
+mod orders;
 mod rollout;
+mod turns;
 
 use handover_proto::ids::Service;
 use handover_proto::stored::StoredError;
-use handover_proto::wire::{HistoryReply, HistoryRequest, StatusReply, StatusRequest};
+use handover_proto::wire::{HistoryReply, HistoryRequest, StatusReply, StatusRequest, TurnsReply, TurnsRequest};
 
 use crate::rollout::{Rollout, RolloutError};
 use crate::world::World;
@@ -74,11 +76,15 @@ pub fn status(world: &World, request: &StatusRequest, viewer: &Viewer) -> Result
     reply.service = service.to_string();
     reply.fleet = fleet::rows(world, &service, &lease)?;
     reply.current_version = fleet::current_version(&reply.fleet);
-    reply.lease = Some(lease::status(&lease));
+    reply.lease = Some(lease::status(world, &service, &lease)?);
     reply.blockers = blockers::of_store(world);
+    let stage = world.stage(&service)?;
+    reply.orders = orders::statuses(&world.orders(&service)?, &stage, viewer, request.order);
     if let Some(rollout) = &rollout {
         reply.blockers.extend(blockers::of_rollout(world, rollout, viewer)?);
     }
+    reply.blockers.extend(blockers::of_orders(&reply.orders));
+    reply.blockers.extend(blockers::of_lease(reply.lease.as_ref(), &reply.blockers));
     let of_agents = blockers::of_agents(world, &service, &reply.blockers)?;
     reply.blockers.extend(of_agents);
     reply.rollout = rollout.as_ref().map(rollout::status);
@@ -110,6 +116,19 @@ fn named(world: &World, id: &str) -> Result<Option<Rollout>, ViewError> {
     }
     let id = id.parse().map_err(|_| ViewError::UnknownRollout(id.to_owned()))?;
     Ok(Some(Rollout::read(world, &id)?))
+}
+
+/// The recorded turns of a service's lease, newest first.
+///
+/// # Errors
+/// [`ViewError`].
+pub fn turns(world: &World, request: &TurnsRequest, at_ms: u64) -> Result<TurnsReply, ViewError> {
+    let records = match service(world, &request.service)? {
+        Some(service) => world.turns(&service)?,
+        None => Vec::new(),
+    };
+    let last = usize::try_from(request.last).unwrap_or(usize::MAX);
+    Ok(TurnsReply { turns: turns::rows(&records, last), at_ms })
 }
 
 /// The rollouts of a service, newest first, or one rollout's journal.

@@ -18,6 +18,8 @@ use handover_proto::txn::Revision;
 use handover_proto::wire::Report;
 use handover_store::client::{Entry, Listing, WatchItem};
 
+use crate::core::store_health::Member;
+
 pub(crate) use orders::Stage;
 
 /// Everything known of one environment.
@@ -40,8 +42,8 @@ pub struct World {
     pub waiting: BTreeMap<Service, Waiting>,
     /// When each lease's beat was seen to vanish, by its key, in Unix milliseconds.
     beats_gone: BTreeMap<String, u64>,
-    /// Alarms of the store's members, such as that one has no space left.
-    pub alarms: Vec<String>,
+    /// The store's members, as they answered last.
+    pub members: Vec<Member>,
 }
 
 /// What a rollout waits for.
@@ -108,7 +110,7 @@ impl World {
             heard: BTreeMap::new(),
             waiting: BTreeMap::new(),
             beats_gone: BTreeMap::new(),
-            alarms: Vec::new(),
+            members: Vec::new(),
         }
     }
 

@@ -1,5 +1,7 @@
 //! What can be typed. Text becomes ids and durations here, and is trusted afterwards.
 
+pub mod lease;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,6 +9,9 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 use handover_proto::ids::{Env, RolloutId, Service};
+
+pub use lease::{Drain, Lease, Undrain};
+use lease::DRAIN_EXAMPLES;
 
 /// Where a coordinator listens unless told otherwise.
 pub const COORDINATOR: &str = "127.0.0.1:2791";
@@ -20,6 +25,8 @@ Examples:
   handover plan upgrade.toml                  what an upgrade would do; changes nothing
   handover rollout start upgrade.toml         upgrade, and watch until it has ended
   handover rollout abort --reason 'error 500' go back to the version before
+  handover lease handoff --to app-02          move the scheduler lease
+  handover drain app-03                       take a host out
   handover why                                why nothing moves
 
 Exit codes: 0 done, 1 usage or internal error, 2 the plan has changes, 3 rolled back,
@@ -104,9 +111,15 @@ pub enum Command {
     Rollout(Rollout),
     /// Show every instance: what is reported beside what is assigned
     Fleet,
-    /// Look at the scheduler lease
+    /// Look at the scheduler lease, or move it
     #[command(subcommand)]
     Lease(Lease),
+    /// Take a host out: its lease first, then its traffic, then what it has in flight
+    #[command(after_help = DRAIN_EXAMPLES)]
+    Drain(Drain),
+    /// Give a drained host its traffic back
+    #[command(after_help = DRAIN_EXAMPLES)]
+    Undrain(Undrain),
     /// Say why nothing moves, most important reason first
     Why,
     /// Run the coordinator; start several and one of them leads
@@ -173,13 +186,6 @@ pub struct OrderArgs {
     pub watch: bool,
 }
 
-/// The scheduler lease.
-#[derive(Debug, Subcommand)]
-pub enum Lease {
-    /// Show who holds it, since when, and who could
-    Show,
-}
-
 /// How the coordinator runs.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Serve {
@@ -192,6 +198,9 @@ pub struct Serve {
     /// Where the embedded store listens; used only without --store
     #[arg(long, default_value = STORE, value_name = "ADDR")]
     pub store_listen: SocketAddr,
+    /// Where to answer Prometheus at /metrics; left out: nowhere
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<SocketAddr>,
 }
 
 /// How the embedded store runs.

@@ -29,6 +29,21 @@ impl Session {
         Self { global, coordinators, out }
     }
 
+    /// What holds for every command.
+    pub(super) fn global(&self) -> &Global {
+        &self.global
+    }
+
+    /// Whom to ask.
+    pub(super) fn coordinators(&self) -> &Coordinators {
+        &self.coordinators
+    }
+
+    /// Where the answer goes.
+    pub(super) fn out(&self) -> &Out {
+        &self.out
+    }
+
     /// `handover plan`.
     ///
     /// # Errors
@@ -75,7 +90,7 @@ impl Session {
     }
 
     async fn follow(&mut self, rollout: String, start: Start) -> Result<Outcome, CliError> {
-        let request = StatusRequest { service: self.global.service_name(), rollout };
+        let request = StatusRequest { service: self.global.service_name(), rollout, order: 0 };
         watch::until_ended(&self.coordinators, request, start, self.global.timeout, &mut self.out).await
     }
 
@@ -170,8 +185,8 @@ impl Session {
     }
 
     /// The status from a coordinator, or, if none answers, from the store.
-    async fn picture(&self, rollout: String) -> Result<StatusReply, CliError> {
-        let request = StatusRequest { service: self.global.service_name(), rollout };
+    pub(super) async fn picture(&self, rollout: String) -> Result<StatusReply, CliError> {
+        let request = StatusRequest { service: self.global.service_name(), rollout, order: 0 };
         let reply = self.coordinators.read(|mut c| {
             let request = request.clone();
             async move { c.status(request).await }
@@ -201,7 +216,7 @@ fn spec_request(path: &Path) -> Result<SpecRequest, CliError> {
 }
 
 /// Who asks, for the journal: `user@host`.
-fn operator() -> String {
+pub(super) fn operator() -> String {
     let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
     let host = nix::unistd::gethostname().ok().map(|host| host.to_string_lossy().into_owned());
     format!("{}@{}", user.unwrap_or_else(|| "unknown".into()), host.unwrap_or_else(|| "unknown".into()))

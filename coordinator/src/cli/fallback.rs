@@ -1,6 +1,6 @@
 //! When no coordinator answers: the store knows almost everything, all but the agents' reports.
 
-use handover_proto::wire::{HistoryReply, HistoryRequest, StatusReply, StatusRequest};
+use handover_proto::wire::{HistoryReply, HistoryRequest, StatusReply, StatusRequest, TurnsReply, TurnsRequest};
 use handover_store::client::Store;
 
 use super::args::Global;
@@ -35,6 +35,19 @@ pub(super) async fn history(
 ) -> Result<HistoryReply, CliError> {
     let world = read(global, addresses).await?;
     view::history(&world, request).map_err(|error| CliError::of(&refuse_view(&error)))
+}
+
+/// The lease's history as the store has it.
+///
+/// # Errors
+/// As [`status`].
+pub(super) async fn turns(
+    global: &Global,
+    addresses: String,
+    request: &TurnsRequest,
+) -> Result<TurnsReply, CliError> {
+    let world = read(global, addresses).await?;
+    view::turns(&world, request, wall_ms()).map_err(|error| CliError::of(&refuse_view(&error)))
 }
 
 async fn read(global: &Global, addresses: String) -> Result<World, CliError> {

@@ -18,6 +18,8 @@ pub mod give;
 pub mod next;
 mod way;
 
+pub use way::rank;
+
 use std::time::Duration;
 
 use handover_proto::assignment::{Assignment, DrainPolicy};
@@ -70,7 +72,10 @@ pub enum What {
         to: Option<AgentId>,
     },
     /// The lease is given up, and nobody is named.
-    Release,
+    Release {
+        /// Nobody takes it up again.
+        freeze: bool,
+    },
     /// Nobody takes the lease over by himself.
     Freeze,
     /// They do again.
@@ -295,7 +300,8 @@ impl StandingOrder {
         match &self.what {
             What::Handoff { to: Some(agent) } => format!("hand the scheduler lease over to {agent}"),
             What::Handoff { to: None } => "hand the scheduler lease over to the best one that is ready".to_owned(),
-            What::Release => "release the scheduler lease".to_owned(),
+            What::Release { freeze: true } => "release the scheduler lease, and freeze it".to_owned(),
+            What::Release { freeze: false } => "release the scheduler lease".to_owned(),
             What::Freeze => "freeze take-over of the scheduler lease".to_owned(),
             What::Unfreeze => "unfreeze take-over of the scheduler lease".to_owned(),
             What::Drain { agent, .. } => format!("drain {agent}"),

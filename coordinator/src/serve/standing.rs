@@ -53,7 +53,8 @@ impl Engine {
     pub(super) async fn standing_round(&mut self) -> Result<(bool, Option<Duration>), EngineError> {
         let mut until: Option<Duration> = None;
         let mut wrote = false;
-        for (service, number) in open(&self.world.borrow()) {
+        let all = open(&self.world.borrow());
+        for (service, number) in all {
             match self.standing_lap(&service, number).await {
                 Ok(Standing::Wrote) => wrote = true,
                 Ok(Standing::Waits(at)) => until = until.into_iter().chain(at).min(),
@@ -201,7 +202,7 @@ fn typed(asked: &Asked, request: &GiveRequest, op: OpId, stage: &Stage) -> Resul
             at = (handoff.at_ms > 0).then_some((handoff.at_ms, handoff.late_ms));
             What::Handoff { to: (!handoff.to.is_empty()).then(|| agent(&handoff.to)).transpose()? }
         }
-        Asked::Release(_) => What::Release,
+        Asked::Release(release) => What::Release { freeze: release.freeze },
         Asked::Freeze(_) => What::Freeze,
         Asked::Unfreeze(_) => What::Unfreeze,
         Asked::Drain(drain) => What::Drain {

@@ -13,7 +13,7 @@ use super::journal::{Appended, insist};
 use super::leader::Mandate;
 use crate::core::next::Ask;
 use crate::core::standing::next::Change;
-use crate::core::standing::{Freeze, Phase, StandingOrder, What};
+use crate::core::standing::{Freeze, Outcome, Phase, StandingOrder, What};
 use crate::world::World;
 
 /// Orders that are over are kept this many: enough to see what was done lately, whatever the store's limits.
@@ -109,16 +109,19 @@ impl OrderWrite {
         Ok(())
     }
 
-    /// A freeze and its end are done with their record.
+    /// A freeze and its end are done with their record; one that belongs to a release comes with the request to the
+    /// holder, and goes again if he does not follow it.
     fn freeze(&mut self, world: &World, service: &Service) -> Result<(), WriteError> {
         let key = world.keys.service(service).lease().freeze();
         let StandingOrder { v, by, because, at_ms, .. } = &self.order;
         match (&self.order.what, &self.order.phase) {
-            (What::Freeze, Phase::Ended { .. }) => {
+            (What::Freeze, Phase::Ended { outcome: Outcome::Done, .. })
+            | (What::Release { freeze: true }, Phase::Moving { .. }) => {
                 let freeze = Freeze { v: *v, by: by.clone(), because: because.clone(), at_ms: *at_ms };
                 self.txn.then.push(Op::put(key, encode(&freeze)?));
             }
-            (What::Unfreeze, Phase::Ended { .. }) => self.txn.then.push(Op::Delete(key)),
+            (What::Unfreeze, Phase::Ended { outcome: Outcome::Done, .. })
+            | (What::Release { freeze: true }, Phase::Ended { outcome: Outcome::Undone, .. }) => self.txn.then.push(Op::Delete(key)),
             _ => {}
         }
         Ok(())

@@ -6,6 +6,7 @@ use handover_proto::stored::{StoredError, decode};
 use super::World;
 use crate::clock::wall_ms;
 use crate::core::fleet::Fleet;
+use crate::core::store_health;
 use crate::core::standing::{Freeze, Habits, RunningRollout, Scene, StandingOrder};
 use crate::core::turns::TurnRecord;
 use crate::rollout::{Rollout, RolloutError};
@@ -49,6 +50,11 @@ impl World {
         Some(decode(&key, &entry.value).unwrap_or_else(|_| unknown()))
     }
 
+    /// Whether only the agents' roles may write the lease, as `handover store setup` has left behind.
+    pub fn guard(&self) -> bool {
+        self.entry(&self.keys.guard()).is_some()
+    }
+
     /// The recorded turns of the service's lease, oldest first.
     ///
     /// # Errors
@@ -79,7 +85,7 @@ impl World {
         let mut open = self.orders(service)?;
         open.retain(|order| !order.is_over());
         let habits = habits(latest.as_ref(), fleet.agents.len());
-        Ok(Stage { freeze: self.freeze(service), alarms: self.alarms.clone(), rollout, open, habits, fleet })
+        Ok(Stage { freeze: self.freeze(service), alarms: store_health::alarms(&self.members), rollout, open, habits, fleet })
     }
 }
 

@@ -191,7 +191,7 @@ fn check(order: &StandingOrder, scene: &Scene<'_>) -> Result<(), Refused> {
         }
         What::Freeze if scene.freeze.is_some() => Err(Refused::Already("frozen")),
         What::Unfreeze if scene.freeze.is_none() => Err(Refused::Already("free to move")),
-        What::Handoff { .. } | What::Release | What::Freeze | What::Unfreeze => Ok(()),
+        What::Handoff { .. } | What::Release { .. } | What::Freeze | What::Unfreeze => Ok(()),
     }
 }
 

@@ -123,7 +123,7 @@ pub(super) fn begin(order: &StandingOrder, scene: &Scene<'_>) -> Result<Change, 
             let heir = heir(scene, owner, to.as_ref(), Some(&owner.agent))?;
             Ok(ask(order, scene, owner, Some(&heir), false))
         }
-        What::Release => {
+        What::Release { .. } => {
             let owner = holder_to_ask(scene)?;
             Ok(ask(order, scene, owner, None, false))
         }
