@@ -3,6 +3,7 @@
 mod blockers;
 mod fleet;
 mod lease;
+pub(crate) mod metrics;
 mod orders;
 mod rollout;
 mod turns;

@@ -52,10 +52,16 @@ pub(super) async fn turns(
 
 async fn read(global: &Global, addresses: String) -> Result<World, CliError> {
     let world = World::new(&global.env);
-    let listing = async { Store::connect(&global.store_endpoints())?.list(&world.keys.prefix()).await };
-    let listing = listing.await.map_err(|source| CliError::Nobody { addresses: addresses.clone(), source })?;
+    let listing = async {
+        let store = Store::connect(&global.store_endpoints())?;
+        Ok((store.list(&world.keys.prefix()).await?, crate::serve::members(&store).await))
+    };
+    let (listing, members) =
+        listing.await.map_err(|source| CliError::Nobody { addresses: addresses.clone(), source })?;
     eprintln!(
         "handover: no coordinator answers at {addresses}; this is what the store says, without the agents' reports"
     );
-    Ok(World::of_listing(&global.env, listing))
+    let mut world = World::of_listing(&global.env, listing);
+    world.members = members;
+    Ok(world)
 }
