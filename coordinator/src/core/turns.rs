@@ -148,7 +148,9 @@ impl TurnRecord {
         let before = before.filter(|before| before.turn + 1 == self.turn && self.proof.is_none());
         let free = before.filter(|before| before.proof.is_some());
         let stopped = self.stopped_ms.or_else(|| free.map(|free| free.stopped_ms.unwrap_or(free.at_ms)));
-        let stopped = stopped.or_else(|| before.and_then(|before| before.lost_ms));
+        // An older agent does not say when: it wrote a hand-over at once when the service had stopped.
+        let handed_over = matches!(self.cause, LeaseCause::HandOver { .. }).then_some(self.at_ms);
+        let stopped = stopped.or(handed_over).or_else(|| before.and_then(|before| before.lost_ms));
         Some(self.active_ms?.saturating_sub(stopped?))
     }
 }
