@@ -43,6 +43,8 @@ pub async fn run(args: Args) -> Result<Outcome, CliError> {
         }
         Command::Plan { spec } => Session::new(global).plan(&spec).await,
         Command::Rollout(rollout) => self::rollout(Session::new(global), rollout).await,
+        Command::Status => Session::new(global).status(&args::Which { rollout: None }).await,
+        Command::Audit { number } => Session::new(global).audit(number).await,
         Command::Fleet => Session::new(global).fleet().await,
         Command::Lease(lease) => self::lease(Session::new(global), lease).await,
         Command::Drain(drain) => Session::new(global).drain(&drain).await,

@@ -132,15 +132,21 @@ pub fn turns(world: &World, request: &TurnsRequest, at_ms: u64) -> Result<TurnsR
     Ok(TurnsReply { turns: turns::rows(&records, last), at_ms })
 }
 
-/// The rollouts of a service, newest first, or one rollout's journal.
+/// The rollouts of a service, newest first, or its standing orders, or one rollout's journal.
 ///
 /// # Errors
 /// [`ViewError`].
 pub fn history(world: &World, request: &HistoryRequest) -> Result<HistoryReply, ViewError> {
     if let Some(rollout) = named(world, &request.rollout)? {
-        return Ok(HistoryReply { rollouts: vec![rollout::status(&rollout)], lines: rollout::lines(&rollout) });
+        let rollouts = vec![rollout::status(&rollout)];
+        return Ok(HistoryReply { rollouts, lines: rollout::lines(&rollout), orders: Vec::new() });
     }
     let service = service(world, &request.service)?;
+    if request.orders {
+        let Some(service) = service else { return Ok(HistoryReply::default()) };
+        let (all, stage) = (world.orders(&service)?, world.stage(&service)?);
+        return Ok(HistoryReply { orders: orders::all(&all, &stage), ..HistoryReply::default() });
+    }
     let mut rollouts = Vec::new();
     for id in world.rollouts().iter().rev() {
         let rollout = Rollout::read(world, id)?;
@@ -148,7 +154,7 @@ pub fn history(world: &World, request: &HistoryRequest) -> Result<HistoryReply, 
             rollouts.push(rollout::status(&rollout));
         }
     }
-    Ok(HistoryReply { rollouts, lines: Vec::new() })
+    Ok(HistoryReply { rollouts, ..HistoryReply::default() })
 }
 
 #[cfg(test)]

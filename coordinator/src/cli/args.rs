@@ -53,6 +53,13 @@ Examples:
   handover plan upgrade.toml
   handover --json plan upgrade.toml | jq .steps";
 
+const AUDIT_EXAMPLES: &str = "\
+The last hundred orders that are over are kept. What rollouts did is in `handover rollout history`.
+
+Examples:
+  handover audit
+  handover audit 12";
+
 const START_EXAMPLES: &str = "\
 Interrupting the command does not interrupt the rollout; `handover rollout watch` shows it again.
 Exit code 0: done; 3: rolled back; 4: failed and a human is needed; 6: --timeout passed, it still runs.
@@ -109,6 +116,14 @@ pub enum Command {
     /// Start a rollout, look at it, or give it an order
     #[command(subcommand)]
     Rollout(Rollout),
+    /// Show where the service stands: rollout, lease, open orders and every instance
+    Status,
+    /// List what was ordered outside of rollouts, or one order's log
+    #[command(after_help = AUDIT_EXAMPLES)]
+    Audit {
+        /// The order's number
+        number: Option<u64>,
+    },
     /// Show every instance: what is reported beside what is assigned
     Fleet,
     /// Look at the scheduler lease, or move it

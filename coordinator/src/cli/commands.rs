@@ -133,17 +133,8 @@ impl Session {
     /// # Errors
     /// [`CliError`].
     pub(super) async fn history(&self, which: &Which) -> Result<Outcome, CliError> {
-        let request = HistoryRequest { service: self.global.service_name(), rollout: id(which.rollout.as_ref()) };
-        let reply = self.coordinators.read(|mut c| {
-            let request = request.clone();
-            async move { c.history(request).await }
-        });
-        let reply = match reply.await {
-            Err(CliError::NoCoordinator { addresses, .. }) => {
-                fallback::history(&self.global, addresses, &request).await?
-            }
-            other => other?,
-        };
+        let request = HistoryRequest { service: self.global.service_name(), rollout: id(which.rollout.as_ref()), orders: false };
+        let reply = self.past(request).await?;
         let text = render::history(&reply);
         if reply.lines.is_empty() {
             self.out.answers(&reply.rollouts, &text)?;
@@ -153,13 +144,46 @@ impl Session {
         Ok(Outcome::Done)
     }
 
+    /// `handover audit`.
+    ///
+    /// # Errors
+    /// [`CliError`].
+    pub(super) async fn audit(&self, number: Option<u64>) -> Result<Outcome, CliError> {
+        let request = HistoryRequest { service: self.global.service_name(), rollout: String::new(), orders: true };
+        let mut orders = self.past(request).await?.orders;
+        if let Some(number) = number {
+            orders.retain(|order| order.number == number);
+            let unknown = || format!("there is no order {number}; `handover audit` lists those that are kept");
+            let order = orders.first().ok_or_else(|| CliError::Refused { kind: String::new(), sentence: unknown() })?;
+            self.out.answer(order, &render::order_log(order))?;
+            return Ok(Outcome::Done);
+        }
+        self.out.answers(&orders, &render::orders(&orders))?;
+        Ok(Outcome::Done)
+    }
+
+    async fn past(&self, request: HistoryRequest) -> Result<handover_proto::wire::HistoryReply, CliError> {
+        let reply = self.coordinators.read(|mut c| {
+            let request = request.clone();
+            async move { c.history(request).await }
+        });
+        match reply.await {
+            Err(CliError::NoCoordinator { addresses, .. }) => {
+                fallback::history(&self.global, addresses, &request).await
+            }
+            other => other,
+        }
+    }
+
     /// `handover fleet`.
     ///
     /// # Errors
     /// [`CliError`].
     pub(super) async fn fleet(&self) -> Result<Outcome, CliError> {
         let reply = self.picture(String::new()).await?;
-        self.out.answers(&reply.fleet, &render::fleet(&reply))?;
+        let mut text = render::fleet(&reply);
+        text.extend(render::notes(&reply));
+        self.out.answers(&reply.fleet, &text)?;
         Ok(Outcome::Done)
     }
 

@@ -4,7 +4,7 @@ use handover_proto::wire::{Blocker, FleetRow, HistoryReply, PlanReply, RolloutSt
 
 mod lease;
 
-pub(super) use lease::{lease, turns};
+pub(super) use lease::{lease, order_log, orders, turns};
 
 use super::table::table;
 use super::words::{age, clock, date, version};
@@ -17,10 +17,18 @@ pub(super) fn status(reply: &StatusReply) -> Vec<String> {
             vec![format!("{}: no rollout yet; current version {}", service(reply), version(&reply.current_version))]
         }
     };
-    lines.extend(reply.lease.as_ref().and_then(|lease| lease::dark(lease, reply.at_ms)));
-    lines.extend(reply.orders.iter().filter(|order| order.ended_ms == 0).map(|order| lease::order(order)));
+    lines.extend(notes(reply));
     lines.push(String::new());
     lines.extend(fleet(reply));
+    lines
+}
+
+/// What is out of the ordinary apart from the rollout: a dark lease, a freeze, orders that are open.
+pub(super) fn notes(reply: &StatusReply) -> Vec<String> {
+    let lease = reply.lease.as_ref();
+    let mut lines: Vec<String> = lease.and_then(|lease| lease::dark(lease, reply.at_ms)).into_iter().collect();
+    lines.extend(lease.and_then(lease::frozen));
+    lines.extend(reply.orders.iter().filter(|order| order.ended_ms == 0).map(lease::order));
     lines
 }
 

@@ -11,9 +11,16 @@ pub(super) fn due(text: &str, now: &Zoned) -> Result<u64, String> {
     let rule = || format!("{text:?} is not a time; write it like 22:00, or like 2026-11-21T22:00:00Z");
     let at = match text.parse::<Timestamp>() {
         Ok(at) => at,
-        Err(_) => next(text.parse::<Time>().map_err(|_| rule())?, now).ok_or_else(rule)?,
+        Err(_) if is_time_of_day(text) => next(text.parse::<Time>().map_err(|_| rule())?, now).ok_or_else(rule)?,
+        Err(_) => return Err(rule()),
     };
     u64::try_from(at.as_millisecond()).map_err(|_| rule())
+}
+
+/// `22:00` or `22:00:30`: shorter forms could mean anything.
+fn is_time_of_day(text: &str) -> bool {
+    let parts: Vec<&str> = text.split(':').collect();
+    matches!(parts.len(), 2 | 3) && parts.iter().all(|part| part.len() == 2)
 }
 
 /// The next such time of day; one that the clocks leave out that day is taken as the zone's rules say.

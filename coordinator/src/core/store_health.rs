@@ -48,7 +48,7 @@ pub fn sentence(members: &[Member], guarded: bool) -> String {
         Verdict::Good if embedded => "embedded, a single node without replication",
         Verdict::Good => "good",
         Verdict::Old => "works, but not up to date: upgrade it to 3.4.42, 3.5.28 or 3.6.9",
-        Verdict::Unsafe => "may revoke live leases (etcd issue 15247) or is not known: the long quarantine holds",
+        Verdict::Unsafe => "may revoke live leases (issue 15247) or is not known: the long quarantine holds",
     };
     let guard = if guarded { "only the agents' roles may write the lease" } else { "anybody may write the lease" };
     format!("{}: {words}; {guard}", versions.join(", "))
@@ -66,12 +66,12 @@ pub fn alarms(members: &[Member]) -> Vec<String> {
 fn verdict(member: &Member) -> Verdict {
     match &member.answer {
         Ok(said) if said.embedded => Verdict::Good,
-        Ok(said) => numbers(&said.version).map_or(Verdict::Unsafe, of_etcd),
+        Ok(said) => numbers(&said.version).map_or(Verdict::Unsafe, of_version),
         Err(_) => Verdict::Unsafe,
     }
 }
 
-fn of_etcd((major, minor, patch): (u64, u64, u64)) -> Verdict {
+fn of_version((major, minor, patch): (u64, u64, u64)) -> Verdict {
     let (safe, good) = match (major, minor) {
         (3, 4) => (31, 42),
         (3, 5) => (13, 28),

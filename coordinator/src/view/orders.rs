@@ -26,6 +26,12 @@ pub(super) fn statuses(all: &[StandingOrder], stage: &Stage, viewer: &Viewer, as
     shown.map(|order| status(order, stage, viewer)).collect()
 }
 
+/// All that are kept, oldest first.
+pub(super) fn all(orders: &[StandingOrder], stage: &Stage) -> Vec<OrderStatus> {
+    let viewer = Viewer { at_ms: crate::clock::wall_ms(), ..Viewer::default() };
+    orders.iter().map(|order| status(order, stage, &viewer)).collect()
+}
+
 fn status(order: &StandingOrder, stage: &Stage, viewer: &Viewer) -> OrderStatus {
     let (ended_ms, reason) = match &order.phase {
         Phase::Ended { reason, at_ms, .. } => (*at_ms, reason.clone()),

@@ -19,10 +19,7 @@ pub(in crate::cli) fn lease(status: &LeaseStatus, now_ms: u64) -> Vec<String> {
     lines.extend(deadline(status));
     lines.extend(dark(status, now_ms));
     lines.push(format!("Guard     {}", status.guard));
-    if let Some(freeze) = &status.freeze {
-        let because = if freeze.because.is_empty() { "no reason given" } else { &freeze.because };
-        lines.push(format!("Frozen    by {} since {}: {because}", freeze.by, date(freeze.at_ms)));
-    }
+    lines.extend(frozen(status));
     if !status.intent.is_empty() {
         lines.push(format!("Intent    {}", status.intent));
     }
@@ -50,6 +47,33 @@ pub(super) fn dark(status: &LeaseStatus, now_ms: u64) -> Option<String> {
     (status.dark_since_ms > 0).then(|| {
         format!("Dark      for {}, since {}: {}", span(for_ms), date(status.dark_since_ms), status.dark_because)
     })
+}
+
+/// Who keeps others from taking it over.
+pub(super) fn frozen(status: &LeaseStatus) -> Option<String> {
+    let freeze = status.freeze.as_ref()?;
+    let because = if freeze.because.is_empty() { "no reason given" } else { &freeze.because };
+    Some(format!("Frozen    by {} since {}: {because}", freeze.by, date(freeze.at_ms)))
+}
+
+/// The orders, oldest first.
+pub(in crate::cli) fn orders(orders: &[OrderStatus]) -> Vec<String> {
+    if orders.is_empty() {
+        return vec!["nothing was ordered outside of rollouts".to_owned()];
+    }
+    let row = |order: &OrderStatus| {
+        let state = if order.reason.is_empty() { order.state.clone() } else { format!("{}: {}", order.state, order.reason) };
+        let cells = [order.number.to_string(), date(order.at_ms), order.by.clone(), order.sentence.clone(), state];
+        cells.to_vec()
+    };
+    table(&["ORDER", "GIVEN", "BY", "WHAT", "STATE"], &orders.iter().map(row).collect::<Vec<_>>())
+}
+
+/// One order with its log.
+pub(in crate::cli) fn order_log(order: &OrderStatus) -> Vec<String> {
+    let mut lines = vec![self::order(order)];
+    lines.extend(order.lines.iter().map(|line| format!("{}  {}", date(line.at_ms), line.what)));
+    lines
 }
 
 /// An order that is open, in one line.

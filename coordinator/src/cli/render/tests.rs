@@ -10,6 +10,7 @@ fn row(agent: &str, slot: &str, version: &str, reported: &str, assigned: &str) -
         reported: reported.into(),
         assigned: assigned.into(),
         alive: true,
+        reported_shares: true,
         lease: "-".into(),
         ..FleetRow::default()
     }
