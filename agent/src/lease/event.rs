@@ -142,7 +142,6 @@ impl Core {
             Event::Listed(listing) => {
                 self.store_trouble = None;
                 self.picture.apply_listing(&listing, now);
-                self.relist = false;
             }
             Event::Changed { revision, changes } => self.picture.apply_changes(revision, &changes, now),
             Event::CutOff(error) => self.store_trouble = Some(error),

@@ -45,9 +45,7 @@ impl Core {
 
     fn holder_move(&self, local: &Local, now: Boot) -> Result<Option<Move>, Waiting> {
         // F23: somebody else may have held when the store was lost.
-        if let Some(end) = self.unproven_end().filter(|end| now < *end) {
-            return Err(Waiting::Unproven(end));
-        }
+        self.proof_stands(now)?;
         match local.wanted.life {
             Life::Dead { proven: true } => return Ok(Some(Move::Release(StopProof::Dead))),
             Life::Dead { proven: false } => return Err(Waiting::DeadUnproven),

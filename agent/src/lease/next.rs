@@ -61,7 +61,7 @@ impl Core {
                 return Ok(step);
             }
         }
-        if self.relist {
+        if self.picture.wants_listing() {
             return Ok(LeaseStep::Relist);
         }
         if let Some(txn) = self.read_due(now.boot) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use handover_proto::ids::{InstanceId, OpId};
 use handover_proto::numbers::Token;
-use handover_proto::txn::{Op, Revision, Txn};
+use handover_proto::txn::{Op, Txn};
 use handover_store::client::{Change, Entry, Grant, Renewal, StoreError, TxnReply};
 
 use super::certificate::Certificate;
@@ -28,7 +28,7 @@ impl Core {
         match result {
             Ok(reply) => {
                 self.store_trouble = None;
-                let counts = self.take_in(asked, &reply, self.read_floor, now);
+                let counts = self.picture.apply_read(asked, &reply, self.read_floor, now);
                 self.read.end(if counts { now } else { now.plus(REST) });
             }
             Err(error) => {
@@ -84,7 +84,7 @@ impl Core {
                     self.picture.apply_changes(reply.revision, &[change], now);
                 }
             }
-            Ok(reply) => drop(self.take_in(asked, &reply, 0, now)),
+            Ok(reply) => drop(self.picture.apply_read(asked, &reply, 0, now)),
             Err(StoreError::LeaseGone { .. }) => {
                 // One that carries a beat is judged by the beat.
                 local.live.take_if(|live| !live.used);
@@ -109,7 +109,7 @@ impl Core {
         let verdict = match &result {
             Ok(renewal) => {
                 self.store_trouble = None;
-                self.take_in(barrier, &renewal.barrier, expected.revision, now);
+                self.picture.apply_read(barrier, &renewal.barrier, expected.revision, now);
                 Ok(accept(self.picture.keys(), renewal, sent, now, expected))
             }
             Err(error) => Err(error.to_string()),
@@ -144,7 +144,7 @@ impl Core {
         if let Ok(reply) = &result {
             self.store_trouble = None;
             if !reply.succeeded {
-                self.take_in(asked, reply, 0, now);
+                self.picture.apply_read(asked, reply, 0, now);
             }
         }
         let Some(pending) = self.pending.as_mut().filter(|pending| pending.op == *op) else { return };
@@ -177,15 +177,6 @@ impl Core {
         }
     }
 
-    /// Takes a linearizable read in. Returns whether it counts.
-    fn take_in(&mut self, asked: &Txn, reply: &TxnReply, floor: Revision, now: Boot) -> bool {
-        let known = self.picture.is_known();
-        let counts = self.picture.apply_read(asked, reply, floor, now);
-        // Believed anew, it is known only as far as this read: the rest comes with a new watch.
-        self.relist |= known && !self.picture.is_known();
-        counts
-    }
-
     pub(super) fn roster_put(&mut self, asked: &Txn, result: Result<TxnReply, StoreError>, now: Boot) {
         self.roster_put.end(now.plus(REST));
         match result {
@@ -195,7 +186,7 @@ impl Core {
                     self.picture.apply_changes(reply.revision, &[change], now);
                 }
             }
-            Ok(reply) => drop(self.take_in(asked, &reply, 0, now)),
+            Ok(reply) => drop(self.picture.apply_read(asked, &reply, 0, now)),
             Err(error) => self.store_trouble = Some(error.to_string()),
         }
     }

@@ -54,7 +54,7 @@ impl Core {
             LeaseStep::Survey => once("Survey", &mut self.survey),
             LeaseStep::AskCertificate { .. } => once("AskCertificate", &mut self.ask),
             LeaseStep::Relist => {
-                self.relist = false;
+                self.picture.listing_begun();
                 Ok(())
             }
             LeaseStep::Move { instance, kind, op, .. } => {

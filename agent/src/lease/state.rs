@@ -50,8 +50,6 @@ pub struct Core {
     /// Asking the lost holder's agent for a certificate.
     pub(super) ask: Chore,
     pub(super) certificate: Option<Certificate>,
-    /// The store is believed anew, so the watch has to begin anew.
-    pub(super) relist: bool,
     /// No lease transaction before this: the last one did not get through.
     pub(super) move_rest: Boot,
     /// What is in the state file for certain.
@@ -168,7 +166,10 @@ impl Core {
         // Deadlines, processes and instance ids end with the boot; which cluster it is does not.
         let restored = if memory.boot_id == boot_id { memory.turns.clone() } else { BTreeMap::new() };
         Self {
-            picture: Picture::new(keys, Belief::remembered(memory.cluster, memory.era, memory.went_back)),
+            picture: Picture::new(
+                keys,
+                Belief::remembered(memory.cluster, memory.era, memory.last_turn, memory.went_back),
+            ),
             settings,
             boot_id: boot_id.to_owned(),
             locals: BTreeMap::new(),
@@ -183,7 +184,6 @@ impl Core {
             roster_put: Chore::default(),
             ask: Chore::default(),
             certificate: None,
-            relist: false,
             move_rest: Boot::default(),
             saved: memory,
             restored,
@@ -204,7 +204,8 @@ impl Core {
         turns.extend(self.locals.iter().filter_map(turn));
         let belief = self.picture.belief();
         let (cluster, era, went_back) = (belief.cluster(), belief.era(), belief.went_back());
-        Memory { cluster, era, went_back, turns, ..Memory::of_boot(&self.boot_id) }
+        let last_turn = belief.last_turn();
+        Memory { cluster, era, last_turn, went_back, turns, ..Memory::of_boot(&self.boot_id) }
     }
 
     /// Whether the state file says for certain that this turn may end.

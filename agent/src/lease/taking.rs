@@ -67,9 +67,7 @@ impl Core {
         if let Some(intent) = view.open_intent().filter(|intent| intent.value.is_for_other(&owner.instance)) {
             return Err(Waiting::IntentForOther(intent.value.op.clone()));
         }
-        if let Some(end) = self.unproven_end().filter(|end| now < *end) {
-            return Err(Waiting::Unproven(end));
-        }
+        self.proof_stands(now)?;
         let kind = if self.picture.held().is_some() { Move::TakeOver } else { Move::Acquire };
         if kind == Move::TakeOver {
             if !view.lists(&owner.agent) {
@@ -129,7 +127,16 @@ impl Core {
         willing && local.live.is_some() && self.picture.view().lists(&wanted.owner.agent)
     }
 
-    /// Until when a holder key that proves nothing is waited for: whoever worked before may have a whole deadline left.
+    /// A holder key that proves nothing is waited for: whoever worked before may have a whole deadline left.
+    pub(super) fn proof_stands(&self, now: Boot) -> Result<(), Waiting> {
+        match self.unproven_end() {
+            _ if !self.picture.is_unproven() => Ok(()),
+            Some(end) if now >= end => Ok(()),
+            end => Err(Waiting::Unproven(end)),
+        }
+    }
+
+    /// Until when; none: no read has shown it, or it does prove something.
     pub(super) fn unproven_end(&self) -> Option<Boot> {
         self.picture.unproven().map(|since| since.plus(self.settings.quarantine_of(self.settings.ttl)))
     }

@@ -30,7 +30,7 @@ pub enum Waiting {
         "the time that a holder of before the store's restore may still work: the holder key is of a lower era, or was \
          deleted"
     )]
-    Unproven(Boot),
+    Unproven(Option<Boot>),
     /// I12.
     #[error(
         "an operator: the database has seen token {stored}, and the lease gives {token}: the store lost its newest turns; two \

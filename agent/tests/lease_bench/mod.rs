@@ -1,5 +1,7 @@
 //! One core on a bench: the test is the clock, the store's patience and the service.
 
+#![allow(dead_code, reason = "each test file uses its own part")]
+
 #[path = "../lease_sim/store.rs"]
 pub(crate) mod store;
 
@@ -61,13 +63,10 @@ pub(crate) enum Mood {
     Good,
     /// Answers nothing; senders get an unknown outcome at once.
     Away,
-    #[allow(dead_code, reason = "not every test file has doubts")]
     /// Carries lease transactions out, and their answers are lost.
     Deaf,
-    #[allow(dead_code, reason = "not every test file has doubts")]
     /// Lease transactions wait in [`Bench::held`], for their senders with an unknown outcome.
     Late,
-    #[allow(dead_code, reason = "not every test file has doubts")]
     /// Lease transactions and renewals are on their way; nobody has answered yet.
     Slow,
 }
@@ -76,6 +75,8 @@ pub(crate) struct Bench {
     pub(crate) core: Core,
     pub(crate) store: ModelStore,
     pub(crate) now: Boot,
+    /// Wall clock, which decides nothing.
+    pub(crate) wall_ms: u64,
     pub(crate) mood: Mood,
     /// The state file cannot be written.
     pub(crate) disk_full: bool,
@@ -109,6 +110,7 @@ impl Bench {
             cursor: store.log.len(),
             store,
             now: Boot::from_ns(1_000_000_000_000),
+            wall_ms: 0,
             mood: Mood::Good,
             disk_full: false,
             saved: None,
@@ -197,7 +199,7 @@ impl Bench {
         for _ in 0..500 {
             self.watch();
             let op = self.op();
-            let step = self.core.next(&Now { boot: self.now, wall_ms: 0, op }).expect("a decision");
+            let step = self.core.next(&Now { boot: self.now, wall_ms: self.wall_ms, op }).expect("a decision");
             self.core.started(&step, self.now).expect("a legal step");
             if let LeaseStep::Wait { reason, .. } = step {
                 self.waits = reason;
@@ -387,13 +389,22 @@ impl Bench {
 
     /// The coordinator asks instance `from` to hand over to `to`.
     pub(crate) fn ask(&mut self, from: u8, to: u8) -> OpId {
+        self.intend(IntentKind::Handoff, from, Some(id(to)))
+    }
+
+    /// The coordinator asks instance `from` to park the lease.
+    pub(crate) fn park(&mut self, from: u8) -> OpId {
+        self.intend(IntentKind::Park, from, None)
+    }
+
+    fn intend(&mut self, kind: IntentKind, from: u8, to: Option<InstanceId>) -> OpId {
         let op = self.op();
         let intent = Intent {
             v: 1,
             op: op.clone(),
-            kind: IntentKind::Handoff,
+            kind,
             from: id(from),
-            to: Some(id(to)),
+            to,
             quiesce_timeout_ms: 3_000,
             term: Term::new(Era(0), 1).expect("fits"),
             cause: Cause { rollout: None, step: 0, plan_hash: String::new() },
@@ -404,15 +415,25 @@ impl Bench {
 
     /// Instance `n` elsewhere is a ready candidate; returns its lease.
     pub(crate) fn prepare(&mut self, n: u8, op: Option<&OpId>) -> LeaseId {
-        let lease_id = self.store.grant(ms(10_000), u64::MAX).id;
-        let candidate = Candidate {
+        let candidate = Candidate { prepared_for: op.cloned(), ..self.candidate(n) };
+        self.offer(&candidate);
+        candidate.lease_id
+    }
+
+    pub(crate) fn offer(&mut self, candidate: &Candidate) {
+        self.put(keys().candidate(&candidate.owner.instance), candidate, candidate.lease_id);
+    }
+
+    /// A ready candidate elsewhere, with an etcd lease of its own.
+    pub(crate) fn candidate(&mut self, n: u8) -> Candidate {
+        Candidate {
             v: 1,
             owner: owner(n),
-            lease_id,
+            lease_id: self.store.grant(ms(10_000), u64::MAX).id,
             ttl_s: 10,
             ready: true,
             serving: true,
-            prepared_for: op.cloned(),
+            prepared_for: None,
             declined: None,
             active: None,
             active_at_ms: None,
@@ -421,9 +442,7 @@ impl Bench {
             agent_version: String::new(),
             stored_token: None,
             rest: serde_json::Map::new(),
-        };
-        self.put(keys().candidate(&id(n)), &candidate, lease_id);
-        lease_id
+        }
     }
 
     /// Instance `n` elsewhere, which holds, releases the lease.
@@ -445,6 +464,21 @@ impl Bench {
         assert!(self.store.txn(&txn).expect("a write").succeeded);
         self.list(&[1, 2, 3, 9]);
         lease_id
+    }
+
+    /// The store's members say these versions, and the guard key stands or not.
+    pub(crate) fn members(&mut self, versions: &[&str], guarded: bool) {
+        let said = (1..).zip(versions).map(|(member, version)| (member, (*version).to_owned())).collect();
+        let survey = Survey { versions: said, size: Some(versions.len()), guarded: Some(guarded), embedded: false };
+        self.survey = survey.clone();
+        self.hear(Event::Surveyed(survey));
+    }
+
+    /// The store is as it was when `past` was taken: from now on it answers so.
+    pub(crate) fn restore(&mut self, past: ModelStore) {
+        self.store = past;
+        self.cursor = self.store.log.len();
+        self.settle();
     }
 
     /// The holder's agent lists the agents of these instances.

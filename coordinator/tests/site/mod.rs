@@ -87,7 +87,8 @@ impl Site {
         let listener = TcpListener::bind(address).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel::<()>();
-        let coordinator = Coordinator { store: self.store.clone(), env: self.env.clone(), embedded: None };
+        let coordinator =
+            Coordinator { store: self.store.clone(), env: self.env.clone(), embedded: None, metrics: None };
         let task = tokio::spawn(async move {
             let stop = async {
                 // A sender that is gone stops it as well.

@@ -203,7 +203,7 @@ fn intent(rules: &Rules, model: &Model, request: Request) -> Intent {
         to: Some(name(request.to)),
         quiesce_timeout_ms: 30_000,
         term: term(),
-        cause: rules.table.borrow()[model.hosts[0].stored].cause.clone(),
+        cause: Cause { rollout: Some(rules.plan.id.clone()), step: 0, plan_hash: String::new() },
     }
 }
 
