@@ -5,6 +5,7 @@ pub(crate) mod store;
 
 use std::time::Duration;
 
+use handover_agent::lease::certificate::Certificate;
 use handover_agent::lease::deadline::Boot;
 use handover_agent::lease::event::Event;
 use handover_agent::lease::memory::Memory;
@@ -13,6 +14,7 @@ use handover_agent::lease::record::{Ack, AckState, Published, Told};
 use handover_agent::lease::settings::LeaseSettings;
 use handover_agent::lease::state::Core;
 use handover_agent::lease::step::LeaseStep;
+use handover_agent::lease::versions::Survey;
 use handover_agent::lease::waiting::Waiting;
 use handover_agent::lease::wanted::{InstanceLease, KeeperStatus, Life, LocalInstance, Wanted};
 use handover_proto::assignment::Cause;
@@ -83,6 +85,10 @@ pub(crate) struct Bench {
     pub(crate) steps: Vec<LeaseStep>,
     pub(crate) held: Vec<Txn>,
     pub(crate) waits: Option<Waiting>,
+    /// What the members say of themselves.
+    pub(crate) survey: Survey,
+    /// What the lost holder's agent answers; `None`: it cannot be reached.
+    pub(crate) certificate: Option<Certificate>,
     wanted: Wanted,
     cursor: usize,
     ops: u64,
@@ -106,6 +112,8 @@ impl Bench {
             steps: Vec::new(),
             held: Vec::new(),
             waits: None,
+            survey: Survey::default(),
+            certificate: None,
             wanted: Wanted::default(),
             ops: 1000,
         };
@@ -128,6 +136,7 @@ impl Bench {
             eligible: true,
             ready: true,
             serving: true,
+            rank: 0,
             life: Life::Running,
         };
         change(&mut local);
@@ -245,6 +254,16 @@ impl Bench {
                 self.store.revoke(lease);
                 Some(Event::Revoked { lease })
             }
+            LeaseStep::PutRoster(asked) => {
+                let result = if away { Err(unknown()) } else { self.store.txn(&asked) };
+                Some(Event::RosterPut { asked, result })
+            }
+            LeaseStep::Survey => Some(Event::Surveyed(if away { Survey::default() } else { self.survey.clone() })),
+            LeaseStep::AskCertificate { token, .. } => {
+                let result = self.certificate.clone().ok_or_else(|| "no route to host".to_owned());
+                Some(Event::Certified { token, result })
+            }
+            LeaseStep::Relist => (!away).then(|| Event::Listed(self.store.listing())),
             LeaseStep::Tell { instance, record, .. } => self.answer(instance, &record),
             LeaseStep::Begin { .. }
             | LeaseStep::End { .. }
