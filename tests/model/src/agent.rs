@@ -8,9 +8,7 @@ use crate::bounds::{AGE_MAX, SHORT_TTL, TRIAL, TTL};
 use crate::invariant::Invariant;
 use crate::mistake::Mistake;
 use crate::rules::Rules;
-use crate::state::{
-    Agent, Candidate, Instance, Kind, Lease, LeaseNo, Pause, Renew, Standing, State, Told, Turn, Wait,
-};
+use crate::state::{Agent, Candidate, Instance, Kind, Lease, LeaseNo, Pause, Renew, Standing, State, Told, Turn, Wait};
 
 impl Rules {
     /// The agent of `host`, if it can take a step.
@@ -28,7 +26,7 @@ impl Rules {
     /// Grants an etcd lease; a candidate that changes over leaves its old one to expire.
     pub(crate) fn grant(&self, state: &State, host: usize, short: bool) -> Option<State> {
         let agent = self.believer(state, host)?;
-        let again = self.bounds.regrants && !agent.used && agent.accepted == 0;
+        let again = self.bounds.regrants && !agent.used;
         if !state.hosts[host].service.up || agent.lease != 0 && !again || short && !self.bounds.short_ttl {
             return None;
         }
@@ -307,8 +305,7 @@ impl State {
     fn begin_turn(&mut self, host: usize) {
         let holder = self.etcd.holder;
         let agent = &mut self.hosts[host].agent;
-        let turn =
-            Turn { rev: holder.rev, era: holder.era, standing: Standing::Good, haunted: false, leaving: false };
+        let turn = Turn { rev: holder.rev, era: holder.era, standing: Standing::Good, haunted: false, leaving: false };
         agent.turn = Some(turn);
         agent.pending = Kind::None;
         agent.wait = None;

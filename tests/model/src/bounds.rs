@@ -15,7 +15,7 @@ pub const TRIAL: u8 = 2;
 /// T·(1 + rho), on the taker's clock: it may run one tick fast in a TTL.
 pub const LONG_QUARANTINE: u8 = TTL + 1;
 /// A shorter TTL than the one asked for, where etcd grants such.
-pub const SHORT_TTL: u8 = TTL - 2;
+pub const SHORT_TTL: u8 = TTL - 3;
 
 /// How the world begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -75,11 +75,17 @@ pub static SHORT_GRANT: Config = config(
     &[Reach::TakenOver],
 );
 /// A unit of work that does not end by itself.
-pub static HUNG: Config =
-    config("hung", Bounds { turns: 2, hangs: 1, intents: 0, gives_up: true, ..Q }, &[Reach::TakenOver, Reach::Released]);
+pub static HUNG: Config = config(
+    "hung",
+    Bounds { turns: 2, hangs: 1, intents: 0, gives_up: true, ..Q },
+    &[Reach::TakenOver, Reach::Released],
+);
 /// Processes of the service crash, with and without a child that lives on, and start again.
-pub static PROCESSES: Config =
-    config("processes", Bounds { turns: 3, services: 1, intents: 0, leases: 1, ..Q }, &[Reach::Acquired, Reach::InstallWaits]);
+pub static PROCESSES: Config = config(
+    "processes",
+    Bounds { turns: 3, services: 1, intents: 0, leases: 1, ..Q },
+    &[Reach::Acquired, Reach::InstallWaits],
+);
 /// Agents crash and start again.
 pub static AGENT_RESTART: Config =
     config("agent-restart", Bounds { turns: 2, agents: 1, ..Q }, &[Reach::HandedOver, Reach::TakenOver]);

@@ -27,4 +27,5 @@ pub mod rules;
 pub mod service;
 pub mod state;
 pub mod store;
+pub mod tale;
 pub mod world;

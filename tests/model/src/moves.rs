@@ -62,8 +62,8 @@ impl Rules {
         let agent = self.mover(state, host)?;
         let turn = agent.turn.filter(|turn| turn.standing != Standing::Over)?;
         let service = &state.hosts[host].service;
-        let counts_as_dead = !service.up && self.has(Mistake::MainPidIsAll)
-            || service.unit.hung && self.has(Mistake::SigtermIsStop);
+        let counts_as_dead =
+            !service.up && self.has(Mistake::MainPidIsAll) || service.unit.hung && self.has(Mistake::SigtermIsStop);
         let proven = service.is_gone() || service.is_idle() && self.bounds.gives_up || counts_as_dead;
         if !proven || state.etcd.holder.rev != turn.rev || !state.etcd.is_held_by(state.instance(host)) {
             return None;

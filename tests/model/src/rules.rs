@@ -73,7 +73,13 @@ impl Rules {
     /// The rules as they should be, with every invariant that `config` claims.
     pub fn correct(config: &Config) -> Self {
         let checked = config.claimed().collect();
-        Self { bounds: config.bounds, mistake: None, checked, reached: config.reached.to_vec(), steps: steps(&config.bounds) }
+        Self {
+            bounds: config.bounds,
+            mistake: None,
+            checked,
+            reached: config.reached.to_vec(),
+            steps: steps(&config.bounds),
+        }
     }
 
     /// The rules with one mistake, in the configuration that shows it; only what it breaks is checked.

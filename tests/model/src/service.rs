@@ -160,7 +160,8 @@ impl Rules {
             new.service = Service { up: true, told: Told::Quiesce, unit: Unit::default(), ..service };
             return Some(next);
         }
-        new.service = Service { up: true, life: service.life + 1, age: AGE_MAX, rest: service.rest, ..Service::default() };
+        new.service =
+            Service { up: true, life: service.life + 1, age: AGE_MAX, rest: service.rest, ..Service::default() };
         // The lease of the dead process is left to expire: it may carry a beat (§1.4, rule 4).
         new.agent.forget_instance();
         next.etcd.candidates[host] = state.etcd.candidates[host];

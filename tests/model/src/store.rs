@@ -2,8 +2,8 @@
 
 use crate::bounds::LONG_QUARANTINE;
 use crate::invariant::Invariant;
-use crate::rules::Rules;
 use crate::mistake::Mistake;
+use crate::rules::Rules;
 use crate::state::{Beat, Candidate, Etcd, HOSTS, Holder, Host, Kind, Lease, LeaseNo, State, Wire};
 
 impl Etcd {
@@ -33,8 +33,7 @@ impl Etcd {
             return false;
         }
         let (rev, lease) = (wire.rev + 1, if takes { wire.lease } else { 0 });
-        self.holder =
-            Holder { held: takes, who: wire.who, lease, rev, era: wire.era, op: wire.op, cause: wire.kind };
+        self.holder = Holder { held: takes, who: wire.who, lease, rev, era: wire.era, op: wire.op, cause: wire.kind };
         self.beat = takes.then_some(Beat { rev, who: wire.who, lease });
         if rules.has(Mistake::TwoWrites) && takes {
             // The beat of the turn before stands until the second write, which is still to come.
