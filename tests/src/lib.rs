@@ -6,6 +6,7 @@
 pub mod bench;
 pub mod billing;
 pub mod chain;
+pub mod chaos;
 pub mod clock;
 pub mod demo;
 pub mod fleet;
