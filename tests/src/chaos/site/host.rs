@@ -1,0 +1,213 @@
+//! A host with a gate, an agent and the demo service.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::launch;
+use super::net::Spot;
+use crate::fleet::{Binaries, Process};
+
+/// Ports are the same on every host: each has a network of its own.
+const GATE: u16 = 8080;
+const OPERATIONS: u16 = 7102;
+/// An answer of the agent takes milliseconds, unless it is stopped.
+const LIMIT: Duration = Duration::from_millis(300);
+
+/// What all hosts share.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// Where everything of the site lies.
+    pub dir: PathBuf,
+    /// The programs.
+    pub binaries: Binaries,
+    /// The ledger, as billing takes it.
+    pub ledger: String,
+    /// Variables for agents and what they start.
+    pub env: Vec<(String, String)>,
+}
+
+/// One host.
+#[derive(Debug)]
+pub struct Host {
+    /// Where it runs.
+    pub spot: Spot,
+    /// Its agent's state.
+    pub state_dir: PathBuf,
+    /// The agent's runtime directory.
+    pub runtime_dir: PathBuf,
+    /// Where clients connect.
+    pub gate_listen: SocketAddr,
+    /// The agent's operations port.
+    pub operations: SocketAddr,
+    /// The gate, while it runs.
+    pub gate: Option<Process>,
+    /// The agent, while it runs.
+    pub agent: Option<Process>,
+    config: PathBuf,
+}
+
+impl Host {
+    /// Writes the config of a host that finds its store at `store`.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn new(shared: &Shared, spot: Spot, store: &[String]) -> Result<Self> {
+        let dir = shared.dir.join(&spot.name);
+        let host = Self {
+            config: dir.join("agent.toml"),
+            state_dir: dir.join("state"),
+            runtime_dir: dir.join("run"),
+            gate_listen: (spot.ip, GATE).into(),
+            operations: (spot.ip, OPERATIONS).into(),
+            gate: None,
+            agent: None,
+            spot,
+        };
+        std::fs::create_dir_all(&host.runtime_dir)?;
+        std::fs::write(&host.config, host.text(shared, store))?;
+        host.behave("")?;
+        Ok(host)
+    }
+
+    /// Makes its service behave as the text says, from now on (`billing/faults.rs`).
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn behave(&self, text: &str) -> Result<()> {
+        let (new, file) = (self.runtime_dir.join("behaviour.new"), self.behaviour());
+        std::fs::write(&new, text)?;
+        std::fs::rename(&new, &file).with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    fn behaviour(&self) -> PathBuf {
+        self.runtime_dir.join("behaviour.toml")
+    }
+
+    /// Starts its gate.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start_gate(&mut self, shared: &Shared) -> Result<()> {
+        self.gate = Some(self.start(shared, "gate", "gate", &[])?);
+        Ok(())
+    }
+
+    /// Starts its agent, with these variables more.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start_agent(&mut self, shared: &Shared, env: &[(String, String)]) -> Result<()> {
+        self.agent = Some(self.start(shared, "agent", "run", env)?);
+        Ok(())
+    }
+
+    fn start(&self, shared: &Shared, what: &str, word: &str, env: &[(String, String)]) -> Result<Process> {
+        let args = vec![word.to_owned(), "--config".into(), self.config.display().to_string()];
+        let env: Vec<_> = shared.env.iter().chain(env).map(|(name, value)| (name.as_str(), value.clone())).collect();
+        let program = shared.binaries.path("handover-agent");
+        launch(&self.spot, &format!("{}-{what}", self.spot.name), &program, args, &shared.dir, &env)
+    }
+
+    /// The agent's own report.
+    ///
+    /// # Errors
+    /// If it does not answer at once.
+    pub fn status(&self) -> Result<Value> {
+        let mut stream = TcpStream::connect_timeout(&self.operations, LIMIT)?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        write!(stream, "GET /status HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (_, body) = answer.split_once("\r\n\r\n").context("no end of the head")?;
+        Ok(serde_json::from_str(body)?)
+    }
+
+    /// The process of the service's instance, by the agent's state file.
+    pub fn app(&self) -> Option<i32> {
+        app_of(&self.state_dir.join("agent.json"))
+    }
+
+    fn text(&self, shared: &Shared, store: &[String]) -> String {
+        let run = self.runtime_dir.display();
+        format!(
+            r#"agent = "{name}"
+service = "billing"
+env = "demo"
+listen = "127.0.0.1:7101"
+operations = "{operations}"
+host = "{name}"
+state_dir = "{state}"
+runtime_dir = "{run}"
+store = {store:?}
+
+[gate]
+mode = "proxy"
+listen = "{gate}"
+tag_responses = true
+
+[driver]
+kind = "process"
+builds = "{builds}"
+command = [
+  "{{builds}}/{{version}}/billing", "--version-name", "{{version}}", "--port", "{{port}}",
+  "--ledger", "{ledger}", "--activity", "{activity}", "--lease-socket", "{run}/lease.sock",
+  "--behaviour", "{behaviour}",
+]
+grace = "2s"
+
+[[probe]]
+name = "health"
+http = {{ path = "/health" }}
+affects = "live"
+interval = "1s"
+timeout = "500ms"
+
+[[probe]]
+name = "ready"
+http = {{ path = "/ready", field = "ok", equals = true }}
+affects = "ready"
+interval = "200ms"
+timeout = "150ms"
+rise = 1
+fall = 3
+
+[lease]
+c_unit = "500ms"
+
+[[slot]]
+name = "a"
+port = 9001
+"#,
+            name = self.spot.name,
+            operations = self.operations,
+            state = self.state_dir.display(),
+            gate = self.gate_listen,
+            builds = shared.dir.join("builds").display(),
+            ledger = shared.ledger,
+            activity = shared.dir.join("activity.jsonl").display(),
+            behaviour = self.behaviour().display(),
+        )
+    }
+}
+
+fn app_of(state: &Path) -> Option<i32> {
+    let state: Value = serde_json::from_str(&std::fs::read_to_string(state).ok()?).ok()?;
+    pid_in(&state)
+}
+
+/// The state file's form is the agent's own; the pid is the only one in it.
+fn pid_in(value: &Value) -> Option<i32> {
+    match value {
+        Value::Object(fields) => {
+            let own = fields.get("pid").and_then(Value::as_i64).and_then(|pid| i32::try_from(pid).ok());
+            own.or_else(|| fields.values().find_map(pid_in))
+        }
+        Value::Array(items) => items.iter().find_map(pid_in),
+        _ => None,
+    }
+}
