@@ -12,5 +12,6 @@ pub mod demo;
 pub mod fleet;
 pub mod guard;
 pub mod load;
+pub mod postgres;
 pub mod receipt;
 pub mod span;

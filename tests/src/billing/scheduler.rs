@@ -159,15 +159,15 @@ impl Scheduler {
         }
         let Some((token, deadline)) = self.right.may_start(now) else { return Ok(()) };
         self.activity.note(now, token, Event::UnitStart { tick: next.next_tick })?;
-        if let Some(work) = self.faults.now().unit {
-            std::thread::sleep(work);
-        }
-        let charged = self.ledger.charge(token, deadline.hard);
+        let work = self.faults.now().unit.unwrap_or_default();
+        let charged = self.ledger.charge(token, deadline.hard, || std::thread::sleep(work));
         let end = match &charged {
             Ok(_) => UnitEnd::Charged,
             Err(LedgerError::Fenced { .. }) => UnitEnd::Fenced,
             Err(LedgerError::TooLate { .. }) => UnitEnd::TooLate,
-            Err(LedgerError::OtherPeriod { .. } | LedgerError::Sqlite { .. }) => UnitEnd::Failed,
+            Err(LedgerError::OtherPeriod { .. } | LedgerError::Database { .. } | LedgerError::Address(_)) => {
+                UnitEnd::Failed
+            }
         };
         self.last_unit_end = BootNs::now();
         self.activity.note(self.last_unit_end, token, Event::UnitEnd { tick: next.next_tick, end })?;
