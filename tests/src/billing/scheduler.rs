@@ -10,7 +10,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::billing::activity::{Activity, Event, UnitEnd, Why};
 use crate::billing::contract::{Ack, Answer, Deadline, LeaseRecord, Token, Told};
-use crate::billing::faults::Watched;
+use crate::billing::faults::{Faults, Watched};
 use crate::billing::ledger::{Installed, Ledger, LedgerError};
 use crate::billing::right::{Ended, Heard, Right, Standing};
 use crate::chain::chain;
@@ -159,8 +159,7 @@ impl Scheduler {
         }
         let Some((token, deadline)) = self.right.may_start(now) else { return Ok(()) };
         self.activity.note(now, token, Event::UnitStart { tick: next.next_tick })?;
-        let work = self.faults.now().unit.unwrap_or_default();
-        let charged = self.ledger.charge(token, deadline.hard, || std::thread::sleep(work));
+        let charged = self.ledger.charge(token, deadline.hard, || Faults::in_unit(&self.faults));
         let end = match &charged {
             Ok(_) => UnitEnd::Charged,
             Err(LedgerError::Fenced { .. }) => UnitEnd::Fenced,

@@ -26,9 +26,9 @@ const PROGRAMS: [(&str, &str); 6] = [
 /// # Errors
 /// If a right or a program is missing.
 pub fn possible() -> Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
     for (program, package) in PROGRAMS {
-        let found = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default());
-        if !found.map(|dir| dir.join(program)).any(|path| path.is_file()) {
+        if !std::env::split_paths(&path).any(|dir| dir.join(program).is_file()) {
             bail!("{program} is missing; `apt-get install {package}`, or run tests/run, which does");
         }
     }

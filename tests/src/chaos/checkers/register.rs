@@ -88,8 +88,8 @@ pub struct Register {
     pub missed: bool,
 }
 
-/// Holds everything against everything.
-pub fn check(register: &Register, limit: usize) -> Checked {
+/// Holds everything against everything. The keys begin as `start`.
+pub fn check(register: &Register, start: Keys, limit: usize) -> Checked {
     let mut checked = Checked::new("register");
     checked.need("revisions", register.written.len());
     checked.need("reads", register.reads.len());
@@ -99,7 +99,7 @@ pub fn check(register: &Register, limit: usize) -> Checked {
     }
     own_beat(register, &mut checked);
     answers(register, &mut checked);
-    match search(&ops(register), Keys::default(), limit) {
+    match search(&ops(register), start, limit) {
         Answer::Linearizable => {}
         Answer::Violated(op) => checked.find(format!("no order explains {op:?}")),
         Answer::Undecided(steps) => checked.find(format!("undecided after {steps} steps, which counts as a failure")),
@@ -192,7 +192,7 @@ mod tests {
     fn found(spoil: impl Fn(&mut Register)) -> Vec<String> {
         let mut register = clean();
         spoil(&mut register);
-        check(&register, LIMIT).found
+        check(&register, Keys::default(), LIMIT).found
     }
 
     #[test]
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn a_hole_in_the_history_an_empty_one_and_an_unfinished_search_prove_nothing() {
         assert_eq!(found(|register| register.missed = true).len(), 1);
-        assert_eq!(check(&Register::default(), LIMIT).found.len(), 2);
-        assert!(check(&clean(), 1).found[0].contains("undecided"));
+        assert_eq!(check(&Register::default(), Keys::default(), LIMIT).found.len(), 2);
+        assert!(check(&clean(), Keys::default(), 1).found[0].contains("undecided"));
     }
 }

@@ -183,7 +183,10 @@ impl Cluster {
             member.data = self.dir.join(format!("{}-{}", member.spot.name, self.life));
             let mut command = Command::new(&program);
             command.env("ETCDCTL_API", "3").args(["snapshot", "restore"]).arg(snapshot).stdin(Stdio::null());
-            command.args(["--name", &member.spot.name, "--initial-cluster", &initial]).arg("--data-dir").arg(&member.data);
+            command
+                .args(["--name", &member.spot.name, "--initial-cluster", &initial])
+                .arg("--data-dir")
+                .arg(&member.data);
             command.args(["--initial-advertise-peer-urls", &member.peer(), "--initial-cluster-token", &life]);
             if let Some(bump) = bump {
                 command.args(["--bump-revision", &bump.to_string(), "--mark-compacted"]);

@@ -10,11 +10,15 @@ use serde_json::Value;
 
 use super::launch;
 use super::net::Spot;
+use crate::chaos::nemesis::clock;
+use crate::chaos::wire::Shape;
 use crate::fleet::{Binaries, Process};
 
 /// Ports are the same on every host: each has a network of its own.
 const GATE: u16 = 8080;
 const OPERATIONS: u16 = 7102;
+/// The first of as many as there are members.
+const WIRE: usize = 12_379;
 /// An answer of the agent takes milliseconds, unless it is stopped.
 const LIMIT: Duration = Duration::from_millis(300);
 
@@ -29,6 +33,8 @@ pub struct Shared {
     pub ledger: String,
     /// Variables for agents and what they start.
     pub env: Vec<(String, String)>,
+    /// Wall clocks of hosts can be moved.
+    pub clocks: bool,
 }
 
 /// One host.
@@ -48,6 +54,8 @@ pub struct Host {
     pub gate: Option<Process>,
     /// The agent, while it runs.
     pub agent: Option<Process>,
+    /// The relay that its way to etcd goes through, if there is one.
+    pub wire: Option<Process>,
     config: PathBuf,
 }
 
@@ -66,12 +74,48 @@ impl Host {
             operations: (spot.ip, OPERATIONS).into(),
             gate: None,
             agent: None,
+            wire: None,
             spot,
         };
         std::fs::create_dir_all(&host.runtime_dir)?;
         std::fs::write(&host.config, host.text(shared, store))?;
         host.behave("")?;
+        std::fs::write(host.clock_file(), "+0\n")?;
         Ok(host)
+    }
+
+    /// By how much the host's wall clock is wrong; libfaketime reads it.
+    pub fn clock_file(&self) -> PathBuf {
+        self.state_dir.with_file_name("clock")
+    }
+
+    fn shape_file(&self) -> PathBuf {
+        self.state_dir.with_file_name("wire.json")
+    }
+
+    /// Shapes the way to etcd from now on.
+    ///
+    /// # Errors
+    /// If there is none that can be shaped.
+    pub fn shape_wires(&self, shape: &Shape) -> Result<()> {
+        self.wire.as_ref().with_context(|| format!("{} has no wires that can be bent", self.spot.name))?;
+        let (new, file) = (self.shape_file().with_extension("new"), self.shape_file());
+        std::fs::write(&new, serde_json::to_string(shape)?)?;
+        std::fs::rename(&new, &file).with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    /// Puts a relay before each member of the store.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start_wire(&mut self, shared: &Shared, members: &[String]) -> Result<()> {
+        let mut args = vec!["wire".to_owned(), "--shape".into(), self.shape_file().display().to_string()];
+        for (near, far) in wires(members.len()).into_iter().zip(members) {
+            args.push(format!("{near}={}", far.trim_start_matches("http://")));
+        }
+        let (name, program) = (format!("{}-wire", self.spot.name), std::env::current_exe()?);
+        self.wire = Some(launch(&self.spot, &name, &program, args, &shared.dir, &[])?);
+        Ok(())
     }
 
     /// Makes its service behave as the text says, from now on (`billing/faults.rs`).
@@ -108,23 +152,11 @@ impl Host {
 
     fn start(&self, shared: &Shared, what: &str, word: &str, env: &[(String, String)]) -> Result<Process> {
         let args = vec![word.to_owned(), "--config".into(), self.config.display().to_string()];
-        let env: Vec<_> = shared.env.iter().chain(env).map(|(name, value)| (name.as_str(), value.clone())).collect();
+        let clock = if shared.clocks { clock::env(&self.clock_file()) } else { Vec::new() };
+        let env: Vec<_> =
+            shared.env.iter().chain(&clock).chain(env).map(|(name, value)| (name.as_str(), value.clone())).collect();
         let program = shared.binaries.path("handover-agent");
         launch(&self.spot, &format!("{}-{what}", self.spot.name), &program, args, &shared.dir, &env)
-    }
-
-    /// The agent's own report.
-    ///
-    /// # Errors
-    /// If it does not answer at once.
-    pub fn status(&self) -> Result<Value> {
-        let mut stream = TcpStream::connect_timeout(&self.operations, LIMIT)?;
-        stream.set_read_timeout(Some(LIMIT))?;
-        write!(stream, "GET /status HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (_, body) = answer.split_once("\r\n\r\n").context("no end of the head")?;
-        Ok(serde_json::from_str(body)?)
     }
 
     /// The process of the service's instance, by the agent's state file.
@@ -193,6 +225,25 @@ port = 9001
             behaviour = self.behaviour().display(),
         )
     }
+}
+
+/// An agent's own report, from its operations port.
+///
+/// # Errors
+/// If it does not answer at once.
+pub fn ask(operations: SocketAddr) -> Result<Value> {
+    let mut stream = TcpStream::connect_timeout(&operations, LIMIT)?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    write!(stream, "GET /status HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (_, body) = answer.split_once("\r\n\r\n").context("no end of the head")?;
+    Ok(serde_json::from_str(body)?)
+}
+
+/// Where an agent finds its store if there are wires: addresses on its own loopback.
+pub fn wires(members: usize) -> Vec<String> {
+    (0..members).map(|member| format!("127.0.0.1:{}", WIRE + member)).collect()
 }
 
 fn app_of(state: &Path) -> Option<i32> {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::fleet::{Binaries, Process};
+use crate::postgres::{Place, Postgres};
 use etcd::Cluster;
 use host::{Host, Shared};
 use net::{Net, Spot};
@@ -19,6 +20,8 @@ use net::{Net, Spot};
 const START: Duration = Duration::from_secs(30);
 /// The version that runs.
 pub const VERSION: &str = "1.0.0";
+/// The database's host.
+pub const DATABASE: &str = "db";
 
 /// What a site is made of.
 #[derive(Debug, Clone)]
@@ -29,8 +32,12 @@ pub struct Wanted {
     pub etcd: PathBuf,
     /// Variables for agents and what they start.
     pub env: Vec<(String, String)>,
+    /// How the service checks its fence: empty, or one of `billing/ledger/postgres.rs`'s mistakes, as `#key-share`.
+    pub check: String,
     /// Agents reach etcd through wires that can be bent (N4).
     pub wires: bool,
+    /// Hosts have wall clocks that can be moved (N10).
+    pub clocks: bool,
 }
 
 /// A running site.
@@ -42,12 +49,14 @@ pub struct Site {
     pub net: Net,
     /// The store.
     pub etcd: Cluster,
+    /// The database.
+    pub database: Postgres,
     /// The hosts.
     pub hosts: Vec<Host>,
 }
 
 impl Site {
-    /// Starts etcd, gates and agents. Nothing is assigned yet.
+    /// Starts etcd and the database; the hosts are there, and nothing runs on them.
     ///
     /// # Errors
     /// If something does not come up.
@@ -56,22 +65,47 @@ impl Site {
         let dir = wanted.dir.clone();
         install(&dir, &binaries)?;
         let net = Net::new()?;
-        let spots = |prefix: &str, first: u8| -> Result<Vec<Spot>> {
+        let spots = |net: &Net, prefix: &str, first: u8| -> Result<Vec<Spot>> {
             (0..3).map(|n| net.host(&format!("{prefix}{}", n + 1), first + n)).collect()
         };
-        let etcd = Cluster::start(&wanted.etcd, &dir, spots("e", 11)?)?;
-        let ledger = dir.join("ledger.db").display().to_string();
-        let shared = Shared { dir, binaries, ledger, env: wanted.env.clone() };
-        let mut site = Self { hosts: Vec::new(), shared, etcd, net };
-        for spot in spots("a", 21)? {
-            let store = site.etcd.endpoints();
-            site.hosts.push(Host::new(&site.shared, spot, &store)?);
-        }
-        for host in &mut site.hosts {
-            host.start_gate(&site.shared)?;
-            host.start_agent(&site.shared, &[])?;
+        let etcd = Cluster::start(&wanted.etcd, &dir, spots(&net, "e", 11)?)?;
+        let spot = net.host(DATABASE, 41)?;
+        let place = Place { ip: spot.ip, port: 5432, namespace: Some(spot.name) };
+        let database = Postgres::start_at(&dir, place)?;
+        let ledger = format!("{}{}", database.url(), wanted.check);
+        let shared = Shared { dir, binaries, ledger, env: wanted.env.clone(), clocks: wanted.clocks };
+        let mut site = Self { hosts: Vec::new(), shared, etcd, database, net };
+        for spot in spots(&site.net, "a", 21)? {
+            let members = site.etcd.endpoints();
+            let store = if wanted.wires { host::wires(members.len()) } else { members.clone() };
+            let mut host = Host::new(&site.shared, spot, &store)?;
+            if wanted.wires {
+                host.start_wire(&site.shared, &members)?;
+            }
+            site.hosts.push(host);
         }
         Ok(site)
+    }
+
+    /// Starts gates and agents.
+    ///
+    /// # Errors
+    /// If one cannot be started.
+    pub fn start_hosts(&mut self) -> Result<()> {
+        for host in 0..self.hosts.len() {
+            self.hosts[host].start_gate(&self.shared)?;
+            self.start_agent(host)?;
+        }
+        Ok(())
+    }
+
+    /// Starts the agent of a host.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start_agent(&mut self, host: usize) -> Result<()> {
+        let log = [("HANDOVER_LOG".to_owned(), "info,handover_agent::lease=debug".to_owned())];
+        self.hosts[host].start_agent(&self.shared, &log)
     }
 
     /// Index of the host with this agent.
