@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::checkers::register::{Claim, Keys, Register, Told, Written};
-use super::checkers::{blockers, floor, ops};
+use super::checkers::{blockers, ops};
 use super::record::{Change, Life, Record, Said, Watched};
 use crate::clock::BootNs;
 
@@ -100,21 +100,6 @@ fn turn(revision: i64, change: &Change, by_operator: bool) -> Option<ops::Turn> 
         held: value["state"] == "HELD",
         by_operator,
     })
-}
-
-/// Whether each host's gate has somebody to send requests to, as its agent says.
-pub fn floor(said: &[Said]) -> Vec<floor::Sample> {
-    let sample = |said: &Said| {
-        let report = said.report.as_ref()?;
-        let slots = report["slots"].as_array().cloned().unwrap_or_default();
-        let serving = |slot: &Value| {
-            let instance = &slot["instance"];
-            instance["ready"] == true && instance["writes"].as_u64().unwrap_or_default() > 0
-        };
-        let serves = report["gate"]["connected"] == true && slots.iter().any(serving);
-        Some(floor::Sample { at: said.at, host: said.agent.clone(), serves })
-    };
-    said.iter().filter_map(sample).collect()
 }
 
 /// What waits, and whether it says for what: each agent's lease, and each agent's assignment.

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::checkers::register::{Keys, Read};
 use super::site::etcd::Cluster;
-use super::site::host::ask;
+use super::site::host::{Host, ask, serves};
 use crate::clock::BootNs;
 
 /// From one look at a thing to the next.
@@ -47,6 +47,9 @@ pub struct Said {
     pub report: Option<Value>,
 }
 
+/// Whether a gate had somebody to send a request to.
+pub type Served = super::checkers::floor::Sample;
+
 /// One life of the cluster: a restore begins the next.
 #[derive(Debug, Clone, Default)]
 pub struct Life {
@@ -67,6 +70,8 @@ pub struct Record {
     pub lives: Vec<Life>,
     /// What agents said, in the order of time.
     pub said: Vec<Said>,
+    /// What a request of ours met at each gate, in the order of time.
+    pub served: Vec<Served>,
 }
 
 /// Which keys are watched and read.
@@ -119,23 +124,38 @@ impl Recorder {
         Ok(recorder)
     }
 
-    /// Begins to ask these agents, by name and operations port.
+    /// Begins to ask these agents and gates.
     ///
     /// # Errors
     /// If a thread cannot be started.
-    pub fn ask(&mut self, agents: Vec<(String, std::net::SocketAddr)>) -> Result<()> {
-        for (agent, port) in agents {
-            let (shared, stop) = (self.shared.clone(), self.stop.clone());
-            let sample = move || {
-                while !stop.load(Ordering::Relaxed) {
-                    let report = ask(port).ok();
-                    let said = Said { at: BootNs::now(), agent: agent.clone(), report };
-                    lock(&shared).said.push(said);
-                    std::thread::sleep(EVERY);
-                }
-            };
-            self.threads.push(std::thread::Builder::new().name("sampler".into()).spawn(sample)?);
+    pub fn ask(&mut self, hosts: &[Host]) -> Result<()> {
+        for host in hosts {
+            let (name, port) = (host.spot.name.clone(), host.operations);
+            self.sample("agents", move || {
+                let (agent, report) = (name.clone(), ask(port).ok());
+                let said = Said { at: BootNs::now(), agent, report };
+                move |record: &mut Record| record.said.push(said)
+            })?;
+            let (name, port) = (host.spot.name.clone(), host.gate_listen);
+            self.sample("gates", move || {
+                let (host, serves) = (name.clone(), serves(port));
+                let served = Served { at: BootNs::now(), host, serves };
+                move |record: &mut Record| record.served.push(served)
+            })?;
         }
+        Ok(())
+    }
+
+    fn sample<N: FnOnce(&mut Record)>(&mut self, name: &str, look: impl Fn() -> N + Send + 'static) -> Result<()> {
+        let (shared, stop) = (self.shared.clone(), self.stop.clone());
+        let run = move || {
+            while !stop.load(Ordering::Relaxed) {
+                let note = look();
+                note(&mut lock(&shared));
+                std::thread::sleep(EVERY);
+            }
+        };
+        self.threads.push(std::thread::Builder::new().name(name.into()).spawn(run)?);
         Ok(())
     }
 
@@ -162,6 +182,7 @@ impl Recorder {
         }
         let mut record = lock(&self.shared).clone();
         record.said.sort_by_key(|said| said.at);
+        record.served.sort_by_key(|served| served.at);
         Ok(record)
     }
 }

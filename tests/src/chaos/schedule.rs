@@ -72,7 +72,7 @@ pub fn run(order: &Order) -> Result<Outcome> {
     let mut recorder = Recorder::start(site.etcd.endpoints(), &watched)?;
     let before = inventory::take(&site, &lease.prefix())?;
     site.start_hosts()?;
-    recorder.ask(site.hosts.iter().map(|host| (host.spot.name.clone(), host.operations)).collect())?;
+    recorder.ask(&site.hosts)?;
     let stand_in = StandIn::new(&site.etcd.endpoints())?;
     let agents: Vec<String> = site.hosts.iter().map(|host| host.spot.name.clone()).collect();
     stand_in.assign(&agents, true)?;

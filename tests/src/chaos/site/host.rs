@@ -19,8 +19,8 @@ const GATE: u16 = 8080;
 const OPERATIONS: u16 = 7102;
 /// The first of as many as there are members.
 const WIRE: usize = 12_379;
-/// An answer of the agent takes milliseconds, unless it is stopped.
-const LIMIT: Duration = Duration::from_millis(300);
+/// An answer takes milliseconds, unless somebody is stopped.
+const LIMIT: Duration = Duration::from_millis(500);
 
 /// What all hosts share.
 #[derive(Debug, Clone)]
@@ -232,13 +232,23 @@ port = 9001
 /// # Errors
 /// If it does not answer at once.
 pub fn ask(operations: SocketAddr) -> Result<Value> {
-    let mut stream = TcpStream::connect_timeout(&operations, LIMIT)?;
-    stream.set_read_timeout(Some(LIMIT))?;
-    write!(stream, "GET /status HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
+    let answer = get(operations, "/status")?;
     let (_, body) = answer.split_once("\r\n\r\n").context("no end of the head")?;
     Ok(serde_json::from_str(body)?)
+}
+
+/// Whether a request through this gate is answered well, and at once.
+pub fn serves(gate: SocketAddr) -> bool {
+    get(gate, "/ready").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+}
+
+fn get(from: SocketAddr, path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect_timeout(&from, LIMIT)?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 /// Where an agent finds its store if there are wires: addresses on its own loopback.
@@ -247,8 +257,10 @@ pub fn wires(members: usize) -> Vec<String> {
 }
 
 fn app_of(state: &Path) -> Option<i32> {
-    let state: Value = serde_json::from_str(&std::fs::read_to_string(state).ok()?).ok()?;
-    pid_in(&state)
+    let text = std::fs::read_to_string(state).ok()?;
+    // Its first line is a check sum.
+    let (_, state) = text.split_once('\n')?;
+    pid_in(&serde_json::from_str(state).ok()?)
 }
 
 /// The state file's form is the agent's own; the pid is the only one in it.
