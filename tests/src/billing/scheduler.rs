@@ -12,6 +12,7 @@ use crate::billing::activity::{Activity, Event, UnitEnd, Why};
 use crate::billing::contract::{Ack, Answer, Deadline, LeaseRecord, Token, Told};
 use crate::billing::faults::{Faults, Watched};
 use crate::billing::ledger::{Installed, Ledger, LedgerError};
+use crate::billing::mistakes::Mistakes;
 use crate::billing::right::{Ended, Heard, Right, Standing};
 use crate::chain::chain;
 use crate::clock::BootNs;
@@ -60,6 +61,7 @@ pub struct Scheduler {
     ledger: Ledger,
     activity: Activity,
     faults: Watched,
+    mistakes: Mistakes,
     pace: Pace,
     view: watch::Sender<View>,
     /// The interval of activity that is open in the activity file, with the last soft deadline seen in it.
@@ -67,6 +69,8 @@ pub struct Scheduler {
     schedule: Option<Installed>,
     last_unit_end: BootNs,
     not_before: BootNs,
+    /// Of the planted mistake to start before the install.
+    install_later: Option<Token>,
 }
 
 impl Scheduler {
@@ -74,7 +78,21 @@ impl Scheduler {
     pub fn new(ledger: Ledger, activity: Activity, faults: Watched, pace: Pace, view: watch::Sender<View>) -> Self {
         let (right, open, schedule) = (Right::none(), None, None);
         let (last_unit_end, not_before) = (BootNs::default(), BootNs::default());
-        Self { right, ledger, activity, faults, pace, view, open, schedule, last_unit_end, not_before }
+        let mistakes = Mistakes::planted();
+        Self {
+            right,
+            ledger,
+            activity,
+            faults,
+            mistakes,
+            pace,
+            view,
+            open,
+            schedule,
+            last_unit_end,
+            not_before,
+            install_later: None,
+        }
     }
 
     /// Works until it is told to close or nobody can tell it anything any more. Blocks.
@@ -103,7 +121,17 @@ impl Scheduler {
         reply: Option<oneshot::Sender<Ack>>,
     ) -> std::io::Result<()> {
         self.note_edges(Why::Silence)?;
+        if self.mistakes.lies_quiesced && record.state != Told::Active && self.right.may_start(BootNs::now()).is_some()
+        {
+            self.acknowledge(record, reply, Answer::Quiesced, "not true".to_owned());
+            return Ok(());
+        }
         let (state, detail) = match self.right.hear(record, deadline) {
+            Heard::Install { token, deadline } if self.mistakes.starts_before_install && self.schedule.is_some() => {
+                self.install_later = Some(token);
+                self.right.installed(token, deadline);
+                (Answer::Started, String::new())
+            }
             Heard::Install { token, deadline } => {
                 self.note_edges(Why::Stopped)?;
                 self.install(token, deadline)
@@ -114,13 +142,15 @@ impl Scheduler {
         };
         // The edge is in the file before the agent hears of it, so a successor's interval cannot begin before ours ended.
         self.note_edges(why(record.state))?;
-        if let Some(reply) = reply {
-            let c_unit_ms = u64::try_from(self.pace.c_unit.as_millis()).unwrap_or(u64::MAX);
-            // An agent that hung up will ask again; what it asked for is done all the same.
-            let _ =
-                reply.send(Ack { v: 1, token: record.token, seq: record.seq, state, in_flight: 0, c_unit_ms, detail });
-        }
+        self.acknowledge(record, reply, state, detail);
         Ok(())
+    }
+
+    fn acknowledge(&self, record: &LeaseRecord, reply: Option<oneshot::Sender<Ack>>, state: Answer, detail: String) {
+        let Some(reply) = reply else { return };
+        let c_unit_ms = u64::try_from(self.pace.c_unit.as_millis()).unwrap_or(u64::MAX);
+        // An agent that hung up will ask again; what it asked for is done all the same.
+        let _ = reply.send(Ack { v: 1, token: record.token, seq: record.seq, state, in_flight: 0, c_unit_ms, detail });
     }
 
     fn install(&mut self, token: Token, deadline: Deadline) -> (Answer, String) {
@@ -139,9 +169,18 @@ impl Scheduler {
         }
     }
 
+    /// A1, unless a mistake is planted.
+    fn may_start(&self, now: BootNs) -> Option<(Token, Deadline)> {
+        if !self.mistakes.ignores_deadline {
+            return self.right.may_start(now);
+        }
+        let never = Deadline { soft: BootNs(u64::MAX), hard: BootNs(u64::MAX) };
+        self.right.may_start(BootNs::default()).map(|(token, _)| (token, never))
+    }
+
     /// How long nothing can happen without a message.
     fn wait(&self, now: BootNs) -> Duration {
-        match (self.right.may_start(now), self.schedule) {
+        match (self.may_start(now), self.schedule) {
             (Some((_, deadline)), Some(next)) => {
                 let due = next.schedule.due(next.next_tick).max(self.not_before);
                 due.min(deadline.soft).since(now)
@@ -157,7 +196,7 @@ impl Scheduler {
         if now < next.schedule.due(next.next_tick).max(self.not_before) {
             return Ok(());
         }
-        let Some((token, deadline)) = self.right.may_start(now) else { return Ok(()) };
+        let Some((token, deadline)) = self.may_start(now) else { return Ok(()) };
         self.activity.note(now, token, Event::UnitStart { tick: next.next_tick })?;
         let charged = self.ledger.charge(token, deadline.hard, || Faults::in_unit(&self.faults));
         let end = match &charged {
@@ -168,6 +207,9 @@ impl Scheduler {
                 UnitEnd::Failed
             }
         };
+        if let Some(token) = self.install_later.take() {
+            self.install(token, deadline);
+        }
         self.last_unit_end = BootNs::now();
         self.activity.note(self.last_unit_end, token, Event::UnitEnd { tick: next.next_tick, end })?;
         match charged {
@@ -187,7 +229,7 @@ impl Scheduler {
     /// Writes the begin or end of an interval of activity if the right has changed, and publishes the view.
     fn note_edges(&mut self, why: Why) -> std::io::Result<()> {
         let now = BootNs::now();
-        let may = self.right.may_start(now);
+        let may = self.may_start(now);
         if let Some((token, soft)) = self.open
             && may.is_none_or(|(current, _)| current != token)
         {

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
 
@@ -44,6 +45,9 @@ struct Run {
     /// A planted mistake: check=plain|key-share|outside|none, or NAME=VALUE for agents' and services' environment.
     #[arg(long = "plant", value_name = "MISTAKE")]
     planted: Vec<String>,
+    /// How many at a time. More than one finds more, and is more often disturbed by the machine's own slowness.
+    #[arg(long, default_value_t = 1)]
+    parallel: usize,
     /// Keep the files of schedules that passed, too.
     #[arg(long)]
     keep: bool,
@@ -136,10 +140,14 @@ struct Sums {
 fn outside(run: &Run) -> Result<ExitCode> {
     sandbox::possible()?;
     etcd(&run.etcd)?;
-    let mut sums = Sums::default();
-    for seed in run.seed..run.seed + run.schedules {
-        one(seed, run, &mut sums)?;
-    }
+    let (sums, seeds) = (Mutex::new(Sums::default()), Mutex::new(run.seed..run.seed + run.schedules));
+    let next = || seeds.lock().unwrap_or_else(PoisonError::into_inner).next();
+    std::thread::scope(|scope| -> Result<()> {
+        let worker = || -> Result<()> { next_all(next, |seed| one(seed, run, &sums)) };
+        let workers: Vec<_> = (0..run.parallel.max(1)).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| anyhow!("a worker panicked"))?)
+    })?;
+    let sums = sums.into_inner().unwrap_or_else(PoisonError::into_inner);
     sums.print(run);
     Ok(ExitCode::from(if sums.broken > 0 {
         1
@@ -150,13 +158,21 @@ fn outside(run: &Run) -> Result<ExitCode> {
     }))
 }
 
-fn one(seed: u64, run: &Run, sums: &mut Sums) -> Result<()> {
+fn next_all(next: impl Fn() -> Option<u64>, mut each: impl FnMut(u64) -> Result<()>) -> Result<()> {
+    while let Some(seed) = next() {
+        each(seed)?;
+    }
+    Ok(())
+}
+
+fn one(seed: u64, run: &Run, sums: &Mutex<Sums>) -> Result<()> {
     let dir = tempfile::Builder::new().prefix(&format!("handover-chaos-{seed}-")).tempdir()?;
     let mut words: Vec<String> = ["inside", "--dir", &dir.path().display().to_string()].map(str::to_owned).into();
     words.extend(words_of(seed, run));
     let status = sandbox::run(&words)?;
     let verdict = std::fs::read(dir.path().join(VERDICT)).ok();
     let verdict: Option<Value> = verdict.and_then(|text| serde_json::from_slice(&text).ok());
+    let mut sums = sums.lock().unwrap_or_else(PoisonError::into_inner);
     let clean = match &verdict {
         Some(verdict) => sums.add(verdict),
         None => {

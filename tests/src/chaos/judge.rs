@@ -110,7 +110,8 @@ pub fn judge(evidence: &Evidence<'_>) -> Result<Outcome> {
     let struck = struck(deeds);
     let began = evidence.load_began;
     let said: Vec<_> = record.said.iter().filter(|said| began <= said.at && said.at <= *until).cloned().collect();
-    let served: Vec<_> = record.served.iter().filter(|served| began <= served.at && served.at <= *until).cloned().collect();
+    let served: Vec<_> =
+        record.served.iter().filter(|served| began <= served.at && served.at <= *until).cloned().collect();
     let written = writes::check(load, &ledger.payments);
     let excuses = excuses(deeds, evidence.agents);
     let fence = fence::check(&ledger.commits);

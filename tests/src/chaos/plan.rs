@@ -32,7 +32,7 @@ pub struct Step {
 pub struct Plan {
     /// What it came from.
     pub seed: u64,
-    /// How long it lasts; all faults are over then.
+    /// How long it lasts, or until the last fault is over.
     pub length: Duration,
     /// In the order of their beginnings.
     pub steps: Vec<Step>,
@@ -44,27 +44,27 @@ pub struct Plan {
 /// its schedule, so that as many schedules as there are faults have each of them.
 pub const FAULTS: [(Nemesis, u64, u64); 41] = [
     (Nemesis::Kill(Victim::HolderAgent), 200, 2000),
-    (Nemesis::Freeze(Victim::HolderHost), 3000, 16_000),
-    (Nemesis::Cut(Cut::HolderEtcd), 3000, 16_000),
+    (Nemesis::Freeze(Victim::HolderHost), 3000, 28_000),
+    (Nemesis::Cut(Cut::HolderEtcd), 3000, 28_000),
     (Nemesis::Store(StoreFault::StallWal), 4000, 12_000),
     (Nemesis::App(AppFault::LiesQuiesced), 6000, 12_000),
     (Nemesis::Operator(Hand::RevokeHolder), 0, 0),
     (Nemesis::Kill(Victim::HolderApp), 0, 0),
-    (Nemesis::Freeze(Victim::HolderAgent), 2000, 16_000),
+    (Nemesis::Freeze(Victim::HolderAgent), 2000, 28_000),
     (Nemesis::Database(DatabaseFault::Crash), 0, 0),
     (Nemesis::Store(StoreFault::LoseQuorum), 3000, 12_000),
-    (Nemesis::Cut(Cut::EtcdHearsNot), 3000, 16_000),
+    (Nemesis::Cut(Cut::EtcdHearsNot), 3000, 28_000),
     (Nemesis::Wire(Bend::Late), 4000, 12_000),
     (Nemesis::Clock(3600), 3000, 10_000),
     (Nemesis::Freeze(Victim::EtcdLeader), 2000, 12_000),
-    (Nemesis::App(AppFault::HangsInUnit), 4000, 12_000),
+    (Nemesis::App(AppFault::HangsInUnit), 4000, 16_000),
     (Nemesis::Kill(Victim::HolderHost), 0, 0),
     (Nemesis::Store(StoreFault::MoveLeader), 0, 0),
-    (Nemesis::Freeze(Victim::HolderApp), 500, 14_000),
+    (Nemesis::Freeze(Victim::HolderApp), 500, 16_000),
     (Nemesis::Cut(Cut::HolderDatabase), 2000, 10_000),
     (Nemesis::Operator(Hand::DeleteHolder), 0, 0),
     (Nemesis::Store(StoreFault::NoSpace), 3000, 10_000),
-    (Nemesis::Wire(Bend::Stall), 3000, 14_000),
+    (Nemesis::Wire(Bend::Stall), 3000, 26_000),
     (Nemesis::App(AppFault::CrashesInUnit), 300, 1500),
     (Nemesis::Cut(Cut::LeaderMembers), 3000, 12_000),
     (Nemesis::Database(DatabaseFault::LockFence), 1000, 8000),
@@ -73,7 +73,7 @@ pub const FAULTS: [(Nemesis, u64, u64); 41] = [
     (Nemesis::App(AppFault::LeaksDaemon), 300, 1500),
     (Nemesis::Store(StoreFault::Compact), 0, 0),
     (Nemesis::Clock(-30 * 86_400), 3000, 10_000),
-    (Nemesis::Cut(Cut::HolderEtcdOneWay), 3000, 16_000),
+    (Nemesis::Cut(Cut::HolderEtcdOneWay), 3000, 28_000),
     (Nemesis::Store(StoreFault::RestartAll), 500, 4000),
     (Nemesis::App(AppFault::IgnoresQuiesce), 6000, 12_000),
     (Nemesis::Wire(Bend::Tear), 4000, 12_000),
@@ -105,9 +105,10 @@ impl Plan {
         let mut rng = StdRng::seed_from_u64(seed);
         let count = FAULTS.len() as u64;
         let first = FAULTS[usize::try_from(seed % count).unwrap_or_default()];
-        let mut steps = vec![step(first, BEFORE, length, &mut rng)];
+        // The first may outlast the schedule: a holder is only followed after its lease and the quarantine.
+        let mut steps = vec![step(first, BEFORE, Duration::MAX, &mut rng)];
         for _ in 0..rng.random_range(0..=2) {
-            let at = BEFORE + length.saturating_sub(BEFORE).mul_f64(rng.random_range(0.15..0.85));
+            let at = BEFORE + length.saturating_sub(BEFORE).mul_f64(rng.random_range(0.15..0.8));
             steps.push(step(SECOND[rng.random_range(0..SECOND.len())], at, length, &mut rng));
         }
         steps.sort_by_key(|step| step.at);
@@ -126,9 +127,9 @@ impl Plan {
     }
 }
 
-/// Lasts as long as the seed says, and not beyond the schedule's end.
+/// Lasts as long as the seed says, and not beyond `length`.
 fn step((nemesis, from, to): (Nemesis, u64, u64), at: Duration, length: Duration, rng: &mut StdRng) -> Step {
-    let at = at + Duration::from_millis(rng.random_range(0..1500));
+    let at = at + Duration::from_millis(rng.random_range(0..500));
     let lasts = Duration::from_millis(rng.random_range(from..=to)).min(length.saturating_sub(at));
     Step { at, lasts, nemesis }
 }
@@ -160,10 +161,10 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_begins_and_ends_within_the_schedule() {
+    fn every_fault_begins_within_the_schedule() {
         for seed in 0..500 {
             for step in Plan::of(seed, LENGTH).steps {
-                assert!(step.at >= BEFORE && step.at + step.lasts <= LENGTH, "seed {seed}: {step:?}");
+                assert!(step.at >= BEFORE && step.at < LENGTH, "seed {seed}: {step:?}");
             }
         }
     }

@@ -117,12 +117,12 @@ pub fn freeze(scene: &mut Scene<'_>, victim: Victim) -> Result<(Deed, Undo)> {
     for group in &groups {
         send(Pid::from_raw(*group), Signal::SIGSTOP).with_context(|| format!("stopping the {what}"))?;
     }
-    let traffic = !matches!(victim, Victim::HolderAgent);
+    // An agent that wakes up beyond the hard deadline kills its service, which takes the requests of that moment with it.
     let deed = Deed {
         what: format!("freezes the {what}"),
         traffic_after: bounds::TRAFFIC_BACK_AFTER_STALL,
         after: RESUME,
-        hosts: host.filter(|_| traffic).map(|host| scene.name(host)).into_iter().collect(),
+        hosts: host.map(|host| scene.name(host)).into_iter().collect(),
         paused: paused.into_iter().collect(),
         ..Deed::default()
     };
