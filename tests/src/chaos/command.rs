@@ -1,6 +1,5 @@
 //! The command `chaos`: schedules one after the other, each in a world of its own, a line for each, and the sums.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,8 +10,10 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
 
+use super::mistakes::{ALL, Mistake};
 use super::plan::Plan;
 use super::schedule::{self, Order};
+use super::sums::Sums;
 use super::{sandbox, wire};
 
 /// Where a schedule leaves its verdict.
@@ -28,7 +29,7 @@ pub struct Settings {
     run: Run,
 }
 
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 struct Run {
     /// How many schedules.
     #[arg(long, default_value_t = 60)]
@@ -42,9 +43,16 @@ struct Run {
     /// Which etcd: 3.4 as Debian 12 ships it, or 3.5 from .tools/etcd35.
     #[arg(long, default_value = "3.4")]
     etcd: String,
-    /// A planted mistake: check=plain|key-share|outside|none, or NAME=VALUE for agents' and services' environment.
+    /// A planted mistake: check=plain|key-share|outside|none, behaviour=TOML, or NAME=VALUE for the environment of
+    /// agents and services.
     #[arg(long = "plant", value_name = "MISTAKE")]
     planted: Vec<String>,
+    /// The faults of this mistake's own schedule (see `chaos mistakes`) instead of the seed's.
+    #[arg(long, value_name = "MISTAKE")]
+    faults_of: Option<String>,
+    /// Take the agent from this directory.
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
     /// How many at a time. More than one finds more, and is more often disturbed by the machine's own slowness.
     #[arg(long, default_value_t = 1)]
     parallel: usize,
@@ -55,6 +63,21 @@ struct Run {
 
 #[derive(Debug, Clone, Subcommand)]
 enum Inside {
+    /// Plants mistakes one after the other, and sees each of them caught.
+    Mistakes {
+        /// Only this one.
+        #[arg(long)]
+        only: Option<String>,
+        /// Schedules after which a mistake counts as not caught.
+        #[arg(long, default_value_t = 3)]
+        tries: u64,
+        /// The directory of an agent that was built with `--features mutants`; without it the service's own mistakes.
+        #[arg(long, value_name = "DIR")]
+        mutants: Option<PathBuf>,
+        /// Which etcd.
+        #[arg(long, default_value = "3.4")]
+        etcd: String,
+    },
     /// One schedule, in the world that we are in.
     #[command(hide = true)]
     Inside {
@@ -90,6 +113,9 @@ pub fn run(settings: &Settings) -> Result<ExitCode> {
             wire::run(pairs.iter().map(pair).collect::<Result<_>>()?, shape.clone())?;
             Ok(ExitCode::SUCCESS)
         }
+        Some(Inside::Mistakes { only, tries, mutants, etcd }) => {
+            mistakes(only.as_deref(), *tries, mutants.as_ref(), etcd)
+        }
         None => outside(&settings.run),
     }
 }
@@ -109,11 +135,24 @@ fn etcd(which: &str) -> Result<PathBuf> {
 }
 
 fn inside(dir: &Path, run: &Run) -> Result<ExitCode> {
-    let plan = Plan::of(run.seed, Duration::from_secs(run.seconds));
-    let mut order = Order { plan, dir: dir.to_owned(), etcd: etcd(&run.etcd)?, check: String::new(), env: Vec::new() };
+    let length = Duration::from_secs(run.seconds);
+    let plan = match &run.faults_of {
+        Some(name) => Mistake::named(name).with_context(|| format!("no mistake {name}"))?.plan(run.seed, length),
+        None => Plan::of(run.seed, length),
+    };
+    let mut order = Order {
+        plan,
+        dir: dir.to_owned(),
+        etcd: etcd(&run.etcd)?,
+        programs: run.programs.clone(),
+        check: String::new(),
+        behaviour: String::new(),
+        env: Vec::new(),
+    };
     for mistake in &run.planted {
         let (name, value) = mistake.split_once('=').with_context(|| format!("--plant {mistake}: no NAME=VALUE"))?;
         match name {
+            "behaviour" => value.clone_into(&mut order.behaviour),
             "check" => order.check = format!("#{value}"),
             _ => order.env.push((name.to_owned(), value.to_owned())),
         }
@@ -121,20 +160,6 @@ fn inside(dir: &Path, run: &Run) -> Result<ExitCode> {
     let outcome = schedule::run(&order)?;
     std::fs::write(dir.join(VERDICT), serde_json::to_vec_pretty(&outcome)?)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Sums over schedules.
-#[derive(Debug, Default)]
-struct Sums {
-    passed: u64,
-    found: u64,
-    broken: u64,
-    tokens: u64,
-    ticks: u64,
-    asked: u64,
-    counted: BTreeMap<String, u64>,
-    /// Per cause: times, longest and all in milliseconds.
-    dark: BTreeMap<String, (u64, f64, f64)>,
 }
 
 fn outside(run: &Run) -> Result<ExitCode> {
@@ -148,7 +173,7 @@ fn outside(run: &Run) -> Result<ExitCode> {
         workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| anyhow!("a worker panicked"))?)
     })?;
     let sums = sums.into_inner().unwrap_or_else(PoisonError::into_inner);
-    sums.print(run);
+    sums.print(&format!("{} schedules of {} s on etcd {}", run.schedules, run.seconds, run.etcd));
     Ok(ExitCode::from(if sums.broken > 0 {
         1
     } else if sums.found > 0 {
@@ -166,18 +191,13 @@ fn next_all(next: impl Fn() -> Option<u64>, mut each: impl FnMut(u64) -> Result<
 }
 
 fn one(seed: u64, run: &Run, sums: &Mutex<Sums>) -> Result<()> {
-    let dir = tempfile::Builder::new().prefix(&format!("handover-chaos-{seed}-")).tempdir()?;
-    let mut words: Vec<String> = ["inside", "--dir", &dir.path().display().to_string()].map(str::to_owned).into();
-    words.extend(words_of(seed, run));
-    let status = sandbox::run(&words)?;
-    let verdict = std::fs::read(dir.path().join(VERDICT)).ok();
-    let verdict: Option<Value> = verdict.and_then(|text| serde_json::from_slice(&text).ok());
+    let (dir, verdict) = in_a_world(seed, run)?;
     let mut sums = sums.lock().unwrap_or_else(PoisonError::into_inner);
     let clean = match &verdict {
         Some(verdict) => sums.add(verdict),
         None => {
             sums.broken += 1;
-            println!("seed {seed}: NOT RUN ({status})");
+            println!("seed {seed}: NOT RUN");
             false
         }
     };
@@ -190,79 +210,64 @@ fn one(seed: u64, run: &Run, sums: &Mutex<Sums>) -> Result<()> {
     Ok(())
 }
 
+/// Runs one schedule; its files, and its verdict if there is one.
+fn in_a_world(seed: u64, run: &Run) -> Result<(tempfile::TempDir, Option<Value>)> {
+    let dir = tempfile::Builder::new().prefix(&format!("handover-chaos-{seed}-")).tempdir()?;
+    let mut words: Vec<String> = ["inside", "--dir", &dir.path().display().to_string()].map(str::to_owned).into();
+    words.extend(words_of(seed, run));
+    let status = sandbox::run(&words)?;
+    let verdict = std::fs::read(dir.path().join(VERDICT)).ok().filter(|_| status.success());
+    Ok((dir, verdict.and_then(|text| serde_json::from_slice(&text).ok())))
+}
+
+/// Plants each mistake until one of its checkers finds it; 4 if one is not caught.
+fn mistakes(only: Option<&str>, tries: u64, mutants: Option<&PathBuf>, etcd: &str) -> Result<ExitCode> {
+    sandbox::possible()?;
+    let wanted = |mistake: &&Mistake| only.is_none_or(|only| only == mistake.name);
+    let (mut caught, mut missed) = (0, 0);
+    for mistake in ALL.iter().filter(wanted) {
+        if mistake.is_agents() && mutants.is_none() {
+            println!("{}: not planted, since no --mutants DIR names an agent that can make it", mistake.name);
+            continue;
+        }
+        let run = Run {
+            seconds: 20,
+            etcd: etcd.to_owned(),
+            planted: mistake.planted.iter().map(|planted| (*planted).to_owned()).collect(),
+            faults_of: Some(mistake.name.to_owned()),
+            programs: mutants.filter(|_| mistake.is_agents()).cloned(),
+            ..Run::default()
+        };
+        let found = (1..=tries).find_map(|seed| catch(mistake, seed, &run).transpose()).transpose()?;
+        match &found {
+            Some((seed, found)) => println!("{}: caught in schedule {seed}: {found}", mistake.name),
+            None => println!("{}: NOT CAUGHT in {tries} schedules", mistake.name),
+        }
+        if found.is_some() { caught += 1 } else { missed += 1 }
+    }
+    println!("\n{caught} mistakes caught, {missed} not");
+    Ok(ExitCode::from(if missed > 0 { 4 } else { 0 }))
+}
+
+/// What the mistake's own checkers found first.
+fn catch(mistake: &Mistake, seed: u64, run: &Run) -> Result<Option<(u64, String)>> {
+    let (_dir, verdict) = in_a_world(seed, run)?;
+    let verdict = verdict.with_context(|| format!("{}: no verdict", mistake.name))?;
+    let mut checked = verdict["checked"].as_array().into_iter().flatten();
+    let found = checked.find_map(|checked| {
+        let name = checked["name"].as_str().filter(|name| mistake.checkers.contains(name))?;
+        Some((seed, format!("{name}: {}", checked["found"][0].as_str()?)))
+    });
+    Ok(found)
+}
+
 fn words_of(seed: u64, run: &Run) -> Vec<String> {
     let mut words: Vec<String> =
         ["--seed", &seed.to_string(), "--seconds", &run.seconds.to_string(), "--etcd", &run.etcd]
             .map(str::to_owned)
             .into();
     words.extend(run.planted.iter().flat_map(|mistake| ["--plant".to_owned(), mistake.clone()]));
+    words.extend(run.faults_of.iter().flat_map(|name| ["--faults-of".to_owned(), name.clone()]));
+    words.extend(run.programs.iter().flat_map(|dir| ["--programs".to_owned(), dir.display().to_string()]));
     words
-}
-
-impl Sums {
-    /// Adds a verdict and prints its line; whether it is clean.
-    fn add(&mut self, verdict: &Value) -> bool {
-        let number = |value: &Value| value.as_u64().unwrap_or_default();
-        self.tokens += number(&verdict["tokens"]);
-        self.ticks += number(&verdict["ticks"]);
-        self.asked += number(&verdict["asked"]);
-        let mut found = Vec::new();
-        for checked in verdict["checked"].as_array().into_iter().flatten() {
-            let name = checked["name"].as_str().unwrap_or_default();
-            for counted in checked["counted"].as_array().into_iter().flatten() {
-                let what = format!("{name}: {}", counted[0].as_str().unwrap_or_default());
-                *self.counted.entry(what).or_default() += number(&counted[1]);
-            }
-            found.extend(
-                checked["found"].as_array().into_iter().flatten().map(|found| (name.to_owned(), found.clone())),
-            );
-        }
-        let (mut longest, mut total) = (0.0, 0.0);
-        for (cause, dark) in verdict["dark"].as_object().into_iter().flatten() {
-            let ms = |value: &Value| value.as_f64().unwrap_or_default();
-            let sum = self.dark.entry(cause.clone()).or_default();
-            *sum = (sum.0 + number(&dark["times"]), sum.1.max(ms(&dark["longest_ms"])), sum.2 + ms(&dark["total_ms"]));
-            longest = ms(&dark["longest_ms"]).max(longest);
-            total += ms(&dark["total_ms"]);
-        }
-        let deeds = verdict["deeds"].as_array().cloned().unwrap_or_default();
-        let deed = |deed: &Value| {
-            let what = deed["what"].as_str().unwrap_or_default().to_owned();
-            deed["failed"].as_str().map_or_else(|| what.clone(), |why| format!("({what}: not done, {why})"))
-        };
-        let deeds: Vec<_> = deeds.iter().map(deed).collect();
-        println!(
-            "seed {}: {} | {} tokens, {} ticks, dark {longest:.0} ms longest, {total:.0} in all | {}",
-            verdict["seed"],
-            if found.is_empty() { "ok" } else { "FOUND" },
-            verdict["tokens"],
-            verdict["ticks"],
-            deeds.join("; ")
-        );
-        for (checker, found) in &found {
-            println!("    {checker}: {}", found.as_str().unwrap_or_default());
-        }
-        if found.is_empty() {
-            self.passed += 1
-        } else {
-            self.found += 1
-        }
-        found.is_empty()
-    }
-
-    fn print(&self, run: &Run) {
-        println!(
-            "\n{} schedules of {} s on etcd {}: {} clean, {} with findings, {} not run",
-            run.schedules, run.seconds, run.etcd, self.passed, self.found, self.broken
-        );
-        println!("{} tokens, {} ticks, {} hand-overs asked for", self.tokens, self.ticks, self.asked);
-        println!("\ndarkness per cause: times, longest ms, all ms");
-        for (cause, (times, longest, total)) in &self.dark {
-            println!("  {cause}: {times}, {longest:.0}, {total:.0}");
-        }
-        println!("\nwhat the checkers looked at");
-        for (what, count) in &self.counted {
-            println!("  {what}: {count}");
-        }
-    }
 }

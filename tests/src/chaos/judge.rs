@@ -23,7 +23,9 @@ use super::record::{Record, Watched};
 use crate::billing::ledger::LedgerAt;
 use crate::clock::BootNs;
 use crate::load::tally::LoadReceipt;
-use crate::receipt::{rows, writes};
+use crate::receipt::holders::HolderReport;
+use crate::receipt::rows::{self, LedgerRows};
+use crate::receipt::writes;
 
 /// No host is taken out of traffic on purpose in these schedules.
 const FLOOR: usize = 3;
@@ -74,8 +76,10 @@ pub struct Outcome {
     pub deeds: Vec<Deed>,
     /// What each checker says.
     pub checked: Vec<Checked>,
-    /// Darkness per cause.
+    /// Times in which nobody could start units, per cause.
     pub dark: BTreeMap<String, Dark>,
+    /// Times without effects in the database, per cause; those of less than some periods do not show.
+    pub idle: BTreeMap<String, Dark>,
     /// Turns: tokens that were installed.
     pub tokens: u64,
     /// Ticks that were charged.
@@ -103,9 +107,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Result<Outcome> {
 
     let (single, holders) = single_holder::check(&lines, &pauses(deeds));
     let (tick, tick_report) = ticks::check(&ledger.commits, ledger.schedule, *until, None);
-    // What agents did while the site was being shut down is no darkness.
-    let lit: Vec<_> = holders.intervals.iter().filter(|interval| interval.from <= *until).cloned().collect();
-    let (mut dark, table) = darkness::check(&lit, &faults(deeds), *until);
+    let (mut dark, table, idle) = darkness(&holders, &ledger, &faults(deeds), *until);
     dark.found.extend(evidence.rested.clone());
     let struck = struck(deeds);
     let began = evidence.load_began;
@@ -129,7 +131,24 @@ pub fn judge(evidence: &Evidence<'_>) -> Result<Outcome> {
         leaks::check(evidence.before, evidence.after),
     ];
     let (seed, deeds) = (evidence.plan.seed, deeds.to_vec());
-    Ok(Outcome { seed, deeds, checked, dark: table, tokens, ticks: tick_report.charged, asked: evidence.asked })
+    Ok(Outcome { seed, deeds, checked, dark: table, idle, tokens, ticks: tick_report.charged, asked: evidence.asked })
+}
+
+type Table = BTreeMap<String, Dark>;
+
+/// By rights and by effects. What agents did while the site was being shut down is no darkness.
+fn darkness(holders: &HolderReport, ledger: &LedgerRows, faults: &[Fault], until: BootNs) -> (Checked, Table, Table) {
+    let before = |mut lights: Vec<Window>| {
+        lights.retain(|light| light.from <= until);
+        lights
+    };
+    let rights = before(darkness::by_rights(&holders.intervals));
+    let period = ledger.schedule.map_or(Duration::ZERO, |schedule| schedule.period);
+    let effects = before(darkness::by_effects(&ledger.commits, period));
+    let (mut dark, table) = darkness::check(&rights, faults, until);
+    let (idle, idle_table) = darkness::check(&effects, faults, until);
+    dark.found.extend(idle.found.into_iter().map(|found| format!("without effects: {found}")));
+    (dark, table, idle_table)
 }
 
 /// One register per life of the cluster.

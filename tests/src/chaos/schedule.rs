@@ -38,8 +38,12 @@ pub struct Order {
     pub dir: PathBuf,
     /// The directory of etcd's programs.
     pub etcd: PathBuf,
+    /// The directory of our own; `None`: beside this one.
+    pub programs: Option<PathBuf>,
     /// How the service checks its fence; empty: as it should.
     pub check: String,
+    /// How every service behaves.
+    pub behaviour: String,
     /// Variables for agents and services: planted mistakes.
     pub env: Vec<(String, String)>,
 }
@@ -62,6 +66,8 @@ pub fn run(order: &Order) -> Result<Outcome> {
         etcd: order.etcd.clone(),
         env: order.env.clone(),
         check: order.check.clone(),
+        behaviour: order.behaviour.clone(),
+        programs: order.programs.clone(),
         wires: plan.wires(),
         clocks: plan.clocks(),
     };

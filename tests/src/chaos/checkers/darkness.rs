@@ -1,4 +1,6 @@
-//! Checker 5: how long nobody could start units, per cause, against the table of `SAFETY.md` §1.9.
+//! Checker 5: how long nobody worked, per cause, against the table of `SAFETY.md` §1.9. Looked at twice: by the rights to
+//! start units, as the services wrote them down, and by the effects in the database, which a service that hangs or cannot
+//! reach the database does not have.
 //!
 //! A gap may last as long as its planned hand-over may, or, if something was done to the site, until that was over and
 //! then its own time. Faults chain: one that begins in the time that an earlier one excuses carries it on.
@@ -11,10 +13,14 @@ use serde::Serialize;
 use super::{Checked, Window};
 use crate::clock::BootNs;
 use crate::receipt::holders::Interval;
+use crate::receipt::rows::{Commit, What};
 use crate::span;
 
 /// A planned hand-over, at most; nothing was wrong.
 pub const PLANNED: Duration = Duration::from_secs(1);
+
+/// So many periods after a charge the next one is missed: one is the period itself, and units take their time.
+const PERIODS: u32 = 4;
 
 /// Something that was done to the site, and the darkness that it may cost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -40,14 +46,26 @@ pub struct Dark {
     pub total: Duration,
 }
 
-/// Measures gaps between the first interval's beginning and `until`, and holds them against what the faults excuse.
-pub fn check(intervals: &[Interval], faults: &[Fault], until: BootNs) -> (Checked, BTreeMap<String, Dark>) {
+/// The times in which somebody could start units.
+pub fn by_rights(intervals: &[Interval]) -> Vec<Window> {
+    intervals.iter().map(|interval| Window { from: interval.from, to: interval.to }).collect()
+}
+
+/// The times in which ticks were charged, each of which is good for some periods.
+pub fn by_effects(commits: &[Commit], period: Duration) -> Vec<Window> {
+    let charges = commits.iter().filter(|commit| matches!(commit.what, What::Charge(_)));
+    charges.map(|commit| Window { from: commit.at, to: commit.at.after(period * PERIODS) }).collect()
+}
+
+/// Measures gaps between the first light and `until`, and holds them against what the faults excuse. Lights must be in
+/// the order of their beginnings.
+pub fn check(lit: &[Window], faults: &[Fault], until: BootNs) -> (Checked, BTreeMap<String, Dark>) {
     let mut checked = Checked::new("darkness");
-    checked.need("intervals", intervals.len());
+    checked.need("lights", lit.len());
     let mut table: BTreeMap<String, Dark> = BTreeMap::new();
     let mut faults = faults.to_vec();
     faults.sort_by_key(|fault| fault.window.from);
-    let gaps = gaps(intervals, until);
+    let gaps = gaps(lit, until);
     checked.count("gaps", gaps.len());
     for gap in gaps {
         let (allowed, cause) = allowed(&gap, &faults);
@@ -64,15 +82,15 @@ pub fn check(intervals: &[Interval], faults: &[Fault], until: BootNs) -> (Checke
     (checked, table)
 }
 
-/// Times in which no interval lies.
-fn gaps(intervals: &[Interval], until: BootNs) -> Vec<Window> {
+/// Times without light.
+fn gaps(lights: &[Window], until: BootNs) -> Vec<Window> {
     let mut gaps = Vec::new();
-    let mut lit = intervals.first().map_or(until, |first| first.from);
-    for interval in intervals {
-        if interval.from > lit {
-            gaps.push(Window { from: lit, to: interval.from });
+    let mut lit = lights.first().map_or(until, |first| first.from);
+    for light in lights {
+        if light.from > lit {
+            gaps.push(Window { from: lit, to: light.from });
         }
-        lit = lit.max(interval.to);
+        lit = lit.max(light.to);
     }
     if until > lit {
         gaps.push(Window { from: lit, to: until });
@@ -97,18 +115,9 @@ fn allowed<'a>(gap: &Window, faults: &'a [Fault]) -> (BootNs, &'a str) {
 mod tests {
     use super::super::ms;
     use super::*;
-    use crate::billing::contract::Token;
 
-    fn lit(spans: &[(u64, u64)]) -> Vec<Interval> {
-        let interval = |(from, to): &(u64, u64)| Interval {
-            instance: "a".to_owned(),
-            version: "1".to_owned(),
-            token: Token::try_from(5).expect("token"),
-            from: ms(*from),
-            to: ms(*to),
-            why: None,
-        };
-        spans.iter().map(interval).collect()
+    fn lit(spans: &[(u64, u64)]) -> Vec<Window> {
+        spans.iter().map(|(from, to)| Window { from: ms(*from), to: ms(*to) }).collect()
     }
 
     fn fault(cause: &str, from: u64, to: u64, after: u64) -> Fault {
@@ -149,6 +158,22 @@ mod tests {
         assert_eq!(found(&spans, &chain, 20_000), 0);
         let broken = [fault("one", 900, 3_000, 1_000), fault("two", 4_500, 8_000, 1_500)];
         assert_eq!(found(&spans, &broken, 20_000), 1);
+    }
+
+    #[test]
+    fn charges_light_their_periods_and_a_service_that_hangs_is_dark_though_it_holds() {
+        let charge = |n: u64| Commit {
+            order: n,
+            token: 5,
+            instance: "a".to_owned(),
+            version: "1".to_owned(),
+            at: ms(if n < 10 { n * 100 } else { n * 100 + 2_000 }),
+            what: What::Charge(n),
+        };
+        let commits: Vec<_> = (0..20).map(charge).collect();
+        let lit = by_effects(&commits, Duration::from_millis(100));
+        let (checked, table) = check(&lit, &[], ms(3_900));
+        assert_eq!((checked.found.len(), table["hand-over"].longest), (1, Duration::from_millis(1_700)), "{checked:?}");
     }
 
     #[test]

@@ -132,10 +132,17 @@ fn answers(register: &Register, checked: &mut Checked) {
                 checked.find(format!("{op} was said to be committed at {told} and is at {at}"));
             }
             (Told::Committed(told), None) => checked.find(format!("{op} was committed at {told} and is lost")),
-            (Told::Refused, Some(at)) => checked.find(format!("{op} was refused, and is written at {at}")),
+            // Another agent may have done under the same intent what this one could not.
+            (Told::Refused, Some(at)) if !somebody_did(register, op, *at) => {
+                checked.find(format!("{op} was refused, and is written at {at}"));
+            }
             (Told::Refused | Told::Open, _) => {}
         }
     }
+}
+
+fn somebody_did(register: &Register, op: &str, at: i64) -> bool {
+    register.claims.iter().any(|claim| claim.op == op && claim.told == Told::Committed(at))
 }
 
 fn ops(register: &Register) -> Vec<Op<Keys>> {
@@ -214,6 +221,11 @@ mod tests {
     fn a_commit_that_is_lost_and_a_refusal_that_happened_are_found() {
         assert_eq!(found(|register| register.claims.push(claim("x", Told::Committed(7)))).len(), 1);
         assert_eq!(found(|register| register.claims[1].told = Told::Refused).len(), 1);
+        let by_another = |register: &mut Register| {
+            register.claims[1].told = Told::Refused;
+            register.claims.push(claim("b", Told::Committed(9)));
+        };
+        assert_eq!(found(by_another).len(), 0);
         assert_eq!(found(|register| register.claims[0].told = Told::Committed(6)).len(), 1);
     }
 

@@ -54,7 +54,7 @@ impl AppFault {
 /// If the behaviour cannot be written.
 pub fn begin(scene: &mut Scene<'_>, fault: AppFault) -> Result<(Deed, Undo)> {
     let holder = scene.holder();
-    scene.site.hosts[holder].behave(fault.behaviour())?;
+    scene.site.hosts[holder].behave(&scene.site.shared, fault.behaviour())?;
     let deed = Deed {
         what: format!("the service of {}: {fault:?}", scene.name(holder)),
         after: fault.after(),

@@ -224,7 +224,7 @@ impl Scene<'_> {
             Undo::Disarm => store::disarm(self)?,
             Undo::Delete(key) => deed.by_hand.extend(store::delete(self, &key)?),
             Undo::SetClock(host) => clock::set(self.site, host, 0)?,
-            Undo::Behave(host) => self.site.hosts[host].behave("")?,
+            Undo::Behave(host) => self.site.hosts[host].behave(&self.site.shared, "")?,
             Undo::Unlock(client) => drop(client),
             Undo::RaiseEra => coordinator::raise_era(self)?,
         }

@@ -52,7 +52,7 @@ fn both(from: &str, to: &str) -> Pairs {
 ///
 /// # Errors
 /// If the system refuses, or nobody leads who is to be cut off.
-pub fn cut(scene: &mut Scene<'_>, cut: Cut) -> Result<(Deed, Undo)> {
+pub fn cut(scene: &Scene<'_>, cut: Cut) -> Result<(Deed, Undo)> {
     let holder = scene.holder();
     let host = scene.name(holder);
     let hosts: Vec<String> = (0..scene.site.hosts.len()).map(|index| scene.name(index)).collect();

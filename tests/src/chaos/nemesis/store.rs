@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::network::{self, Cut};
 use super::process::{INVISIBLE, RESUME};
 use super::{Deed, Scene, Undo};
 use crate::chaos::bounds;
@@ -39,6 +40,8 @@ pub enum StoreFault {
 pub enum Hand {
     /// `etcdctl lease revoke` on a live holder.
     RevokeHolder,
+    /// The same, while the holder's host is cut off from etcd: what a defective etcd does (M3), made sure of.
+    RevokeDeafHolder,
     /// Deletes the beat.
     DeleteBeat,
     /// Deletes the holder key.
@@ -188,28 +191,45 @@ pub fn meddle(scene: &mut Scene<'_>, hand: Hand) -> Result<(Deed, Undo)> {
     let before = revision(scene, leader)?;
     let (after, undo) = match hand {
         Hand::RevokeHolder => {
-            let holder = ctl(&["get", "--print-value-only", &keys.holder()])?;
-            let holder: Value = serde_json::from_str(holder.trim()).context("nobody holds")?;
-            let Some(lease) = holder["lease_id"].as_i64() else { bail!("nobody holds") };
-            ctl(&["lease", "revoke", &format!("{lease:x}")])?;
+            revoke(scene, leader, &keys.holder())?;
             (RESUME, Undo::Nothing)
         }
-        Hand::DeleteBeat => done(ctl(&["del", &keys.beat()])?, RESUME),
-        Hand::DeleteHolder => done(ctl(&["del", &keys.holder()])?, BY_HAND),
-        Hand::DeleteCandidate => done(ctl(&["del", &candidate()?])?, RESUME),
+        Hand::RevokeDeafHolder => {
+            let (_, cut) = network::cut(scene, Cut::HolderEtcd)?;
+            revoke(scene, leader, &keys.holder())?;
+            (BY_HAND, cut)
+        }
+        Hand::DeleteBeat => {
+            ctl(&["del", &keys.beat()])?;
+            (RESUME, Undo::Nothing)
+        }
+        Hand::DeleteHolder => {
+            ctl(&["del", &keys.holder()])?;
+            (BY_HAND, Undo::Nothing)
+        }
+        Hand::DeleteCandidate => {
+            ctl(&["del", &candidate()?])?;
+            (RESUME, Undo::Nothing)
+        }
         Hand::GarbageHolder => {
             ctl(&["put", &keys.holder(), "{\"v\":1,"])?;
             (BY_HAND, Undo::Delete(keys.holder()))
         }
-        Hand::GarbageCandidate => done(ctl(&["put", &candidate()?, "{\"v\":1,"])?, RESUME),
+        Hand::GarbageCandidate => {
+            ctl(&["put", &candidate()?, "{\"v\":1,"])?;
+            (RESUME, Undo::Nothing)
+        }
     };
     let by_hand = (before + 1..=revision(scene, leader)?).collect();
     let what = format!("an operator's hand: {hand:?}");
     Ok((Deed { what, after, by_hand, ..Deed::default() }, undo))
 }
 
-fn done(_said: String, after: Duration) -> (Duration, Undo) {
-    (after, Undo::Nothing)
+fn revoke(scene: &Scene<'_>, member: usize, holder: &str) -> Result<()> {
+    let value = scene.site.etcd.ctl(member, &["get", "--print-value-only", holder])?;
+    let value: Value = serde_json::from_str(value.trim()).context("nobody holds")?;
+    let Some(lease) = value["lease_id"].as_i64() else { bail!("nobody holds") };
+    scene.site.etcd.ctl(member, &["lease", "revoke", &format!("{lease:x}")]).map(drop)
 }
 
 /// Deletes a key by hand; the revisions that this may have been.

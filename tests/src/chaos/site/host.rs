@@ -29,12 +29,16 @@ pub struct Shared {
     pub dir: PathBuf,
     /// The programs.
     pub binaries: Binaries,
+    /// The agent's program.
+    pub agent: PathBuf,
     /// The ledger, as billing takes it.
     pub ledger: String,
     /// Variables for agents and what they start.
     pub env: Vec<(String, String)>,
     /// Wall clocks of hosts can be moved.
     pub clocks: bool,
+    /// How every service behaves, whatever else is wrong with it.
+    pub behaviour: String,
 }
 
 /// One host.
@@ -79,7 +83,7 @@ impl Host {
         };
         std::fs::create_dir_all(&host.runtime_dir)?;
         std::fs::write(&host.config, host.text(shared, store))?;
-        host.behave("")?;
+        host.behave(shared, "")?;
         std::fs::write(host.clock_file(), "+0\n")?;
         Ok(host)
     }
@@ -122,9 +126,9 @@ impl Host {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn behave(&self, text: &str) -> Result<()> {
+    pub fn behave(&self, shared: &Shared, text: &str) -> Result<()> {
         let (new, file) = (self.runtime_dir.join("behaviour.new"), self.behaviour());
-        std::fs::write(&new, text)?;
+        std::fs::write(&new, format!("{}\n{text}", shared.behaviour))?;
         std::fs::rename(&new, &file).with_context(|| format!("cannot write {}", file.display()))
     }
 
@@ -155,8 +159,7 @@ impl Host {
         let clock = if shared.clocks { clock::env(&self.clock_file()) } else { Vec::new() };
         let env: Vec<_> =
             shared.env.iter().chain(&clock).chain(env).map(|(name, value)| (name.as_str(), value.clone())).collect();
-        let program = shared.binaries.path("handover-agent");
-        launch(&self.spot, &format!("{}-{what}", self.spot.name), &program, args, &shared.dir, &env)
+        launch(&self.spot, &format!("{}-{what}", self.spot.name), &shared.agent, args, &shared.dir, &env)
     }
 
     /// The process of the service's instance, by the agent's state file.

@@ -30,10 +30,14 @@ pub struct Wanted {
     pub dir: PathBuf,
     /// The directory of etcd's programs.
     pub etcd: PathBuf,
+    /// The directory of an agent other than the one beside this program.
+    pub programs: Option<PathBuf>,
     /// Variables for agents and what they start.
     pub env: Vec<(String, String)>,
     /// How the service checks its fence: empty, or one of `billing/ledger/postgres.rs`'s mistakes, as `#key-share`.
     pub check: String,
+    /// How every service behaves (`billing/faults.rs`).
+    pub behaviour: String,
     /// Agents reach etcd through wires that can be bent (N4).
     pub wires: bool,
     /// Hosts have wall clocks that can be moved (N10).
@@ -72,8 +76,18 @@ impl Site {
         let spot = net.host(DATABASE, 41)?;
         let place = Place { ip: spot.ip, port: 5432, namespace: Some(spot.name) };
         let database = Postgres::start_at(&dir, place)?;
+        let agent = wanted.programs.as_deref().map(|dir| dir.join("handover-agent"));
+        let agent = agent.unwrap_or_else(|| binaries.path("handover-agent"));
         let ledger = format!("{}{}", database.url(), wanted.check);
-        let shared = Shared { dir, binaries, ledger, env: wanted.env.clone(), clocks: wanted.clocks };
+        let shared = Shared {
+            dir,
+            binaries,
+            agent,
+            ledger,
+            env: wanted.env.clone(),
+            clocks: wanted.clocks,
+            behaviour: wanted.behaviour.clone(),
+        };
         let mut site = Self { hosts: Vec::new(), shared, etcd, database, net };
         for spot in spots(&site.net, "a", 21)? {
             let members = site.etcd.endpoints();
