@@ -6,6 +6,7 @@
 pub mod bench;
 pub mod billing;
 pub mod chain;
+pub mod chaos;
 pub mod clock;
 pub mod cluster;
 pub mod demo;

@@ -1,6 +1,9 @@
 //! A real PostgreSQL of its own for a test: made by `initdb` in a directory of its own, on a port of its own.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::Write;
+use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,11 +23,22 @@ const USER: &str = "postgres";
 /// From start to answering; 0.3 s on a quiet machine.
 const START: Duration = Duration::from_secs(30);
 
+/// Where a server runs.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The address that it listens on.
+    pub ip: Ipv4Addr,
+    /// Its port.
+    pub port: u16,
+    /// Its network namespace, if that is not ours; clients of any address are let in there.
+    pub namespace: Option<String>,
+}
+
 /// A running server, ended with this value.
 #[derive(Debug)]
 pub struct Postgres {
     process: Process,
-    port: u16,
+    place: Place,
     dir: PathBuf,
     bin: PathBuf,
 }
@@ -35,6 +49,15 @@ impl Postgres {
     /// # Errors
     /// If no server is installed (Debian: `apt-get install postgresql`), or it does not start.
     pub fn start(dir: &Path) -> Result<Self> {
+        let port = free_ports(1)?[0];
+        Self::start_at(dir, Place { ip: Ipv4Addr::LOCALHOST, port, namespace: None })
+    }
+
+    /// The same at another place.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`].
+    pub fn start_at(dir: &Path, place: Place) -> Result<Self> {
         let bin = newest()?;
         let data = dir.join("postgres");
         std::fs::create_dir_all(&data)?;
@@ -45,16 +68,19 @@ impl Postgres {
         if !made.status.success() {
             bail!("initdb: {}", String::from_utf8_lossy(&made.stderr));
         }
-        let port = free_ports(1)?[0];
-        let process = spawn(&bin, &data, port, dir)?;
-        let server = Self { process, port, dir: dir.to_owned(), bin };
+        if place.namespace.is_some() {
+            let mut rules = File::options().append(true).open(data.join("pg_hba.conf"))?;
+            writeln!(rules, "host all all 0.0.0.0/0 trust")?;
+        }
+        let process = spawn(&bin, &data, &place, dir)?;
+        let server = Self { process, place, dir: dir.to_owned(), bin };
         server.wait()?;
         Ok(server)
     }
 
     /// Where to connect.
     pub fn url(&self) -> String {
-        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+        format!("postgres://postgres@{}:{}/postgres", self.place.ip, self.place.port)
     }
 
     /// A connection as the superuser.
@@ -78,7 +104,7 @@ impl Postgres {
         // SIGQUIT: immediate shutdown of all its processes, without a checkpoint. SIGKILL would leave them behind.
         self.process.signal(Signal::SIGQUIT)?;
         self.process.wait()?;
-        self.process = spawn(&self.bin, &self.dir.join("postgres"), self.port, &self.dir)?;
+        self.process = spawn(&self.bin, &self.dir.join("postgres"), &self.place, &self.dir)?;
         self.wait()
     }
 
@@ -105,14 +131,25 @@ impl Drop for Postgres {
     }
 }
 
-fn spawn(bin: &Path, data: &Path, port: u16, dir: &Path) -> Result<Process> {
+fn spawn(bin: &Path, data: &Path, place: &Place, dir: &Path) -> Result<Process> {
     let setting = |name: &str, value: &str| ["-c".to_owned(), format!("{name}={value}")];
     let mut args = vec!["-D".to_owned(), data.display().to_string()];
-    args.extend(setting("port", &port.to_string()));
-    args.extend(setting("listen_addresses", "127.0.0.1"));
+    args.extend(setting("port", &place.port.to_string()));
+    args.extend(setting("listen_addresses", &place.ip.to_string()));
     args.extend(setting("unix_socket_directories", ""));
     args.extend(setting("max_connections", "200"));
-    Process::spawn_as("postgres", &bin.join("postgres"), &args, dir, &[], user()?)
+    let program = bin.join("postgres");
+    let Some(namespace) = &place.namespace else {
+        return Process::spawn_as("postgres", &program, &args, dir, &[], user()?);
+    };
+    // Entering a namespace takes root's rights, which the server must not have; both programs become the next.
+    let mut words = vec![format!("--net=/run/netns/{namespace}")];
+    if user()?.is_some() {
+        words.extend(["setpriv", "--reuid", USER, "--regid", USER, "--clear-groups"].map(str::to_owned));
+    }
+    words.push(program.display().to_string());
+    words.extend(args);
+    Process::spawn("postgres", Path::new("/usr/bin/nsenter"), &words, dir, &[])
 }
 
 /// The user that the server runs as; none: we are not root, so it runs as us.
