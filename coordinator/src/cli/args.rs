@@ -10,8 +10,8 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 use handover_proto::ids::{Env, RolloutId, Service};
 
-pub use lease::{Drain, Lease, Undrain};
 use lease::DRAIN_EXAMPLES;
+pub use lease::{Drain, Lease, Undrain};
 
 /// Where a coordinator listens unless told otherwise.
 pub const COORDINATOR: &str = "127.0.0.1:2791";

@@ -133,7 +133,8 @@ impl Session {
     /// # Errors
     /// [`CliError`].
     pub(super) async fn history(&self, which: &Which) -> Result<Outcome, CliError> {
-        let request = HistoryRequest { service: self.global.service_name(), rollout: id(which.rollout.as_ref()), orders: false };
+        let request =
+            HistoryRequest { service: self.global.service_name(), rollout: id(which.rollout.as_ref()), orders: false };
         let reply = self.past(request).await?;
         let text = render::history(&reply);
         if reply.lines.is_empty() {

@@ -41,11 +41,7 @@ pub(super) async fn history(
 ///
 /// # Errors
 /// As [`status`].
-pub(super) async fn turns(
-    global: &Global,
-    addresses: String,
-    request: &TurnsRequest,
-) -> Result<TurnsReply, CliError> {
+pub(super) async fn turns(global: &Global, addresses: String, request: &TurnsRequest) -> Result<TurnsReply, CliError> {
     let world = read(global, addresses).await?;
     view::turns(&world, request, wall_ms()).map_err(|error| CliError::of(&refuse_view(&error)))
 }

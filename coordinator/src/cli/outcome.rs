@@ -75,7 +75,9 @@ pub enum CliError {
         what: String,
     },
     /// The same for an order outside of a rollout.
-    #[error("{what} is not over after the time given with --timeout; it goes on, `handover why` says what it waits for")]
+    #[error(
+        "{what} is not over after the time given with --timeout; it goes on, `handover why` says what it waits for"
+    )]
     StillRuns {
         /// What was waited for.
         what: String,

@@ -85,11 +85,8 @@ impl Session {
     /// # Errors
     /// As [`Session::handoff`].
     pub(super) async fn drain(&mut self, args: &Drain) -> Result<Outcome, CliError> {
-        let what = GiveDrain {
-            agent: args.agent.to_string(),
-            min_serving: args.min_serving,
-            notice_ms: millis(args.notice),
-        };
+        let what =
+            GiveDrain { agent: args.agent.to_string(), min_serving: args.min_serving, notice_ms: millis(args.notice) };
         let reply = self.give(What::Drain(what), &args.because).await?;
         self.follow_order(reply, args.detach).await
     }
@@ -178,7 +175,8 @@ impl Session {
 
     async fn stream_order(&mut self, number: u64, said: &mut Said) -> Result<Option<Outcome>, CliError> {
         let mut client = self.coordinators().any().await?;
-        let request = StatusRequest { service: self.global().service_name(), order: number, ..StatusRequest::default() };
+        let request =
+            StatusRequest { service: self.global().service_name(), order: number, ..StatusRequest::default() };
         let mut replies = match client.watch(request).await {
             Ok(replies) => replies.into_inner(),
             Err(status) if is_away(&status) => return Ok(None),

@@ -34,7 +34,9 @@ pub enum StraightError {
     #[error("{0} has no candidate; `handover lease show` lists who could take the lease")]
     NoCandidate(handover_proto::ids::AgentId),
     /// Something moved.
-    #[error("the lease changed meanwhile; look at `handover lease show`, and give the order again if it still makes sense")]
+    #[error(
+        "the lease changed meanwhile; look at `handover lease show`, and give the order again if it still makes sense"
+    )]
     Moved,
     /// The store cannot be asked.
     #[error(transparent)]
@@ -112,10 +114,12 @@ impl Session {
         };
         let Straight { keys, view, .. } = &straight;
         let op = OpId::random();
-        let txn = lease::break_glass(keys, view, order, to.as_ref(), op, Stamp { at_ms: wall_ms(), stopped_at_ms: None });
+        let txn =
+            lease::break_glass(keys, view, order, to.as_ref(), op, Stamp { at_ms: wall_ms(), stopped_at_ms: None });
         straight.write(&txn.map_err(StraightError::from)?).await?;
         let whose = args.to.as_ref().map_or_else(|| "free".to_owned(), |agent| format!("given to {agent}"));
-        let text = format!("the scheduler lease of {} is {whose}; `handover lease history` shows by whom", straight.service);
+        let text =
+            format!("the scheduler lease of {} is {whose}; `handover lease history` shows by whom", straight.service);
         self.out().answer(&serde_json::json!({ "service": straight.service, "state": whose }), &[text])?;
         Ok(Outcome::Done)
     }

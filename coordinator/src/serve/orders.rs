@@ -82,9 +82,7 @@ impl Refused {
             }
             Self::Engine(
                 EngineError::Append(AppendError::Deposed { .. }) | EngineError::Write(WriteError::Deposed { .. }),
-            ) => {
-                refusal(Code::FailedPrecondition, kind::NOT_LEADER, sentence)
-            }
+            ) => refusal(Code::FailedPrecondition, kind::NOT_LEADER, sentence),
             Self::Engine(_) => refusal(Code::Internal, kind::STORE, sentence),
             Self::Plan(_)
             | Self::Order(_)

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use handover_proto::wire::coordinator_server::{Coordinator, CoordinatorServer};
 use handover_proto::wire::{
-    DESCRIPTOR, GiveReply, GiveRequest, HistoryReply, HistoryRequest, OrderReply, OrderRequest, PlanReply, SpecRequest, StartReply,
-    StatusReply, StatusRequest, TurnsReply, TurnsRequest, kind, refusal,
+    DESCRIPTOR, GiveReply, GiveRequest, HistoryReply, HistoryRequest, OrderReply, OrderRequest, PlanReply, SpecRequest,
+    StartReply, StatusReply, StatusRequest, TurnsReply, TurnsRequest, kind, refusal,
 };
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};

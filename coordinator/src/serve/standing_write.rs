@@ -87,7 +87,13 @@ impl OrderWrite {
         Ok(write)
     }
 
-    fn ask(&mut self, world: &World, mandate: &Mandate, service: &Service, ask: Option<&Ask>) -> Result<(), WriteError> {
+    fn ask(
+        &mut self,
+        world: &World,
+        mandate: &Mandate,
+        service: &Service,
+        ask: Option<&Ask>,
+    ) -> Result<(), WriteError> {
         let keys = world.keys.service(service).lease();
         let seen = |key: String| Cmp::ModRevision(key.clone(), world.entry(&key).map_or(0, |entry| entry.mod_revision));
         match ask {
@@ -121,7 +127,9 @@ impl OrderWrite {
                 self.txn.then.push(Op::put(key, encode(&freeze)?));
             }
             (What::Unfreeze, Phase::Ended { outcome: Outcome::Done, .. })
-            | (What::Release { freeze: true }, Phase::Ended { outcome: Outcome::Undone, .. }) => self.txn.then.push(Op::Delete(key)),
+            | (What::Release { freeze: true }, Phase::Ended { outcome: Outcome::Undone, .. }) => {
+                self.txn.then.push(Op::Delete(key))
+            }
             _ => {}
         }
         Ok(())

@@ -87,7 +87,8 @@ impl Recorder {
         let recorded = newest.as_ref().map_or(0, |newest| newest.revision);
         if recorded < holder.mod_revision {
             let missed = newest.as_ref().is_none_or(|newest| newest.turn + 1 < holder.value.turn);
-            let between = if missed { self.history(service, recorded + 1, holder.mod_revision).await } else { Vec::new() };
+            let between =
+                if missed { self.history(service, recorded + 1, holder.mod_revision).await } else { Vec::new() };
             for turn in between.iter().chain([holder]) {
                 let record = TurnRecord::of(turn, &orders, self.mandate.term).seen(&lease, wall_ms(), gone);
                 self.write(service, &record).await?;

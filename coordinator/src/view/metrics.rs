@@ -54,7 +54,11 @@ pub(crate) fn render(world: &World, term: Option<i64>, now_ms: u64) -> Result<Op
 impl Metrics {
     fn register(&self, to: &mut Registry) {
         let seconds = [
-            ("lease_dark_seconds", "For how long nobody has worked under the scheduler lease; 0: somebody does", &self.dark),
+            (
+                "lease_dark_seconds",
+                "For how long nobody has worked under the scheduler lease; 0: somebody does",
+                &self.dark,
+            ),
             ("lease_last_dark_seconds", "From stop to work at the last change of holder", &self.last_dark),
             ("store_cut_off_seconds", "For how long the store has not been followed; 0: it is", &self.cut_off),
         ];

@@ -6,8 +6,8 @@ use handover_proto::stored::{StoredError, decode};
 use super::World;
 use crate::clock::wall_ms;
 use crate::core::fleet::Fleet;
-use crate::core::store_health;
 use crate::core::standing::{Freeze, Habits, RunningRollout, Scene, StandingOrder};
+use crate::core::store_health;
 use crate::core::turns::TurnRecord;
 use crate::rollout::{Rollout, RolloutError};
 
@@ -85,7 +85,14 @@ impl World {
         let mut open = self.orders(service)?;
         open.retain(|order| !order.is_over());
         let habits = habits(latest.as_ref(), fleet.agents.len());
-        Ok(Stage { freeze: self.freeze(service), alarms: store_health::alarms(&self.members), rollout, open, habits, fleet })
+        Ok(Stage {
+            freeze: self.freeze(service),
+            alarms: store_health::alarms(&self.members),
+            rollout,
+            open,
+            habits,
+            fleet,
+        })
     }
 }
 

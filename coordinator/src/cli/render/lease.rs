@@ -34,7 +34,9 @@ pub(in crate::cli) fn lease(status: &LeaseStatus, now_ms: u64) -> Vec<String> {
 fn deadline(status: &LeaseStatus) -> Option<String> {
     let word = &status.holder_state;
     match status.remaining_soft_ms {
-        Some(ms) if ms > 0 => Some(format!("Deadline  {} left, renewed all the time  ({word})", span(ms.unsigned_abs()))),
+        Some(ms) if ms > 0 => {
+            Some(format!("Deadline  {} left, renewed all the time  ({word})", span(ms.unsigned_abs())))
+        }
         Some(ms) => Some(format!("Deadline  passed {} ago  ({word})", span(ms.unsigned_abs()))),
         None if status.state == "held" => Some("Deadline  not known: the holder's agent is not heard".to_owned()),
         None => None,
@@ -62,7 +64,8 @@ pub(in crate::cli) fn orders(orders: &[OrderStatus]) -> Vec<String> {
         return vec!["nothing was ordered outside of rollouts".to_owned()];
     }
     let row = |order: &OrderStatus| {
-        let state = if order.reason.is_empty() { order.state.clone() } else { format!("{}: {}", order.state, order.reason) };
+        let state =
+            if order.reason.is_empty() { order.state.clone() } else { format!("{}: {}", order.state, order.reason) };
         let cells = [order.number.to_string(), date(order.at_ms), order.by.clone(), order.sentence.clone(), state];
         cells.to_vec()
     };

@@ -20,7 +20,9 @@ pub enum Refused {
     #[error("no agent {0} is registered; `handover fleet` lists them")]
     UnknownAgent(AgentId),
     /// Nothing to hand over.
-    #[error("nobody holds the scheduler lease, so there is nothing to hand over; `handover lease show` says who could take it")]
+    #[error(
+        "nobody holds the scheduler lease, so there is nothing to hand over; `handover lease show` says who could take it"
+    )]
     NobodyHolds,
     /// The holder is lost.
     #[error("the holder on {0} is lost; another one takes over when the quarantine is over (`handover lease show`)")]
@@ -29,7 +31,9 @@ pub enum Refused {
     #[error("{0}")]
     Corrupt(String),
     /// The store cannot be written.
-    #[error("the store raises the alarm {0}: a hand-over could not be written, so none is begun; make room and disarm it")]
+    #[error(
+        "the store raises the alarm {0}: a hand-over could not be written, so none is begun; make room and disarm it"
+    )]
     Alarm(String),
     /// A rollout has the lease in its hands.
     #[error("rollout {0} moves the scheduler lease at this step; wait for it, or abort it")]
@@ -71,7 +75,9 @@ pub enum Refused {
         seen: String,
     },
     /// The floor.
-    #[error("without {agent} only {left} hosts would serve, and the floor is {min_serving}; `--min-serving {left}` lowers it for this drain")]
+    #[error(
+        "without {agent} only {left} hosts would serve, and the floor is {min_serving}; `--min-serving {left}` lowers it for this drain"
+    )]
     Floor {
         /// Which.
         agent: AgentId,
@@ -169,7 +175,11 @@ pub fn give(request: Request, number: u64, scene: &Scene<'_>) -> Result<Change, 
         lines: Vec::new(),
         what,
     };
-    let given = format!("{} (given by {by}{})", order.sentence(), if because.is_empty() { String::new() } else { format!(": {because}") });
+    let given = format!(
+        "{} (given by {by}{})",
+        order.sentence(),
+        if because.is_empty() { String::new() } else { format!(": {because}") }
+    );
     let order = order.then(scene.now, phase, given);
     check(&order, scene)?;
     if at.is_some() { Ok(Change::of(order)) } else { begin(&order, scene) }

@@ -68,7 +68,8 @@ pub(super) fn heir(
     if let Some(best) = others.iter().find(|candidate| candidate.ready) {
         return Ok(best.owner.clone());
     }
-    let seen: Vec<String> = others.iter().map(|c| format!("{} is not ready", named(&c.owner.agent, &c.owner.version))).collect();
+    let seen: Vec<String> =
+        others.iter().map(|c| format!("{} is not ready", named(&c.owner.agent, &c.owner.version))).collect();
     let seen = if seen.is_empty() { "there is no other candidate".to_owned() } else { seen.join(", ") };
     Err(match to {
         Some(agent) if !scene.fleet.agents.contains_key(agent) => Refused::UnknownAgent(agent.clone()),

@@ -123,9 +123,12 @@ fn what_others_did_to_the_request_is_believed_once_the_view_cannot_lag() {
     let cases: [(Change, &str); 3] = [
         (|stage| stage.fleet.lease.intent = None, "withdrawn"),
         (|stage| stage.fleet.lease.beat = None, "lost"),
-        (|stage| {
-            stage.fleet.lease.candidates.remove(&instance_id(&agent(1), &slot("a")));
-        }, "is gone"),
+        (
+            |stage| {
+                stage.fleet.lease.candidates.remove(&instance_id(&agent(1), &slot("a")));
+            },
+            "is gone",
+        ),
     ];
     for (change, said) in cases {
         let mut stage = Stage::new(3);
