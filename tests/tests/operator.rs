@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use handover_tests::fleet::{Fleet, Options, Spec};
+use handover_tests::fleet::{Fleet, Options};
 use serde_json::Value;
 
 mod support;
@@ -167,4 +167,26 @@ fn a_frozen_lease_is_not_handed_over_until_it_is_free_to_move() {
     assert_eq!(fleet.cli().run(&["lease", "unfreeze"]).expect("a command").code, 0);
     let outcome = fleet.cli().run(&["lease", "handoff"]).expect("a command");
     assert_eq!(outcome.code, 0, "{}{}", outcome.out, outcome.err);
+}
+
+#[test]
+fn a_released_lease_stays_free_while_it_is_frozen_and_is_taken_up_again() {
+    let fleet = serving(Options::default());
+    ready(&fleet, 2);
+    let args = ["--timeout", "20s", "lease", "release", "--freeze", "--because", "no batch tonight"];
+    let outcome = fleet.cli().run(&args).expect("a command");
+    assert_eq!(outcome.code, 0, "{}{}", outcome.out, outcome.err);
+    let free = lease(&fleet);
+    assert!(free["state"] == "free" && free["dark_since_ms"].as_u64() > Some(0), "{free}");
+    let status = fleet.cli().run(&["status"]).expect("a command").out;
+    assert!(status.contains("Dark      for") && status.contains("no batch tonight"), "{status}");
+    let why = fleet.cli().run(&["why"]).expect("a command").out;
+    assert!(why.contains("lease-dark") && why.contains("lease unfreeze"), "{why}");
+    assert_eq!(fleet.cli().run(&["lease", "unfreeze"]).expect("a command").code, 0);
+    fleet.wait_for("somebody to hold it again", |fleet| Ok(lease(fleet)["state"] == "held")).expect("held");
+    ready(&fleet, 2);
+    let audit = fleet.cli().run(&["audit"]).expect("a command").out;
+    assert!(audit.contains("release the scheduler lease, and freeze it") && audit.contains("unfreeze"), "{audit}");
+    let log = fleet.cli().run(&["audit", "1"]).expect("a command").out;
+    assert!(log.contains("asked app-"), "{log}");
 }

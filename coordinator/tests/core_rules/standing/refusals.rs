@@ -70,7 +70,13 @@ fn a_frozen_lease_moves_nothing_but_can_be_released() {
 #[test]
 fn the_heir_must_be_there_and_ready() {
     assert_eq!(refusal(|_| {}, handoff(Some(9))), Refused::UnknownAgent(agent(9)));
-    let refused = refusal(|stage| drop(stage.unready(2)), handoff(Some(2))).to_string();
+    let refused = refusal(
+        |stage| {
+            stage.unready(2);
+        },
+        handoff(Some(2)),
+    );
+    let refused = refused.to_string();
     assert!(refused.contains("app-02 (1.0.0) is not ready"), "{refused}");
     let nobody = refusal(
         |stage| {
