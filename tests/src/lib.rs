@@ -12,4 +12,5 @@ pub mod fleet;
 pub mod guard;
 pub mod load;
 pub mod receipt;
+pub mod sim;
 pub mod span;

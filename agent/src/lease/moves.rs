@@ -11,6 +11,7 @@
 use std::time::Duration;
 
 use handover_proto::lease::{self, Refused, StopProof, Turn};
+use handover_proto::planted::{Mistake, planted};
 use handover_proto::txn::Txn;
 
 use super::deadline::{Boot, Deadlines};
@@ -59,7 +60,7 @@ impl Core {
             Order::Unknown => return Err(Waiting::Renewal(local.doubt())),
             Order::Stopped | Order::Quiesce(_) | Order::Fenced => {}
         }
-        if !local.service.idle {
+        if !local.service.idle && !planted(Mistake::HandOverBeforeQuiesced) {
             return Err(Waiting::Quiesce(local.service.trouble.clone()));
         }
         if self.era() != turn.token.era() {
@@ -176,7 +177,13 @@ impl Core {
 
     /// When the present holder may be taken over from; none: no read has shown its beat absent.
     pub(super) fn quarantine_end(&self) -> Option<Boot> {
-        let (_, held) = self.picture.held()?;
+        let (seen, held) = self.picture.held()?;
+        if planted(Mistake::NoQuarantine) {
+            return self.picture.beat_gone();
+        }
+        if planted(Mistake::QuarantineFromEvent) {
+            return Some(Boot::from_ns(seen.value.at_ms));
+        }
         let wait = self.settings.quarantine_of(Duration::from_secs(held.ttl_s));
         self.picture.beat_gone().map(|since| since.plus(wait))
     }

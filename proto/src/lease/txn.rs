@@ -17,6 +17,7 @@ use super::values::{Beat, Free, Held, Holder, HolderState, Intent, LeaseCause, O
 use super::view::{Corrupt, LeaseView, Seen};
 use crate::ids::{InstanceId, OpId};
 use crate::keys::LeaseKeys;
+use crate::planted::{Mistake, planted};
 use crate::stored::{STORED_VERSION, StoredError, encode};
 use crate::txn::{Cmp, LeaseId, Op, Revision, Txn};
 
@@ -141,8 +142,10 @@ pub fn hand_over(keys: &LeaseKeys, view: &LeaseView, me: &InstanceId, at_ms: u64
         return Err(Refused::Unprepared(to.clone()));
     }
     let mut cmp = compare_turn(keys, view, turn);
-    cmp.push(Cmp::CreateRevision(keys.candidate(to), heir.create_revision));
-    cmp.push(Cmp::Lease(keys.candidate(to), heir.lease));
+    if !planted(Mistake::SuccessorNotCompared) {
+        cmp.push(Cmp::CreateRevision(keys.candidate(to), heir.create_revision));
+        cmp.push(Cmp::Lease(keys.candidate(to), heir.lease));
+    }
     cmp.push(Cmp::ModRevision(keys.intent(), intent.mod_revision));
     cmp.push(Cmp::ModRevision(keys.freeze(), 0));
     let cause = LeaseCause::HandOver { asked: intent.value.cause.clone(), term: intent.value.term };
