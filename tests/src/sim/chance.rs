@@ -21,9 +21,6 @@ impl Chance {
     }
 
     /// True once in `n`.
-    pub(crate) fn once_in(&mut self, n: u64) -> bool {
-        self.next().is_multiple_of(n)
-    }
 
     pub(crate) fn hex(&mut self) -> String {
         format!("{:016x}", self.next())

@@ -6,7 +6,7 @@ use handover_agent::lease::next::Now;
 use handover_agent::lease::state::Core;
 use handover_agent::lease::step::LeaseStep;
 use handover_agent::lease::waiting::Waiting;
-use handover_agent::lease::wanted::{KeeperStatus, Wanted};
+use handover_agent::lease::wanted::{InstanceLease, KeeperStatus, LeaseState, Wanted};
 
 use super::clock::Clock;
 use super::fact::{Fact, Who};
@@ -19,7 +19,6 @@ const MAX_STEPS: u32 = 200;
 const RECOVERY_US: u64 = 3 * SECOND;
 
 pub(crate) struct Host {
-    pub(crate) n: usize,
     pub(crate) clock: Clock,
     pub(crate) core: Option<Core>,
     /// Counts agent processes: news for an earlier one is dropped.
@@ -39,7 +38,8 @@ pub(crate) struct Host {
     pub(crate) member: usize,
     pub(crate) frozen_until: u64,
     pub(crate) agent_frozen_until: u64,
-    pub(crate) freezes: u64,
+    /// What is to execute when it goes on.
+    pub(crate) deferred: Vec<Act>,
     /// The whole host is gone until the weather is good again.
     pub(crate) lost: bool,
     /// Wall clock against true time, in milliseconds.
@@ -51,7 +51,6 @@ pub(crate) struct Host {
 impl Host {
     pub(crate) fn new(n: usize, rate: f64) -> Self {
         Self {
-            n,
             // Each host booted at its own time.
             clock: Clock::new((n as u64 + 1) * 1_000_000_000, rate),
             core: None,
@@ -67,7 +66,7 @@ impl Host {
             member: n,
             frozen_until: 0,
             agent_frozen_until: 0,
-            freezes: 0,
+            deferred: Vec::new(),
             lost: false,
             wall_step_ms: 0,
             troubled: 0,
@@ -156,15 +155,28 @@ impl World {
         let state = &self.hosts[host];
         let witness = self.now > state.troubled.max(self.etcd.ready_at) + RECOVERY_US;
         let beats = self.etcd.keys.contains_key(&self.keys.beat());
-        let holder = self.present.map(|(who, _, _)| who).filter(|who| self.services[*who].host == host);
+        let holder = self.present.map(|(who, _, _)| who).filter(|who| {
+            let service = &self.services[*who];
+            service.alive && service.host == host && self.hosts[host].slots[service.slot].who == Some(*who)
+        });
         let acts = match holder {
             Some(who) => self.services[who].unit.is_none(),
             None => !beats && self.could_take(host),
         };
-        if witness && acts && reason.is_none() {
-            self.fact(Fact::Waits { host, acts: true, why: None });
-        } else {
-            self.fact(Fact::Waits { host, acts, why: reason.map(Waiting::kind) });
+        let silent = acts && reason.is_none();
+        let acts = acts && witness && (!silent || self.knows(host, holder.is_some()));
+        self.fact(Fact::Waits { host, acts, why: reason.map(Waiting::kind) });
+    }
+
+    /// Whether the keeper has heard that it is its turn to act.
+    fn knows(&self, host: usize, holds: bool) -> bool {
+        let state = &self.hosts[host];
+        let Some(core) = &state.core else { return false };
+        let status = core.status(&KeeperStatus::default(), None, state.clock.boot(self.now), 0);
+        let works = |lease: &InstanceLease| lease.state == LeaseState::Holder;
+        match status.holder {
+            Some(holder) if holder.beating => holds && !status.instances.values().any(works),
+            Some(_) | None => true,
         }
     }
 

@@ -29,6 +29,7 @@ impl World {
             Fault::AgentPause(ms) => {
                 self.hosts[host].agent_frozen_until = self.now + ms * MS;
                 self.hosts[host].troubled = self.now + ms * MS;
+                self.at(ms * MS, Act::Thaw { host });
             }
             Fault::Suspend(ms) => self.freeze(host, ms, self.mistake.is(Slip::Monotonic)),
             Fault::BlindPause(ms) => self.freeze(host, ms, true),
@@ -125,8 +126,6 @@ impl World {
         let state = &mut self.hosts[host];
         state.frozen_until = now + ms * MS;
         state.troubled = state.frozen_until;
-        state.freezes += 1;
-        let n = state.freezes;
         if hidden {
             state.clock.stand(true, now);
         }
@@ -137,13 +136,16 @@ impl World {
             self.fact(Fact::Froze { who });
         }
         self.count("pauses");
-        self.at(ms * MS, Act::Thaw { host, n });
+        self.at(ms * MS, Act::Thaw { host });
     }
 
-    pub(crate) fn thaw(&mut self, host: usize, n: u64) {
-        if self.hosts[host].freezes == n {
-            let now = self.now;
+    pub(crate) fn thaw(&mut self, host: usize) {
+        let now = self.now;
+        if self.hosts[host].frozen_until <= now {
             self.hosts[host].clock.stand(false, now);
+        }
+        for act in std::mem::take(&mut self.hosts[host].deferred) {
+            self.at(0, act);
         }
     }
 
@@ -263,7 +265,7 @@ impl World {
             let state = &mut self.hosts[host];
             (state.lost, state.disk_fails_until, state.cut_until) = (false, 0, [0; 3]);
             (state.frozen_until, state.agent_frozen_until) = (0, 0);
-            state.clock.stand(false, self.now);
+            self.thaw(host);
             for slot in 0..2 {
                 if let Some(who) = self.hosts[host].slots[slot].who.filter(|who| self.services[*who].alive) {
                     self.hosts[host].slots[slot].ready = true;

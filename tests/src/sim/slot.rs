@@ -178,10 +178,12 @@ impl World {
         }
         let early = self.mistake.is(Slip::SigtermIsStopped);
         let pause = self.chance.within(0, 100) * MS;
-        let proven = early || (!leaks && !self.chance.percent(20));
+        let proven = early || (!leaks && (self.weather.single || !self.chance.percent(20)));
         self.at(pause, Act::Report { who, proven });
-        if leaks {
-            self.at(pause + 4000 * MS, Act::Report { who, proven: true });
+        // What was not certain at first may become so.
+        if !proven && (leaks || self.chance.percent(50)) {
+            let later = pause + self.chance.within(if leaks { 3000 } else { 200 }, 4000) * MS;
+            self.at(later, Act::Report { who, proven: true });
         }
     }
 

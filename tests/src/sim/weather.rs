@@ -87,7 +87,7 @@ pub(crate) struct Weather {
     pub(crate) to_the_end: bool,
     patient: bool,
     /// One fault alone.
-    single: bool,
+    pub(crate) single: bool,
 }
 
 /// When the first fault can come: somebody holds by then.

@@ -71,10 +71,6 @@ pub(crate) enum Act {
         who: Who,
         seq: u64,
     },
-    /// A service looks whether it may begin a unit.
-    Unit {
-        who: Who,
-    },
     /// A unit has come to its end.
     UnitEnd {
         who: Who,
@@ -110,7 +106,6 @@ pub(crate) enum Act {
     /// The host goes on.
     Thaw {
         host: usize,
-        n: u64,
     },
     /// A coordinator has its turn.
     Coordinate {
@@ -293,9 +288,8 @@ impl World {
     }
 
     fn act(&mut self, act: Act) {
-        if let Some(later) = self.frozen(&act) {
-            let wait = later.saturating_sub(self.now) + 1;
-            return self.at(wait, act);
+        if let Some(host) = self.frozen(&act) {
+            return self.hosts[host].deferred.push(act);
         }
         match act {
             Act::AgentUp { host } => self.agent_up(host),
@@ -313,7 +307,6 @@ impl World {
             Act::Pump { host } => self.pump(host),
             Act::Call { life, who, record, until } => self.called(life, who, *record, until),
             Act::Hangup { who, seq } => self.hang_up(who, seq),
-            Act::Unit { who } => self.unit(who),
             Act::UnitEnd { who, n } => self.unit_end(who, n),
             Act::Timeout { who, n } => self.timeout(who, n),
             Act::LateCommit { who } => self.end_transaction(who, true),
@@ -321,26 +314,26 @@ impl World {
             Act::Orphan { who } => self.orphan_ends(who),
             Act::Report { who, proven } => self.report(who, proven),
             Act::Fault { n } => self.fault(n),
-            Act::Thaw { host, n } => self.thaw(host, n),
+            Act::Thaw { host } => self.thaw(host),
             Act::Coordinate { n } => self.coordinate(n),
             Act::Tick => self.tick(),
             Act::Heal => self.heal(),
         }
     }
 
-    /// When what is to execute on a paused host, or by a paused agent, can.
-    fn frozen(&self, act: &Act) -> Option<u64> {
-        let (host, agent) = match act {
+    /// The paused host on which this is to execute.
+    fn frozen(&self, act: &Act) -> Option<usize> {
+        let (at, agent) = match act {
             Act::Wake { host, .. } | Act::Hear { host, .. } | Act::Pump { host } => (*host, true),
             Act::Launch { host, .. } => (*host, false),
             Act::Report { who, .. } => (self.services[*who].host, true),
-            Act::Call { who, .. } | Act::Unit { who } | Act::UnitEnd { who, .. } | Act::Die { who, .. } => {
+            Act::Call { who, .. } | Act::UnitEnd { who, .. } | Act::Die { who, .. } => {
                 (self.services[*who].host, false)
             }
             _ => return None,
         };
-        let host = &self.hosts[host];
+        let host = &self.hosts[at];
         let until = if agent { host.frozen_until.max(host.agent_frozen_until) } else { host.frozen_until };
-        (until > self.now).then_some(until)
+        (until > self.now).then_some(at)
     }
 }
