@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use handover_proto::ids::InstanceId;
-use handover_proto::numbers::Token;
+use handover_proto::numbers::{Era, Token};
 use handover_proto::txn::Revision;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,12 @@ pub struct Memory {
     pub boot_id: String,
     /// Which cluster has answered.
     pub cluster: Option<u64>,
+    /// The highest era that it has shown: a restored store is believed again only with a higher one.
+    #[serde(default)]
+    pub era: Era,
+    /// It went back to an older revision, and no higher era has been seen since.
+    #[serde(default)]
+    pub went_back: bool,
     /// Turns of this host's instances.
     pub turns: BTreeMap<InstanceId, RememberedTurn>,
 }

@@ -9,10 +9,13 @@
 use std::collections::BTreeMap;
 
 use handover_proto::keys::LeaseKeys;
-use handover_proto::lease::{Held, Holder, LeaseView, RawEntry, Seen};
+use handover_proto::lease::{EraValue, Held, Holder, LeaseView, RawEntry, Seen};
+use handover_proto::numbers::Era;
+use handover_proto::stored::decode;
 use handover_proto::txn::{Revision, Txn};
 use handover_store::client::{Change, Entry, Listing, TxnReply};
 
+use super::belief::{Belief, Shown, Worth};
 use super::deadline::Boot;
 
 /// What is known of the lease's keys.
@@ -23,29 +26,33 @@ pub struct Picture {
     as_of: BTreeMap<String, Revision>,
     newest: Revision,
     unreadable: BTreeMap<String, String>,
-    cluster: Option<u64>,
-    foreign: bool,
+    belief: Belief,
     listed: bool,
     confirmed: Option<Boot>,
     beat_gone: Option<(Revision, Boot)>,
     vacant: Option<(Revision, Boot)>,
+    /// The newest turn that was ever shown.
+    last_turn: Revision,
+    /// Since when reads have shown that the holder key proves nothing.
+    unproven: Option<(Revision, Boot)>,
 }
 
 impl Picture {
-    /// Nothing is known yet, but perhaps which cluster it must be (from an earlier run in this state directory).
-    pub fn new(keys: LeaseKeys, cluster: Option<u64>) -> Self {
+    /// Nothing is known yet, but what an earlier run in this state directory knew of the store.
+    pub fn new(keys: LeaseKeys, belief: Belief) -> Self {
         Self {
             keys,
             view: LeaseView::default(),
             as_of: BTreeMap::new(),
             newest: 0,
             unreadable: BTreeMap::new(),
-            cluster,
-            foreign: false,
+            belief,
             listed: false,
             confirmed: None,
             beat_gone: None,
             vacant: None,
+            last_turn: 0,
+            unproven: None,
         }
     }
 
@@ -66,7 +73,18 @@ impl Picture {
 
     /// Which cluster answers.
     pub fn cluster(&self) -> Option<u64> {
-        self.cluster
+        self.belief.cluster()
+    }
+
+    /// What is known of the store as a whole.
+    pub fn belief(&self) -> &Belief {
+        &self.belief
+    }
+
+    /// Since when reads have shown a holder key that proves nothing about who works: it was written in a lower era, so
+    /// before the store was restored, or it was deleted. None: what it says is true.
+    pub fn unproven(&self) -> Option<Boot> {
+        self.unproven.map(|(_, since)| since)
     }
 
     /// The newest revision that anything is known as of.
@@ -97,10 +115,13 @@ impl Picture {
 
     /// Why nobody may act on this picture; none: it is sound.
     pub fn trouble(&self) -> Option<String> {
-        if self.foreign {
-            return Some("another cluster answers than before: the store was replaced; if that is meant, stop the agent, remove \
-                 lease-keeper.json from its state directory, and start it again"
-                .to_owned());
+        if let Some(trouble) = self.belief.trouble() {
+            return Some(trouble);
+        }
+        let (shown, known) = (self.view.era.0, self.belief.era());
+        if self.listed && shown < known {
+            let (shown, known_era) = (shown.0, known.0);
+            return Some(format!("the era key shows {shown} after {known_era}; {}", super::belief::command(known)));
         }
         let unreadable = self.unreadable.values().next().cloned();
         unreadable.or_else(|| self.view.check().err().map(|corrupt| corrupt.to_string()))
@@ -108,7 +129,12 @@ impl Picture {
 
     /// Takes in a listing of everything under the lease's prefix.
     pub fn apply_listing(&mut self, listing: &Listing, now: Boot) {
-        if !self.is_ours(listing.cluster_id) {
+        let key = self.keys.era();
+        let era = listing.entries.iter().find(|entry| entry.key == key);
+        // A listing may have been read before what is known by now: its revision is not to be compared.
+        let (cluster, revision) = (listing.cluster_id, listing.revision);
+        let shown = Shown { cluster, revision, floor: 0, era: era_of(&key, era), rewritten: None };
+        if !self.counts(&shown, now) {
             return;
         }
         let mut keys: Vec<String> = self.as_of.keys().cloned().collect();
@@ -122,13 +148,22 @@ impl Picture {
         self.confirm(now);
     }
 
-    /// Takes in the answer to `asked`, a linearizable read that [`handover_proto::lease::read`] began.
-    /// Returns whether it counts: not if another cluster answered.
-    pub fn apply_read(&mut self, asked: &Txn, reply: &TxnReply, now: Boot) -> bool {
-        if !self.is_ours(reply.origin.cluster_id) {
+    /// Takes in the answer to `asked`, a linearizable read that [`handover_proto::lease::read`] began when revision
+    /// `floor` was known (0: not to be compared). Returns whether it counts.
+    pub fn apply_read(&mut self, asked: &Txn, reply: &TxnReply, floor: Revision, now: Boot) -> bool {
+        let branch = if reply.succeeded { &asked.then } else { &asked.or_else };
+        let (mut era, mut rewritten) = (None, None);
+        for (key, entry) in super::renewal::reads(branch, reply) {
+            if key == self.keys.era() {
+                era = era_of(key, entry);
+            } else if key == self.keys.holder() {
+                rewritten = self.rewritten(entry.map_or(0, |entry| entry.mod_revision), reply.revision);
+            }
+        }
+        let shown = Shown { cluster: reply.origin.cluster_id, revision: reply.revision, floor, era, rewritten };
+        if !self.counts(&shown, now) {
             return false;
         }
-        let branch = if reply.succeeded { &asked.then } else { &asked.or_else };
         for (key, entry) in super::renewal::reads(branch, reply) {
             self.put(key, entry, reply.revision, true);
         }
@@ -144,10 +179,26 @@ impl Picture {
         self.note_absence(now);
     }
 
-    /// The store was replaced under us: revisions of two clusters do not compare (F23).
-    fn is_ours(&mut self, cluster: u64) -> bool {
-        self.foreign = *self.cluster.get_or_insert(cluster) != cluster;
-        !self.foreign
+    /// Whether an answer counts. One of a store that is believed anew does, and all that was known before does not:
+    /// revisions of two clusters do not compare.
+    fn counts(&mut self, shown: &Shown, now: Boot) -> bool {
+        match self.belief.judge(shown, now) {
+            Worth::Nothing => false,
+            Worth::Counts => true,
+            Worth::Anew => {
+                *self = Self::new(self.keys.clone(), self.belief.clone());
+                true
+            }
+        }
+    }
+
+    /// The holder key's revision in an answer, and the later one that is known, if the answer is not the older news.
+    /// The revisions of its writes only grow.
+    fn rewritten(&self, shown: Revision, revision: Revision) -> Option<(Revision, Revision)> {
+        let key = self.keys.holder();
+        let newer = revision >= self.as_of.get(&key).copied().unwrap_or_default();
+        let known = self.view.turn_revision();
+        (newer && 0 < shown && shown < known).then_some((shown, known))
     }
 
     fn put(&mut self, key: &str, entry: Option<&Entry>, revision: Revision, is_read: bool) {
@@ -187,10 +238,16 @@ impl Picture {
         self.note_absence(now);
         let absent = self.held().map(|(seen, _)| seen.mod_revision).filter(|_| self.view.beat.is_none());
         self.beat_gone = since(self.beat_gone, absent, now);
+        let turn = self.view.turn_revision();
+        let written = self.view.holder.as_ref().map_or_else(Default::default, |seen| seen.value.era);
+        let deleted = self.listed && self.last_turn > turn;
+        let nothing = Some(turn).filter(|_| deleted || written < self.view.era.0);
+        self.unproven = since(self.unproven, nothing, now);
     }
 
     fn note_absence(&mut self, now: Boot) {
         let turn = self.view.turn_revision();
+        self.last_turn = self.last_turn.max(turn);
         let absent = Some(turn).filter(|_| self.view.beat.is_none());
         self.vacant = since(self.vacant, absent, now);
         // News from the watch can end the count, but not begin it.
@@ -202,6 +259,12 @@ impl Picture {
 fn since(before: Option<(Revision, Boot)>, absent: Option<Revision>, now: Boot) -> Option<(Revision, Boot)> {
     let turn = absent?;
     before.filter(|(counted, _)| *counted == turn).or(Some((turn, now)))
+}
+
+/// The era in an answer; none: it cannot be read.
+fn era_of(key: &str, entry: Option<&Entry>) -> Option<Era> {
+    let Some(entry) = entry else { return Some(Era::default()) };
+    decode::<EraValue>(key, &entry.value).ok().map(|value| value.era)
 }
 
 #[cfg(test)]

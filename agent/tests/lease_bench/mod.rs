@@ -5,6 +5,7 @@ pub(crate) mod store;
 
 use std::time::Duration;
 
+use handover_agent::lease::certificate::Certificate;
 use handover_agent::lease::deadline::Boot;
 use handover_agent::lease::event::Event;
 use handover_agent::lease::memory::Memory;
@@ -13,12 +14,13 @@ use handover_agent::lease::record::{Ack, AckState, Published, Told};
 use handover_agent::lease::settings::LeaseSettings;
 use handover_agent::lease::state::Core;
 use handover_agent::lease::step::LeaseStep;
+use handover_agent::lease::versions::Survey;
 use handover_agent::lease::waiting::Waiting;
 use handover_agent::lease::wanted::{InstanceLease, KeeperStatus, Life, LocalInstance, Wanted};
 use handover_proto::assignment::Cause;
 use handover_proto::ids::{InstanceId, OpId};
 use handover_proto::keys::{EnvKeys, LeaseKeys};
-use handover_proto::lease::{self, Candidate, Intent, IntentKind, LeaseView, Owner, RawEntry, Turn};
+use handover_proto::lease::{self, Candidate, Intent, IntentKind, LeaseView, Owner, RawEntry, Roster, Stamp, Turn};
 use handover_proto::numbers::{Era, Term};
 use handover_proto::stored::encode;
 use handover_proto::txn::{LeaseId, Op, Txn};
@@ -83,6 +85,10 @@ pub(crate) struct Bench {
     pub(crate) steps: Vec<LeaseStep>,
     pub(crate) held: Vec<Txn>,
     pub(crate) waits: Option<Waiting>,
+    /// What the members say of themselves.
+    pub(crate) survey: Survey,
+    /// What the lost holder's agent answers; `None`: it cannot be reached.
+    pub(crate) certificate: Option<Certificate>,
     wanted: Wanted,
     cursor: usize,
     ops: u64,
@@ -106,6 +112,8 @@ impl Bench {
             steps: Vec::new(),
             held: Vec::new(),
             waits: None,
+            survey: Survey::default(),
+            certificate: None,
             wanted: Wanted::default(),
             ops: 1000,
         };
@@ -128,6 +136,7 @@ impl Bench {
             eligible: true,
             ready: true,
             serving: true,
+            rank: 0,
             life: Life::Running,
         };
         change(&mut local);
@@ -245,6 +254,16 @@ impl Bench {
                 self.store.revoke(lease);
                 Some(Event::Revoked { lease })
             }
+            LeaseStep::PutRoster(asked) => {
+                let result = if away { Err(unknown()) } else { self.store.txn(&asked) };
+                Some(Event::RosterPut { asked, result })
+            }
+            LeaseStep::Survey => Some(Event::Surveyed(if away { Survey::default() } else { self.survey.clone() })),
+            LeaseStep::AskCertificate { token, .. } => {
+                let result = self.certificate.clone().ok_or_else(|| "no route to host".to_owned());
+                Some(Event::Certified { token, result })
+            }
+            LeaseStep::Relist => (!away).then(|| Event::Listed(self.store.listing())),
             LeaseStep::Tell { instance, record, .. } => self.answer(instance, &record),
             LeaseStep::Begin { .. }
             | LeaseStep::End { .. }
@@ -280,9 +299,7 @@ impl Bench {
     /// The acknowledgement of `record`.
     pub(crate) fn ack(&self, instance: InstanceId, record: &Published, state: AckState) -> Event {
         let token = record.token.map(|token| token.get().to_string());
-        let (seq, detail) = (record.seq, String::new());
-        let ack = Ack { v: 1, token, seq, state, in_flight: 0, c_unit_ms: None, detail };
-        Event::Answered { instance, seq, result: Ok(ack) }
+        Event::Answered { instance, seq: record.seq, result: Ok(Ack::new(token, record.seq, state)) }
     }
 
     /// The service of instance `n` answers the last call, late.
@@ -352,7 +369,7 @@ impl Bench {
             op: op.clone(),
             kind: IntentKind::Handoff,
             from: id(from),
-            to: id(to),
+            to: Some(id(to)),
             quiesce_timeout_ms: 3_000,
             term: Term::new(Era(0), 1).expect("fits"),
             cause: Cause { rollout: None, step: 0, plan_hash: String::new() },
@@ -374,6 +391,11 @@ impl Bench {
             prepared_for: op.cloned(),
             declined: None,
             active: None,
+            active_at_ms: None,
+            rank: 0,
+            rho_ppm: None,
+            agent_version: String::new(),
+            stored_token: None,
             rest: serde_json::Map::new(),
         };
         self.put(keys().candidate(&id(n)), &candidate, lease_id);
@@ -384,10 +406,16 @@ impl Bench {
     pub(crate) fn other_holds(&mut self, n: u8) -> LeaseId {
         let lease_id = self.store.grant(ms(10_000), u64::MAX).id;
         let (owner, op) = (owner(n), self.op());
-        let turn = Turn { owner: &owner, lease_id, ttl_s: 10, op, at_ms: 0 };
+        let turn = Turn { owner: &owner, lease_id, ttl_s: 10, op, stamp: Stamp::default() };
         let txn = lease::acquire(&keys(), &self.view(), &turn).expect("a free lease");
         assert!(self.store.txn(&txn).expect("a write").succeeded);
-        self.settle();
+        self.list(&[1, 2, 3, 9]);
         lease_id
+    }
+
+    /// The holder's agent lists the agents of these instances.
+    pub(crate) fn list(&mut self, all: &[u8]) {
+        let agents = all.iter().map(|n| owner(*n).agent).collect();
+        self.put(keys().roster(), &Roster { v: 1, agents, rest: serde_json::Map::new() }, 0);
     }
 }
