@@ -12,6 +12,7 @@
 //!
 //! A wall clock, threads and real I/O do not exist in here. `sim --seed N --trace` shows a run.
 
+mod certificates;
 mod chance;
 pub mod check;
 mod clock;

@@ -20,6 +20,23 @@ pub(crate) struct Habits {
     pub(crate) early_revoke: bool,
     /// M4: a deposed leader goes on answering renewals.
     pub(crate) stale_acks: bool,
+    /// Every member is of a version without either, and only agents may write the lease's keys (§1.9).
+    pub(crate) trusted: bool,
+}
+
+impl Habits {
+    /// What the members say of themselves.
+    pub(crate) fn version(self) -> &'static str {
+        if self.trusted { "3.5.33" } else { "3.4.23" }
+    }
+}
+
+/// A backup.
+#[derive(Debug, Clone)]
+pub(crate) struct Backup {
+    keys: BTreeMap<String, Entry>,
+    leases: BTreeMap<LeaseId, Lease>,
+    revision: Revision,
 }
 
 /// A leader whose disk stalls: it does not know yet that another one leads.
@@ -67,6 +84,7 @@ pub(crate) struct Etcd {
     pub(crate) deposed: Option<Deposed>,
     /// NOSPACE: nothing is written, renewals go on.
     pub(crate) full_until: u64,
+    pub(crate) backup: Option<Backup>,
     /// The leader's seconds per true second.
     pub(crate) rate: f64,
     watched: String,
@@ -89,6 +107,7 @@ impl Etcd {
             ready_at: 0,
             deposed: None,
             full_until: 0,
+            backup: None,
             rate,
             watched,
         }
@@ -192,6 +211,25 @@ impl Etcd {
     pub(crate) fn listing(&self) -> Listing {
         let entries = self.keys.values().filter(|entry| entry.key.starts_with(&self.watched)).cloned().collect();
         Listing { entries, revision: self.revision, cluster_id: self.cluster }
+    }
+
+    /// Keeps a copy of everything.
+    pub(crate) fn back_up(&mut self) {
+        let (keys, leases) = (self.keys.clone(), self.leases.clone());
+        self.backup = Some(Backup { keys, leases, revision: self.revision });
+    }
+
+    /// Goes back to the copy, as another cluster or as the same; false: there is none.
+    pub(crate) fn restore(&mut self, renamed: bool, now: u64) -> bool {
+        let Some(backup) = self.backup.take() else { return false };
+        (self.keys, self.leases, self.revision) = (backup.keys, backup.leases, backup.revision);
+        self.cluster += u64::from(renamed);
+        self.term = 2;
+        self.deposed = None;
+        self.log.clear();
+        self.ready_at = self.ready_at.max(now);
+        self.restart_leases();
+        true
     }
 
     /// The leader's disk stalls, or the leader is gone, for so long: another one is elected after `election_us`.

@@ -75,6 +75,7 @@ pub enum Returned {
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs, reason = "each variant says what its fields are; one sentence for each field would say it twice")]
 pub enum Fact {
     /// A unit of work begins.
     Began { who: Who, token: Token },
@@ -102,6 +103,8 @@ pub enum Fact {
     Did { id: u64, revision: Revision },
     /// Its caller knows this of it.
     Hears { id: u64, returned: Returned },
+    /// An agent says that nobody works under this token, now or later.
+    Certified { token: Token, dead: bool },
     /// The store went back to an earlier state, in which the holder key has this revision (0: none).
     Restored { holder: Revision },
     /// Something goes wrong, or is asked for.
@@ -131,6 +134,7 @@ impl Hash for Fact {
             Self::Asks { id, on } => (id, on).hash(state),
             Self::Did { id, revision } => (id, revision).hash(state),
             Self::Hears { id, returned } => (id, returned).hash(state),
+            Self::Certified { token, dead } => (token, dead).hash(state),
             Self::Restored { holder } => holder.hash(state),
             Self::Healed { within_us } => within_us.hash(state),
             Self::Nemesis(what) | Self::Left { what } => what.hash(state),

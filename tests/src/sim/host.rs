@@ -36,6 +36,8 @@ pub(crate) struct Host {
     pub(crate) cut_until: [u64; 3],
     /// The member for everything but renewals.
     pub(crate) member: usize,
+    /// The other agents do not hear it before this.
+    pub(crate) alone_until: u64,
     pub(crate) frozen_until: u64,
     pub(crate) agent_frozen_until: u64,
     /// What is to execute when it goes on.
@@ -64,6 +66,7 @@ impl Host {
             pump_at: 0,
             cut_until: [0; 3],
             member: n,
+            alone_until: 0,
             frozen_until: 0,
             agent_frozen_until: 0,
             deferred: Vec::new(),

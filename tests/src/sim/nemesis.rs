@@ -42,6 +42,7 @@ impl World {
             Fault::Service(wrong) => self.go_wrong(who, wrong),
             Fault::Cut(ms) => self.cut(host, [true; 3], ms),
             Fault::HostLost => self.lose_host(host),
+            Fault::Alone(ms) => self.hosts[host].alone_until = self.now + ms * MS,
             Fault::Unready(ms) => {
                 if let Some(who) = who.filter(|who| self.services[*who].alive) {
                     let slot = self.services[who].slot;
@@ -84,6 +85,8 @@ impl World {
                 }
             }
             Fault::CandidateDeleted => self.delete_candidate(),
+            Fault::BackUp => self.etcd.back_up(),
+            Fault::Restore => self.restore(),
             Fault::Freeze(_) => {
                 self.etcd.write(vec![(self.keys.freeze(), Some((b"{}".to_vec(), 0)))]);
                 self.stored();
@@ -202,7 +205,7 @@ impl World {
     /// Of the heir that an open intent names, or of anybody else.
     fn delete_candidate(&mut self) {
         let view = self.view();
-        let heir = view.open_intent().map(|intent| intent.value.to.clone());
+        let heir = view.open_intent().and_then(|intent| intent.value.to.clone());
         let Some(instance) = heir.or_else(|| view.candidates.keys().next().cloned()) else { return };
         self.etcd.write(vec![(self.keys.candidate(&instance), None)]);
         self.stored();
@@ -224,6 +227,7 @@ impl World {
         let (Ok(op), Ok(term)) = (self.chance.hex().parse(), Term::new(Era(0), 1)) else { return };
         let cause = Cause { rollout: None, step: 0, plan_hash: String::new() };
         let kind = IntentKind::Handoff;
+        let (kind, to) = if self.chance.percent(10) { (IntentKind::Park, None) } else { (kind, Some(to)) };
         let intent = Intent { v: 1, op, kind, from, to, quiesce_timeout_ms: 3_000, term, cause };
         if let Ok(value) = encode(&intent) {
             self.etcd.write(vec![(self.keys.intent(), Some((value, 0)))]);
@@ -264,6 +268,7 @@ impl World {
         for host in 0..self.hosts.len() {
             let state = &mut self.hosts[host];
             (state.lost, state.disk_fails_until, state.cut_until) = (false, 0, [0; 3]);
+            state.alone_until = 0;
             (state.frozen_until, state.agent_frozen_until) = (0, 0);
             self.thaw(host);
             for slot in 0..2 {

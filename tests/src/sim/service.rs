@@ -258,7 +258,7 @@ impl World {
             (false, false) if service.wrong == Some(Wrong::Ignores) || service.unit.is_some() => return None,
             (false, false) => AckState::Quiesced,
         };
-        let (token, seq) = (record.token.clone(), record.seq);
-        Some(Ack { v: 1, token, seq, state, in_flight: 0, c_unit_ms: None, detail: String::new() })
+        let stored_token = self.database.stored().map(|token| token.to_string());
+        Some(Ack { stored_token, ..Ack::new(record.token.clone(), record.seq, state) })
     }
 }

@@ -124,6 +124,7 @@ impl World {
                 eligible: wish.is_some_and(|wish| wish.eligible),
                 ready: state.ready,
                 serving: state.ready && wish.is_some_and(|wish| wish.serving),
+                rank: u32::from(!(state.ready && wish.is_some_and(|wish| wish.serving))),
                 life: state.life(),
             };
             Some((service.id.clone(), local))

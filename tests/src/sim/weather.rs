@@ -65,6 +65,12 @@ pub(crate) enum Fault {
     Second,
     /// A hand-over is asked for.
     Ask,
+    /// The other agents do not hear this one.
+    Alone(u64),
+    /// A copy of the store is made.
+    BackUp,
+    /// The store goes back to its copy.
+    Restore,
     /// What is sent gets lost more often.
     Loss(u64),
 }
@@ -103,7 +109,7 @@ impl Weather {
             stray: if single || chance.percent(30) { 0 } else { chance.within(10, 80) },
             slowest_ms: if single { 3 } else { *chance.one_of(&[3, 10, 60, 400]) },
             grants_less: !single && chance.percent(3),
-            habits: Habits { early_revoke: chance.percent(50), stale_acks: chance.percent(50) },
+            habits: habits(chance),
             faults: Vec::new(),
             heal_at: FIRST + storm,
             end_at: 0,
@@ -119,6 +125,11 @@ impl Weather {
                 weather.faults.push((at, any_fault(chance)));
             }
         }
+        if !single && chance.percent(6) {
+            let middle = FIRST + storm / 2;
+            weather.faults.push((chance.within(0, middle), (At::Holder, Fault::BackUp)));
+            weather.faults.push((chance.within(middle, weather.heal_at), (At::Holder, Fault::Restore)));
+        }
         let within = weather.recovers_us();
         let rest = if weather.to_the_end { 20 * SECOND } else { SECOND };
         weather.end_at = SECOND + weather.heal_at + within + rest;
@@ -130,8 +141,12 @@ impl Weather {
     pub(crate) fn two_at_once(&self) -> bool {
         let has = |wanted: fn(&Fault) -> bool| self.faults.iter().any(|(_, (_, fault))| wanted(fault));
         let blind = has(|fault| matches!(fault, Fault::BlindPause(_) | Fault::Service(Wrong::Lies)));
+        // In a guarded store nobody but root can end a lease before its time, and then time alone protects nothing.
+        let by_root = self.habits.trusted && has(|fault| matches!(fault, Fault::Revoked));
         let deaf = has(|fault| matches!(fault, Fault::Service(_) | Fault::ProcessDies { leaks: true }));
-        blind || deaf && has(|fault| matches!(fault, Fault::AgentCrash(_) | Fault::AgentPause(_) | Fault::Suspend(_)))
+        blind
+            || by_root
+            || deaf && has(|fault| matches!(fault, Fault::AgentCrash(_) | Fault::AgentPause(_) | Fault::Suspend(_)))
     }
 
     pub(crate) fn settings(&self) -> LeaseSettings {
@@ -167,6 +182,12 @@ impl Weather {
             _ => Some(self.recovers_us() - 5 * SECOND),
         }
     }
+}
+
+fn habits(chance: &mut Chance) -> Habits {
+    let trusted = chance.percent(40);
+    let (early_revoke, stale_acks) = (!trusted && chance.percent(60), !trusted && chance.percent(60));
+    Habits { early_revoke, stale_acks, trusted }
 }
 
 fn single_fault(chance: &mut Chance) -> (At, Fault) {
@@ -209,7 +230,8 @@ fn any_fault(chance: &mut Chance) -> (At, Fault) {
         83..85 => Fault::Unready(any),
         85..88 => Fault::Replace,
         88..91 => Fault::Second,
-        91..99 => Fault::Ask,
+        91..96 => Fault::Ask,
+        96..98 => Fault::Alone(any),
         _ => Fault::Loss(chance.within(100, 500)),
     };
     (at, fault)

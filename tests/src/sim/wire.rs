@@ -72,7 +72,14 @@ impl World {
             | LeaseStep::Renew { .. }
             | LeaseStep::Grant { .. }
             | LeaseStep::PutCandidate { .. }
+            | LeaseStep::PutRoster(_)
             | LeaseStep::Revoke { .. } => self.send(host, step, sent),
+            LeaseStep::Relist => {
+                self.hosts[host].cursor = None;
+                self.pump_soon(host, MS);
+            }
+            LeaseStep::Survey => self.survey(host),
+            LeaseStep::AskCertificate { agent, token } => self.ask_certificate(host, &agent, token),
             LeaseStep::Begin { .. }
             | LeaseStep::End { .. }
             | LeaseStep::Leave { .. }
@@ -149,6 +156,7 @@ impl World {
             LeaseStep::PutCandidate { instance, txn } => {
                 Event::CandidatePut { instance, asked: txn, result: Err(hidden(true)) }
             }
+            LeaseStep::PutRoster(asked) => Event::RosterPut { asked, result: Err(hidden(true)) },
             LeaseStep::Revoke { lease } => Event::Revoked { lease },
             _ => return,
         };
@@ -260,6 +268,10 @@ impl World {
             LeaseStep::PutCandidate { instance, txn } => {
                 let result = self.etcd.txn(&txn, origin, now);
                 Event::CandidatePut { instance, asked: txn, result }
+            }
+            LeaseStep::PutRoster(asked) => {
+                let result = self.etcd.txn(&asked, origin, now);
+                Event::RosterPut { asked, result }
             }
             LeaseStep::Grant { instance, ttl } => {
                 let less = self.weather.grants_less && !self.healed && self.chance.percent(60);

@@ -1,7 +1,7 @@
 //! One run: the queue of what is due, and everything that there is.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use handover_agent::lease::event::Event;
@@ -11,6 +11,7 @@ use handover_proto::ids::InstanceId;
 use handover_proto::keys::{EnvKeys, LeaseKeys};
 use handover_proto::txn::LeaseId;
 
+use super::certificates::Question;
 use super::chance::Chance;
 use super::check::{Allowed, Checks, Violation};
 use super::database::Database;
@@ -107,6 +108,10 @@ pub(crate) enum Act {
     Thaw {
         host: usize,
     },
+    /// An agent is asked for a certificate.
+    Certify(Box<Question>),
+    /// Two people raise the era.
+    RaiseEra,
     /// A coordinator has its turn.
     Coordinate {
         n: usize,
@@ -164,8 +169,12 @@ pub(crate) struct World {
     pub(crate) present: Option<(Who, Token, LeaseId)>,
     /// The etcd lease of each turn.
     pub(crate) turn_leases: BTreeMap<Token, LeaseId>,
+    /// Tokens for which a certificate was given.
+    pub(crate) certified: BTreeSet<Token>,
     pub(crate) read_log: usize,
     pub(crate) asked: u64,
+    /// The highest era that was raised.
+    pub(crate) era: u16,
     pub(crate) healed: bool,
     /// The first unit since then.
     pub(crate) works_since: Option<u64>,
@@ -203,8 +212,10 @@ impl World {
             ids: BTreeMap::new(),
             present: None,
             turn_leases: BTreeMap::new(),
+            certified: BTreeSet::new(),
             read_log: 0,
             asked: 0,
+            era: 0,
             healed: false,
             works_since: None,
             queue: BinaryHeap::new(),
@@ -315,6 +326,8 @@ impl World {
             Act::Report { who, proven } => self.report(who, proven),
             Act::Fault { n } => self.fault(n),
             Act::Thaw { host } => self.thaw(host),
+            Act::Certify(question) => self.certify(*question),
+            Act::RaiseEra => self.raise_era(),
             Act::Coordinate { n } => self.coordinate(n),
             Act::Tick => self.tick(),
             Act::Heal => self.heal(),
@@ -327,6 +340,7 @@ impl World {
             Act::Wake { host, .. } | Act::Hear { host, .. } | Act::Pump { host } => (*host, true),
             Act::Launch { host, .. } => (*host, false),
             Act::Report { who, .. } => (self.services[*who].host, true),
+            Act::Certify(question) => (question.of, true),
             Act::Call { who, .. } | Act::UnitEnd { who, .. } | Act::Die { who, .. } => {
                 (self.services[*who].host, false)
             }

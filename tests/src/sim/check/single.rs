@@ -35,6 +35,12 @@ impl Check for Single {
                 }
                 self.working.insert(*who, *token);
             }
+            Fact::Certified { token, .. } => {
+                self.given_up.insert(*token);
+                if self.working.values().any(|under| under == token) {
+                    return Err(format!("token {token} is certified to have stopped, and somebody works under it"));
+                }
+            }
             Fact::Ended { who } | Fact::Froze { who } => drop(self.working.remove(who)),
             Fact::Turned(turn) => {
                 let before = self.present.replace((turn.token, turn.holder));
@@ -79,6 +85,15 @@ mod tests {
     fn a_unit_that_was_paused_does_not_count() {
         let paused = [Fact::Began { who: 1, token: 5 }, Fact::Froze { who: 1 }, Fact::Began { who: 2, token: 6 }];
         assert_eq!(verdict(&paused), Ok(()));
+    }
+
+    #[test]
+    fn work_under_a_token_that_was_certified_to_have_stopped_is_found() {
+        let certified = Fact::Certified { token: 5, dead: false };
+        assert!(
+            verdict(&[Fact::Began { who: 1, token: 5 }, certified.clone()]).expect_err("now").contains("certified")
+        );
+        assert!(verdict(&[certified, Fact::Began { who: 1, token: 5 }]).expect_err("later").contains("given up"));
     }
 
     #[test]

@@ -59,6 +59,11 @@ impl Check for Turns {
                 self.beat_lost = Some(at);
                 Ok(())
             }
+            // Whoever beat in the copy beats no more than the copy is old.
+            Fact::Restored { .. } => {
+                self.beat_lost = Some(at);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
