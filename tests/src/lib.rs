@@ -16,4 +16,5 @@ pub mod load;
 pub mod pki;
 pub mod postgres;
 pub mod receipt;
+pub mod sim;
 pub mod span;
