@@ -32,6 +32,7 @@ pub(super) fn measure(sizes: &Sizes) -> Result<Found> {
     let (median, three) = planned_rows(&site, sizes, "three members", P99_THREE_MS)?;
     rows.extend(three);
     let dark = || Row::new("planned: dark p50, three members", median, Unit::Ms);
+    progress("`etcdctl lock`");
     match lock::passes(&site, sizes.handovers.min(LOCKS))? {
         Some(passes) => {
             let lock = Spread::of("passes of the lock", passes)?;
@@ -39,6 +40,7 @@ pub(super) fn measure(sizes: &Sizes) -> Result<Found> {
         }
         None => eprintln!("bench: not beside `etcdctl lock`, because there is no etcdctl in PATH"),
     }
+    progress("Patroni's switchover");
     match patroni::gaps(&site, sizes.losses)? {
         Some(gaps) => {
             let gap = Spread::of("Patroni's switchovers", gaps)?;
@@ -51,6 +53,11 @@ pub(super) fn measure(sizes: &Sizes) -> Result<Found> {
     Ok(Found { heading, rows })
 }
 
+/// Minutes go by; who waits should see for what.
+pub(super) fn progress(what: &str) {
+    eprintln!("bench: measuring {what}");
+}
+
 /// The etcd to measure on: 3.5 if there is one, since 3.4 has known lease defects.
 fn etcd() -> Option<(PathBuf, &'static str)> {
     let named = |variable: &str| std::env::var_os(variable).map(PathBuf::from);
@@ -60,6 +67,7 @@ fn etcd() -> Option<(PathBuf, &'static str)> {
 }
 
 fn planned_rows(site: &Site, sizes: &Sizes, name: &str, p99_ms: f64) -> Result<(f64, Vec<Row>)> {
+    progress(&format!("planned hand-overs, {name}"));
     let planned = handover::planned(site, sizes.handovers)?;
     let (floor, answers) = (planned.floor.median(), planned.answers.median());
     let allowed = floor.mul_f64(FLOORS) + answers;

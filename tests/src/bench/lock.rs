@@ -6,7 +6,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -50,6 +50,7 @@ pub(super) fn passes(site: &Site, count: usize) -> Result<Option<Vec<Duration>>>
             site.fleet.stores().join(","),
             "lock".to_owned(),
             LOCK.to_owned(),
+            "--".to_owned(),
             bench,
             "--only-stamp".to_owned(),
             listener.local_addr()?.to_string(),
@@ -73,8 +74,21 @@ pub(super) fn passes(site: &Site, count: usize) -> Result<Option<Vec<Duration>>>
     Ok(Some(dark))
 }
 
-fn next(listener: &TcpListener, process: Process) -> Result<Holder> {
-    let (mut stream, _) = listener.accept()?;
+fn next(listener: &TcpListener, mut process: Process) -> Result<Holder> {
+    listener.set_nonblocking(true)?;
+    let end = Instant::now() + LIMIT;
+    let mut stream = loop {
+        match listener.accept() {
+            Ok((stream, _)) => break stream,
+            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return Err(error.into()),
+            Err(_) if process.has_ended() || Instant::now() >= end => {
+                bail!("etcdctl lock did not run its command: {}", process.output());
+            }
+            // The command's own stamps are what is measured.
+            Err(_) => std::thread::sleep(Duration::from_millis(2)),
+        }
+    };
+    stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(LIMIT))?;
     let began = read(&mut stream)?;
     Ok(Holder { _process: process, stream, began })

@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 
 use super::Sizes;
 use super::asker::raw;
+use super::lease::progress;
 use super::row::{Aim, Row, Unit};
 use super::site::Site;
 use super::spread::Spread;
@@ -29,16 +30,21 @@ const LIMIT: Duration = Duration::from_secs(40);
 const HOSTS_LOST: usize = 2;
 
 pub(super) fn rows(mut site: Site, sizes: &Sizes) -> Result<Vec<Row>> {
+    progress("store traffic");
     let mut found = vec![traffic(&site, sizes)?];
     let dark = |name: &str, spans: Vec<Duration>, aim_ms: f64| -> Result<Row> {
         let spread = Spread::of(name, spans)?;
         Ok(Row::span(format!("{name}, median of {}", spread.count()), spread.median()).aim(Aim::AtMost(aim_ms)))
     };
+    progress("the loss of a process");
     let died = (0..sizes.losses).map(|_| process_dies(&site)).collect::<Result<Vec<_>>>()?;
     found.push(dark("the holder's process dies: dark", died, PROCESS_MS)?);
+    progress("the loss of an agent");
     found.push(agent_dies(&mut site, sizes.quiet)?);
+    progress("frozen etcd");
     found.push(frozen(&site, "the leader of etcd", Some(sizes.quiet), sizes.frozen.0)?);
     found.push(frozen(&site, "all of etcd", None, sizes.frozen.1)?);
+    progress("the loss of a host");
     let lost = (0..sizes.losses.min(HOSTS_LOST)).map(|_| host_lost(&mut site)).collect::<Result<Vec<_>>>()?;
     found.push(dark("the holder's host is lost: dark", lost, HOST_MS)?);
     let lines = lines(&site)?;
