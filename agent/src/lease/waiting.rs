@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use handover_proto::blocker::BlockerKind;
 use handover_proto::ids::{AgentId, InstanceId, OpId};
-use handover_proto::numbers::{Era, Token};
+use handover_proto::numbers::Token;
 
 use super::deadline::Boot;
 use super::ladder::Doom;
@@ -34,16 +34,14 @@ pub enum Waiting {
     /// I12.
     #[error(
         "an operator: the database has seen token {stored}, and the lease gives {token}: the store lost its newest turns; two \
-         people raise the era: `handover lease era --raise {} --by NAME --second NAME --because \"fence regression\"`",
-        .era.0.saturating_add(1)
+         people raise the era above {}: `handover lease era --raise --by NAME --second NAME --because \"fence regression\"`",
+        .stored.era().0
     )]
     FenceRegression {
         /// Of the turn, or the highest that can be known before one.
         token: Token,
         /// As the service reported it.
         stored: Token,
-        /// At present.
-        era: Era,
     },
     /// K7.
     #[error(
