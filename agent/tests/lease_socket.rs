@@ -165,7 +165,7 @@ async fn a_stranger_is_refused_by_its_credentials_until_the_config_names_it() {
     let slot =
         |name: &str, uid| BTreeMap::from([(name.parse().expect("slot"), SlotPeer { uid: Some(uid), gid: None })]);
     for (peers, status) in [(slot("b", stranger), "403"), (slot("a", stranger), "200")] {
-        let agent = Agent::start_for("app-01", &store, settings(), own, peers);
+        let agent = Agent::start_for("app-01", store.address, settings(), own, peers);
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(agent.runtime_dir.path(), open).expect("a directory of ours");
         let id = agent.run(&service);
