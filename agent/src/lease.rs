@@ -15,6 +15,7 @@ mod doubt;
 mod effects;
 pub mod event;
 mod files;
+pub mod fitness;
 pub mod keeper;
 mod ladder;
 mod local;
@@ -41,6 +42,6 @@ pub mod waiting;
 pub mod wanted;
 
 pub use effects::Kill;
-pub use keeper::{KeeperHandle, LeaseError, Place, spawn};
+pub use keeper::{KeeperHandle, LeaseError, Place, Trial, spawn};
 pub use ladder::Doom;
 pub use socket::SocketError;

@@ -6,6 +6,7 @@ use handover_store::client::{Change, Grant, Listing, Renewal, StoreError, TxnRep
 
 use super::answer::took_in;
 use super::deadline::Boot;
+use super::fitness::KillTime;
 use super::local::Local;
 use super::memory::Memory;
 use super::record::Ack;
@@ -97,6 +98,8 @@ pub enum Event {
         /// How it went.
         result: Result<(), String>,
     },
+    /// How long a kill takes on this host.
+    KillTried(KillTime),
     /// A kill was tried: it reached every process that was found, or not.
     Killed {
         /// Whose processes.
@@ -136,6 +139,7 @@ impl Core {
                     took_in(local, seq, result, now);
                 }
             }
+            Event::KillTried(kill) => self.kill_tried(kill),
             Event::Killed { instance, result } => self.killed(&instance, result),
             Event::Suspected { what, at } => self.suspect(what, at),
             Event::Revoked { lease } => drop(self.spent.remove(&lease)),

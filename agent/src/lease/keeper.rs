@@ -1,6 +1,8 @@
 //! The keeper's thread: one current-thread runtime, one loop over the core, so that nothing else can delay a renewal.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::clock::{ClockError, boot_now, identity, wall_ms};
 use super::effects::{Effects, Kill, say};
 use super::event::Event;
+use super::fitness::{HostFacts, KillTime};
 use super::memory::Memory;
 use super::next::{NextError, Now};
 use super::settings::{LeaseSettings, SettingsError};
@@ -54,12 +57,21 @@ pub struct Place {
     pub state_dir: PathBuf,
     /// Holds the socket and each slot's `lease.json`; exists.
     pub runtime_dir: PathBuf,
+    /// What is known of the host.
+    pub host: HostFacts,
+    /// Tries how long a kill takes; it may block. None: `c_kill` is taken as configured.
+    pub trial: Option<Trial>,
 }
+
+/// Ends some processes of its own, and says how long that took.
+pub type Trial = Box<dyn FnOnce() -> Result<Duration, String> + Send>;
 
 /// The running keeper.
 pub struct KeeperHandle {
     /// Its status; closed when it has ended.
     pub status: watch::Receiver<KeeperStatus>,
+    /// Counts its decisions.
+    pub laps: Arc<AtomicU64>,
     /// Its thread.
     pub join: JoinHandle<Result<(), LeaseError>>,
 }
@@ -112,7 +124,8 @@ pub fn spawn(
     let keys = EnvKeys::new(&place.env).service(&place.service).lease();
     let prefix = keys.prefix();
     let call_path = settings.call_path.clone();
-    let core = Core::new(settings, keys, &clock.boot_id, memory);
+    let host = HostFacts { kill: place.trial.as_ref().map_or(KillTime::Assumed, |_| KillTime::UnderWay), ..place.host };
+    let core = Core::new(settings, keys, &clock.boot_id, memory).on_host(host);
     let (status, status_seen) = watch::channel(KeeperStatus::default());
     let (board, board_seen) = watch::channel(Board::new());
     let (events, inbox) = unbounded_channel();
@@ -127,7 +140,8 @@ pub fn spawn(
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(LeaseError::Thread)?;
     let ticker = Ticker::start(&clock.boot_id).map_err(LeaseError::Thread)?;
-    let keeper = Keeper { core, effects, inbox, wanted, status, board, ticker, shutdown };
+    let laps = Arc::new(AtomicU64::new(0));
+    let keeper = Keeper { core, effects, inbox, wanted, status, board, ticker, laps: laps.clone(), shutdown };
     let run = move || {
         tick::raise();
         let done = runtime.block_on(async move {
@@ -137,6 +151,10 @@ pub fn spawn(
                 tokio::spawn(files::keep(board_seen, place.runtime_dir, clock)),
                 tokio::spawn(follow(keeper.effects.store.clone(), prefix, keeper.effects.events.clone())),
             ];
+            if let Some(trial) = place.trial {
+                let events = keeper.effects.events.clone();
+                drop(tokio::task::spawn_blocking(move || say(&events, Event::KillTried(tried(trial())))));
+            }
             let done = keeper.run().await;
             aside.iter().for_each(tokio::task::JoinHandle::abort);
             done
@@ -146,7 +164,7 @@ pub fn spawn(
         done
     };
     let join = std::thread::Builder::new().name("lease-keeper".to_owned()).spawn(run).map_err(LeaseError::Thread)?;
-    Ok(KeeperHandle { status: status_seen, join })
+    Ok(KeeperHandle { status: status_seen, laps, join })
 }
 
 struct Keeper {
@@ -157,6 +175,7 @@ struct Keeper {
     status: watch::Sender<KeeperStatus>,
     board: watch::Sender<Board>,
     ticker: Ticker,
+    laps: Arc<AtomicU64>,
     shutdown: CancellationToken,
 }
 
@@ -177,6 +196,7 @@ impl Keeper {
             self.look()?;
             let now = boot_now()?;
             let lap = self.lap(now);
+            self.laps.fetch_add(1, Ordering::Relaxed);
             let (until, reason) = lap.unwrap_or_else(|error| {
                 tracing::error!(error = %error, "the lease keeper cannot decide");
                 (Some(now.plus(STUCK_REST)), Some(Waiting::Refused(error.to_string())))
@@ -247,6 +267,19 @@ impl Keeper {
             *old = new;
             changed
         });
+    }
+}
+
+fn tried(result: Result<Duration, String>) -> KillTime {
+    match result {
+        Ok(took) => {
+            tracing::info!(?took, "tried how long a kill takes");
+            KillTime::Took(took)
+        }
+        Err(error) => {
+            tracing::error!(error, "cannot try how long a kill takes");
+            KillTime::Failed(error)
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use handover_proto::numbers::Token;
 use handover_proto::txn::LeaseId;
 
 use super::deadline::Boot;
+use super::fitness::Declared;
 use super::ladder::Doom;
 use super::stall::Pulse;
 use super::state::{MyTurn, Order};
@@ -77,6 +78,8 @@ pub(super) struct Service {
     pub(super) trouble: Option<String>,
     /// Its longest unit of work, as it reported it last.
     pub(super) c_unit: Option<Duration>,
+    /// What else it reported of itself.
+    pub(super) declared: Declared,
 }
 
 /// A call under way, with what it says.
@@ -167,6 +170,7 @@ impl Service {
             pulse: Pulse::default(),
             trouble: None,
             c_unit: None,
+            declared: Declared::default(),
         }
     }
 

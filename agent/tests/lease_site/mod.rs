@@ -136,6 +136,8 @@ impl Agent {
             agent: self.name.parse().expect("agent"),
             state_dir: self.state_dir.path().to_owned(),
             runtime_dir: self.runtime_dir.path().to_owned(),
+            host: Default::default(),
+            trial: None,
         };
         let killed = self.killed.clone();
         let kill = Arc::new(move |id: &InstanceId| {
