@@ -1,6 +1,7 @@
 //! The keeper's decisions when something is uncertain: outcomes, losses, restarts, the past of the store.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on ends")]
 
+#[allow(dead_code, reason = "each test file uses its own part")]
 mod lease_bench;
 
 use handover_agent::lease::deadline::Boot;
@@ -14,7 +15,7 @@ use handover_agent::lease::state::{Move, Order};
 use handover_agent::lease::step::LeaseStep;
 use handover_agent::lease::waiting::Waiting;
 use handover_agent::lease::wanted::{LeaseState, Life};
-use handover_proto::lease::EraValue;
+use handover_proto::lease::{EraValue, Stamp};
 use handover_proto::numbers::Era;
 use handover_store::client::Renewal;
 use lease_bench::{Bench, Mood, id, keys, ms, owner};
@@ -159,7 +160,7 @@ fn a_holder_that_comes_back_in_the_quarantine_keeps_the_lease() {
     bench.pass(ms(8_000));
     let (nine, lease_id) = (owner(9), bench.store.grant(ms(10_000), u64::MAX).id);
     let op = "00000000000000fe".parse().expect("an op");
-    let turn = handover_proto::lease::Turn { owner: &nine, lease_id, ttl_s: 10, op, at_ms: 0 };
+    let turn = handover_proto::lease::Turn { owner: &nine, lease_id, ttl_s: 10, op, stamp: Stamp::default() };
     let mint = handover_proto::lease::mint(&keys(), &bench.view(), &turn).expect("its own");
     assert!(bench.store.txn(&mint).expect("a write").succeeded);
     bench.pass(ms(8_000));
@@ -227,7 +228,7 @@ fn contradicting_keys_stop_everybody() {
 #[test]
 fn a_raised_era_stops_the_holder_and_brings_no_new_turn() {
     let mut bench = Bench::holding();
-    bench.put(keys().era(), &EraValue { v: 1, era: Era(1) }, 0);
+    bench.put(keys().era(), &EraValue::of(Era(1)), 0);
     bench.pass(ms(3_000));
     assert_eq!((bench.told(1), moves(&bench).len(), bench.waits.clone()), (Told::Quiesce, 0, Some(Waiting::EraRaised)));
 }
@@ -319,7 +320,7 @@ fn a_turn_that_ended_while_the_agent_was_away_is_fenced() {
         &id(1),
         handover_proto::lease::StopProof::Operator,
         "00000000000000fd".parse().expect("an op"),
-        0,
+        Stamp::default(),
     );
     assert!(bench.store.txn(&txn.expect("held")).expect("a write").succeeded);
     let mut next = Bench::with(LeaseSettings::default(), bench.store, memory);

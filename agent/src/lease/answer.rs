@@ -1,7 +1,5 @@
 //! What a service's acknowledgement proves, and what not.
 
-use std::time::Duration;
-
 use super::deadline::Boot;
 use super::local::{Call, Local};
 use super::record::{Ack, AckState, RECORD_VERSION, token_text};
@@ -14,7 +12,8 @@ pub(super) fn took_in(local: &mut Local, seq: u64, result: Result<Ack, String>, 
     let service = &mut local.service;
     let Some(call) = service.call.take_if(|call| call.seq == seq) else { return };
     let outcome = result.and_then(|ack| {
-        service.c_unit = ack.c_unit_ms.map(Duration::from_millis).or(service.c_unit);
+        service.pulse.answered(&ack, now);
+        service.declares(&ack);
         judge(&call, &ack).map(|()| ack.state)
     });
     match outcome {

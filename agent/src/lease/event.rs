@@ -6,11 +6,13 @@ use handover_store::client::{Change, Grant, Listing, Renewal, StoreError, TxnRep
 
 use super::answer::took_in;
 use super::deadline::Boot;
+use super::fitness::KillTime;
 use super::local::Local;
 use super::memory::Memory;
 use super::record::Ack;
 use super::renewal::Expectation;
 use super::state::{Core, MyTurn};
+use super::suspect::Suspicion;
 use super::upkeep::REST;
 use super::wanted::{Life, LocalInstance, Wanted};
 
@@ -96,6 +98,22 @@ pub enum Event {
         /// How it went.
         result: Result<(), String>,
     },
+    /// How long a kill takes on this host.
+    KillTried(KillTime),
+    /// A kill was tried: it reached every process that was found, or not.
+    Killed {
+        /// Whose processes.
+        instance: InstanceId,
+        /// How it went.
+        result: Result<(), String>,
+    },
+    /// This host may have been away.
+    Suspected {
+        /// What may have happened.
+        what: Suspicion,
+        /// When it was found: it happened before.
+        at: Boot,
+    },
 }
 
 impl Core {
@@ -121,6 +139,9 @@ impl Core {
                     took_in(local, seq, result, now);
                 }
             }
+            Event::KillTried(kill) => self.kill_tried(kill),
+            Event::Killed { instance, result } => self.killed(&instance, result),
+            Event::Suspected { what, at } => self.suspect(what, at),
             Event::Revoked { lease } => drop(self.spent.remove(&lease)),
             Event::Saved { memory, result } => match result {
                 Ok(()) => {

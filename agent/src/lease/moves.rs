@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use handover_proto::lease::{self, Refused, StopProof, Turn};
+use handover_proto::lease::{self, Refused, Stamp, StopProof, Turn};
 use handover_proto::txn::Txn;
 
 use super::deadline::{Boot, Deadlines};
@@ -50,6 +50,9 @@ impl Core {
             Life::Dead { proven: true } => return Ok(Some(Move::Release(StopProof::Dead))),
             Life::Dead { proven: false } => return Err(Waiting::DeadUnproven),
             Life::Running | Life::GiveUp => {}
+        }
+        if let Some(waiting) = self.ladder(local) {
+            return Err(waiting);
         }
         let Some(turn) = local.turn.as_ref().filter(|turn| self.is_present(&local.wanted.owner.instance, turn)) else {
             return Ok(None);
@@ -100,6 +103,9 @@ impl Core {
         if turn.leaving && !self.leaving_is_saved(&local.wanted.owner.instance, turn) {
             return Err(Waiting::Disk(self.disk_trouble.clone()));
         }
+        if let Some(unfit) = self.unfit(local) {
+            return Err(Waiting::Unfit(unfit));
+        }
         if !local.service.works(turn.token) || local.service.trouble.is_some() {
             return Err(Waiting::Start(local.service.trouble.clone()));
         }
@@ -128,7 +134,9 @@ impl Core {
         if view.frozen {
             return Err(Waiting::Frozen);
         }
-        if let Some(intent) = view.open_intent().filter(|intent| intent.value.to != local.wanted.owner.instance) {
+        if let Some(intent) =
+            view.open_intent().filter(|intent| intent.value.is_for_other(&local.wanted.owner.instance))
+        {
             return Err(Waiting::IntentForOther(intent.value.op.clone()));
         }
         let kind = if self.picture.held().is_some() { Move::TakeOver } else { Move::Acquire };
@@ -140,10 +148,13 @@ impl Core {
         self.courtesy(local, now).map(|()| Some(kind))
     }
 
-    /// The service has answered a call and its units are short enough (K4).
+    /// The service has answered a call, and it and the host fit the lease's numbers.
     fn greeting(&self, local: &Local) -> Result<(), Waiting> {
         if let Some(c_unit) = local.service.c_unit.filter(|c_unit| *c_unit > self.settings.c_unit) {
             return Err(Waiting::UnitTooLong { declared: c_unit, configured: self.settings.c_unit });
+        }
+        if let Some(unfit) = self.unfit(local) {
+            return Err(Waiting::Unfit(unfit));
         }
         if local.service.idle { Ok(()) } else { Err(Waiting::Greeting(local.service.trouble.clone())) }
     }
@@ -166,7 +177,7 @@ impl Core {
     }
 
     fn in_time(&self, live: &LiveLease, now: Boot) -> bool {
-        self.fit_until(live).is_some_and(|end| now < end)
+        self.fit_until(live).is_some_and(|end| now < end) && !self.is_outdated(live)
     }
 
     /// The soft deadline that a turn on `live` would have.
@@ -213,18 +224,19 @@ impl Core {
         let (keys, view, me) = (self.picture.keys(), self.picture.view(), &local.wanted.owner.instance);
         // T1 and T2 by the one that the intent names fulfil it.
         let asked = view.open_intent().filter(|intent| match kind {
-            Move::Acquire | Move::TakeOver => intent.value.to == *me,
+            Move::Acquire | Move::TakeOver => intent.value.to.as_ref() == Some(me),
             Move::HandOver => true,
             Move::Release(_) | Move::Mint => false,
         });
         let op = asked.map_or_else(|| now.op.clone(), |intent| intent.value.op.clone());
+        let stamp = Stamp::at(now.wall_ms);
         let (lease_id, ttl_s) = local.live.as_ref().map_or((0, 0), |live| (live.id, live.ttl.as_secs()));
-        let turn = Turn { owner: &local.wanted.owner, lease_id, ttl_s, op: op.clone(), at_ms: now.wall_ms };
+        let turn = Turn { owner: &local.wanted.owner, lease_id, ttl_s, op: op.clone(), stamp };
         let txn = match kind {
             Move::Acquire => lease::acquire(keys, view, &turn),
             Move::TakeOver => lease::take_over(keys, view, &turn),
-            Move::HandOver => lease::hand_over(keys, view, me, now.wall_ms),
-            Move::Release(proof) => lease::release(keys, view, me, proof, op.clone(), now.wall_ms),
+            Move::HandOver => lease::hand_over(keys, view, me, stamp),
+            Move::Release(proof) => lease::release(keys, view, me, proof, op.clone(), stamp),
             Move::Mint => lease::mint(keys, view, &turn),
         };
         txn.map(|txn| (op, txn))

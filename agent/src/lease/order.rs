@@ -48,6 +48,12 @@ impl Core {
         if now >= self.deadlines(turn).soft {
             return Order::Quiesce(Why::Deadline);
         }
+        if let Some(doom) = local.doomed {
+            return Order::Quiesce(Why::Doomed(doom));
+        }
+        if let Some(what) = self.doubts_host(local) {
+            return Order::Quiesce(Why::Suspect(what));
+        }
         if !known || turn.deadlines.is_none() {
             return Order::Unknown;
         }
@@ -91,7 +97,7 @@ impl Core {
     pub(super) fn asked(&self, local: &Local) -> Option<&Seen<Intent>> {
         let me = &local.wanted.owner.instance;
         let intent = self.picture.view().open_intent()?;
-        let asks = intent.value.from == *me && intent.value.to != *me;
+        let asks = intent.value.from == *me && intent.value.is_for_other(me);
         (asks && local.declined.as_ref() != Some(&intent.value.op)).then_some(intent)
     }
 
@@ -100,7 +106,7 @@ impl Core {
         let view = self.picture.view();
         let Some(intent) = self.asked(local).filter(|_| !view.frozen) else { return Hand::None };
         let op = &intent.value.op;
-        let heir = view.candidates.get(&intent.value.to).map(|seen| &seen.value);
+        let heir = intent.value.to.as_ref().and_then(|to| view.candidates.get(to)).map(|seen| &seen.value);
         if heir.is_some_and(|heir| heir.ready && heir.prepared_for.as_ref() == Some(op)) {
             Hand::Ready(op.clone())
         } else {
@@ -162,6 +168,8 @@ impl Why {
             }
             Self::EraRaised => "the era was raised; the turn of the old era has ended".to_owned(),
             Self::Corrupt(what) => what.clone(),
+            Self::Doomed(doom) => format!("{doom}: the instance is being ended"),
+            Self::Suspect(what) => format!("{what}; the lease is being confirmed"),
         }
     }
 }

@@ -107,7 +107,7 @@ impl Core {
         if let Err(error) = &verdict {
             self.store_trouble = Some(error.clone());
         }
-        let settings = &self.settings;
+        let (settings, suspected) = (&self.settings, self.suspected.map(|(_, at)| at));
         let Some(local) = self.locals.get_mut(id) else { return };
         let Some(live) = local.live.as_mut().filter(|live| live.id == expected.lease) else { return };
         match verdict {
@@ -116,9 +116,13 @@ impl Core {
                 live.ttl = ttl;
                 live.accepted = live.accepted.saturating_add(1);
                 live.doubt = None;
-                live.renew.end(if live.accepted < 2 { now } else { sent.plus(settings.interval) });
+                let again = live.accepted < 2 || suspected.is_some_and(|at| base < at);
+                live.renew.end(if again { now } else { sent.plus(settings.interval) });
                 let deadlines = Deadlines::of(base, ttl, settings);
+                // The base of a turn of an earlier agent process is not known.
+                let inherits = local.turn.as_ref().is_some_and(|turn| turn.deadlines.is_none());
                 local.extend(deadlines, now);
+                self.note_renewal(inherits, now);
             }
             Ok(Verdict::OwnershipLost) => live.renew.end(now.plus(settings.interval)),
             Ok(Verdict::LeaseLost) => local.live = None,

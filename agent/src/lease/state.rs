@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use handover_proto::ids::{InstanceId, OpId};
 use handover_proto::keys::LeaseKeys;
@@ -15,10 +16,13 @@ use handover_proto::numbers::{Era, Token};
 use handover_proto::txn::{LeaseId, Revision};
 
 use super::deadline::{Boot, Deadlines};
+use super::fitness::HostFacts;
+use super::ladder::Doom;
 use super::local::{Chore, Local};
 use super::memory::{Memory, RememberedTurn};
 use super::picture::Picture;
 use super::settings::LeaseSettings;
+use super::suspect::Suspicion;
 
 /// The keeper's state. Changed by [`Core::started`](super::next) and [`Core::apply`](super::event) alone.
 #[derive(Debug, Clone)]
@@ -45,6 +49,11 @@ pub struct Core {
     pub(super) store_trouble: Option<String>,
     /// The last failure of the state file; none: it was written since.
     pub(super) disk_trouble: Option<String>,
+    /// What may have happened to this host last, and when it was found: no renewal from before that counts any more.
+    pub(super) suspected: Option<(Suspicion, Boot)>,
+    pub(super) host: HostFacts,
+    /// From the start of this agent process to the first renewal of a turn that it inherited.
+    pub(super) restarted_in: Option<Duration>,
 }
 
 /// A turn that an instance holds, or held until its service has stopped.
@@ -95,6 +104,10 @@ pub enum Why {
     EraRaised,
     /// The store's keys cannot be trusted.
     Corrupt(String),
+    /// This host may have been away: until a renewal that began afterwards is accepted.
+    Suspect(Suspicion),
+    /// Its processes are being ended.
+    Doomed(Doom),
 }
 
 /// One of the lease's transactions (`SAFETY.md` §1.6).
@@ -153,6 +166,9 @@ impl Core {
             restored,
             store_trouble: None,
             disk_trouble: None,
+            suspected: None,
+            host: HostFacts::default(),
+            restarted_in: None,
         }
     }
 

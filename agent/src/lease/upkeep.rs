@@ -109,7 +109,7 @@ impl Core {
     fn candidate(&self, local: &Local, live: &LiveLease, rest: Rest, now: Boot) -> Candidate {
         let me = &local.wanted.owner.instance;
         let ready = self.is_ready_candidate(local, now);
-        let intent = self.picture.view().open_intent().filter(|intent| ready && intent.value.to == *me);
+        let intent = self.picture.view().open_intent().filter(|intent| ready && intent.value.to.as_ref() == Some(me));
         let token = local.turn.as_ref().map(|turn| turn.token);
         Candidate {
             v: STORED_VERSION,
@@ -121,6 +121,11 @@ impl Core {
             prepared_for: intent.map(|intent| intent.value.op.clone()),
             declined: local.declined.clone(),
             active: local.service.started.filter(|started| token == Some(*started)),
+            active_at_ms: None,
+            rank: 0,
+            rho_ppm: None,
+            agent_version: String::new(),
+            stored_token: None,
             rest,
         }
     }

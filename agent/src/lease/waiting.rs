@@ -6,6 +6,8 @@ use handover_proto::blocker::BlockerKind;
 use handover_proto::ids::{InstanceId, OpId};
 
 use super::deadline::Boot;
+use super::fitness::Unfit;
+use super::ladder::Doom;
 
 /// What is waited for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +35,14 @@ pub enum Waiting {
     /// The service's QUIESCED.
     #[error("the service to finish its unit of work and acknowledge QUIESCED{}", because(.0))]
     Quiesce(Option<String>),
+    /// The end of processes that were killed.
+    #[error("the end of the instance's processes, which were killed: {doom}{}", because(.trouble))]
+    Kill {
+        /// Why they were.
+        doom: Doom,
+        /// Why the last kill did not work.
+        trouble: Option<String>,
+    },
     /// The service's STARTED.
     #[error("the service to install its token and acknowledge STARTED{}", because(.0))]
     Start(Option<String>),
@@ -49,6 +59,9 @@ pub enum Waiting {
         /// By the agent's config.
         configured: Duration,
     },
+    /// K4 to K6, c_kill.
+    #[error(transparent)]
+    Unfit(Unfit),
     /// The successor.
     #[error("the successor that intent {0} names to be prepared")]
     Successor(OpId),
@@ -89,6 +102,9 @@ impl Waiting {
             Self::Quiesce(_) => BlockerKind::Quiesce,
             Self::Start(_) | Self::Greeting(_) => BlockerKind::Start,
             Self::Successor(_) => BlockerKind::Lease,
+            Self::Kill { .. } => BlockerKind::Stop,
+            Self::Unfit(Unfit::KillUnderWay) => BlockerKind::Start,
+            Self::Unfit(_) => BlockerKind::Operator,
             Self::Disk(_) => BlockerKind::Disk,
             Self::Readiness => BlockerKind::Readiness,
             Self::DeadUnproven

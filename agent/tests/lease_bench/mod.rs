@@ -18,7 +18,7 @@ use handover_agent::lease::wanted::{InstanceLease, KeeperStatus, Life, LocalInst
 use handover_proto::assignment::Cause;
 use handover_proto::ids::{InstanceId, OpId};
 use handover_proto::keys::{EnvKeys, LeaseKeys};
-use handover_proto::lease::{self, Candidate, Intent, IntentKind, LeaseView, Owner, RawEntry, Turn};
+use handover_proto::lease::{self, Candidate, Intent, IntentKind, LeaseView, Owner, RawEntry, Roster, Stamp, Turn};
 use handover_proto::numbers::{Era, Term};
 use handover_proto::stored::encode;
 use handover_proto::txn::{LeaseId, Op, Txn};
@@ -80,8 +80,12 @@ pub(crate) struct Bench {
     pub(crate) saved: Option<Memory>,
     /// The service's answers; `None`: it does not answer.
     pub(crate) obeys: Option<AckState>,
+    /// What else its answers say.
+    pub(crate) says: Ack,
     pub(crate) steps: Vec<LeaseStep>,
     pub(crate) held: Vec<Txn>,
+    /// Why kills fail.
+    pub(crate) kill_trouble: Option<String>,
     pub(crate) waits: Option<Waiting>,
     wanted: Wanted,
     cursor: usize,
@@ -103,8 +107,10 @@ impl Bench {
             disk_full: false,
             saved: None,
             obeys: Some(AckState::Quiesced),
+            says: Ack::new(None, 0, AckState::Started),
             steps: Vec::new(),
             held: Vec::new(),
+            kill_trouble: None,
             waits: None,
             wanted: Wanted::default(),
             ops: 1000,
@@ -230,13 +236,10 @@ impl Bench {
                 let result = if away { Err(unknown()) } else { self.store.txn(&txn) };
                 Some(Event::CandidatePut { instance, asked: txn, result })
             }
-            LeaseStep::Renew { instance, lease, barrier, expected, .. } => {
-                let ttl = self.store.keep_alive(lease, u64::MAX);
-                let (sent, keep_alive) = (self.now, self.store.origin());
-                let answer = self.store.txn(&barrier).map(|barrier| Renewal { ttl, keep_alive, barrier });
-                let result = if away { Err(unknown()) } else { answer };
-                Some(Event::Renewed { instance, sent, expected, barrier, result })
+            LeaseStep::Renew { instance, expected, barrier, .. } if away => {
+                Some(Event::Renewed { instance, sent: self.now, expected, barrier, result: Err(unknown()) })
             }
+            LeaseStep::Renew { .. } => Some(self.answer_renewal(&step, self.now)),
             LeaseStep::Grant { instance, ttl } => {
                 let result = if away { Err(unknown()) } else { Ok(self.store.grant(ttl, u64::MAX)) };
                 Some(Event::Granted { instance, result })
@@ -246,6 +249,10 @@ impl Bench {
                 Some(Event::Revoked { lease })
             }
             LeaseStep::Tell { instance, record, .. } => self.answer(instance, &record),
+            LeaseStep::Kill { instance } => {
+                let result = self.kill_trouble.clone().map_or(Ok(()), Err);
+                Some(Event::Killed { instance, result })
+            }
             LeaseStep::Begin { .. }
             | LeaseStep::End { .. }
             | LeaseStep::Leave { .. }
@@ -254,9 +261,16 @@ impl Bench {
             | LeaseStep::Adopt { .. }
             | LeaseStep::Drop { .. }
             | LeaseStep::Forget { .. }
-            | LeaseStep::Kill { .. }
             | LeaseStep::Wait { .. } => None,
         }
+    }
+
+    /// The store's answer to a renewal that was sent at `sent`.
+    pub(crate) fn answer_renewal(&mut self, step: &LeaseStep, sent: Boot) -> Event {
+        let LeaseStep::Renew { instance, lease, barrier, expected, .. } = step.clone() else { panic!("{step:?}") };
+        let (ttl, keep_alive) = (self.store.keep_alive(lease, u64::MAX), self.store.origin());
+        let result = self.store.txn(&barrier).map(|barrier| Renewal { ttl, keep_alive, barrier });
+        Event::Renewed { instance, sent, expected, barrier, result }
     }
 
     fn transact(&mut self, txn: &Txn) -> Result<TxnReply, StoreError> {
@@ -280,7 +294,8 @@ impl Bench {
     /// The acknowledgement of `record`.
     pub(crate) fn ack(&self, instance: InstanceId, record: &Published, state: AckState) -> Event {
         let token = record.token.map(|token| token.get().to_string());
-        Event::Answered { instance, seq: record.seq, result: Ok(Ack::new(token, record.seq, state)) }
+        let ack = Ack { token, seq: record.seq, state, ..self.says.clone() };
+        Event::Answered { instance, seq: record.seq, result: Ok(ack) }
     }
 
     /// The service of instance `n` answers the last call, late.
@@ -290,10 +305,25 @@ impl Bench {
         self.hear(event);
     }
 
+    /// Instance `n` dies, and `n + 1` is started in its place.
+    pub(crate) fn restart(&mut self, n: u8) {
+        self.change(n, |local| local.life = Life::Dead { proven: true });
+        self.report(n + 1);
+    }
+
     /// What the last call to instance `n` said.
     pub(crate) fn last_call(&self, n: u8) -> Published {
         let call = self.steps.iter().rev().find_map(|step| match step {
             LeaseStep::Tell { instance, record, .. } if *instance == id(n) => Some(record.clone()),
+            _ => None,
+        });
+        call.expect("a call")
+    }
+
+    /// How long the last call to instance `n` may take.
+    pub(crate) fn last_limit(&self, n: u8) -> Duration {
+        let call = self.steps.iter().rev().find_map(|step| match step {
+            LeaseStep::Tell { instance, limit, .. } if *instance == id(n) => Some(*limit),
             _ => None,
         });
         call.expect("a call")
@@ -350,7 +380,7 @@ impl Bench {
             op: op.clone(),
             kind: IntentKind::Handoff,
             from: id(from),
-            to: id(to),
+            to: Some(id(to)),
             quiesce_timeout_ms: 3_000,
             term: Term::new(Era(0), 1).expect("fits"),
             cause: Cause { rollout: None, step: 0, plan_hash: String::new() },
@@ -372,20 +402,41 @@ impl Bench {
             prepared_for: op.cloned(),
             declined: None,
             active: None,
+            active_at_ms: None,
+            rank: 0,
+            rho_ppm: None,
+            agent_version: String::new(),
+            stored_token: None,
             rest: serde_json::Map::new(),
         };
         self.put(keys().candidate(&id(n)), &candidate, lease_id);
         lease_id
     }
 
+    /// Instance `n` elsewhere, which holds, releases the lease.
+    #[allow(dead_code, reason = "not every test file has another holder")]
+    pub(crate) fn other_releases(&mut self, n: u8) {
+        let op = self.op();
+        let txn = lease::release(&keys(), &self.view(), &id(n), lease::StopProof::Quiesced, op, Stamp::at(0))
+            .expect("it holds");
+        assert!(self.store.txn(&txn).expect("a write").succeeded);
+        self.settle();
+    }
+
     /// Instance `n` elsewhere acquires the free lease; returns its etcd lease.
     pub(crate) fn other_holds(&mut self, n: u8) -> LeaseId {
         let lease_id = self.store.grant(ms(10_000), u64::MAX).id;
         let (owner, op) = (owner(n), self.op());
-        let turn = Turn { owner: &owner, lease_id, ttl_s: 10, op, at_ms: 0 };
+        let turn = Turn { owner: &owner, lease_id, ttl_s: 10, op, stamp: Stamp::default() };
         let txn = lease::acquire(&keys(), &self.view(), &turn).expect("a free lease");
         assert!(self.store.txn(&txn).expect("a write").succeeded);
-        self.settle();
+        self.list(&[1, 2, 3, 9]);
         lease_id
+    }
+
+    /// The holder's agent lists the agents of these instances.
+    pub(crate) fn list(&mut self, all: &[u8]) {
+        let agents = all.iter().map(|n| owner(*n).agent).collect();
+        self.put(keys().roster(), &Roster { v: 1, agents, rest: serde_json::Map::new() }, 0);
     }
 }

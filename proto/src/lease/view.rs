@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::values::{Beat, Candidate, EraValue, Holder, Intent};
+use super::values::{Beat, Candidate, EraValue, Holder, Intent, Roster};
 use crate::ids::InstanceId;
 use crate::keys::LeaseKeys;
 use crate::numbers::{Era, NumberError, Token};
@@ -33,6 +33,8 @@ pub struct LeaseView {
     pub intent: Option<Seen<Intent>>,
     /// The era, and the revision of its key (0: there is none, era 0).
     pub era: (Era, Revision),
+    /// Who may take over.
+    pub roster: Option<Seen<Roster>>,
     /// Whether take-over is frozen.
     pub frozen: bool,
     /// The candidates, by instance.
@@ -121,6 +123,8 @@ impl LeaseView {
             self.beat = entry.map(|raw| raw.seen(key)).transpose()?;
         } else if key == keys.intent() {
             self.intent = entry.map(|raw| raw.seen(key)).transpose()?;
+        } else if key == keys.roster() {
+            self.roster = entry.map(|raw| raw.seen(key)).transpose()?;
         } else if key == keys.freeze() {
             self.frozen = entry.is_some();
         } else if key == keys.era() {
