@@ -18,6 +18,7 @@ mod doubt;
 mod effects;
 pub mod event;
 pub(crate) mod files;
+pub mod fitness;
 mod inquiry;
 pub mod keeper;
 mod ladder;
@@ -47,6 +48,6 @@ pub mod waiting;
 pub mod wanted;
 
 pub use effects::Kill;
-pub use keeper::{Certifier, KeeperHandle, LeaseError, Place, spawn};
+pub use keeper::{Certifier, KeeperHandle, LeaseError, Place, Trial, spawn};
 pub use ladder::Doom;
 pub use socket::SocketError;

@@ -24,6 +24,9 @@ use crate::config::Config;
 use crate::driver::{Driver, Owner};
 use crate::gate::client::GateLink;
 use crate::host::Host;
+use crate::kill_target::{KILL_TARGET, OWN_PROGRAM};
+use crate::lease::deadline::Boot;
+use crate::lease::fitness::HostFacts;
 use crate::lease::socket::peer::Peers;
 use crate::lease::wanted::Wanted;
 use crate::lease::{Certifier, KeeperHandle};
@@ -31,6 +34,7 @@ use crate::register::{self, FromStore};
 use crate::routing::Routing;
 use crate::service::{AgentService, Offered};
 use crate::state::StateFile;
+use crate::watchdog;
 
 /// A gate answers within milliseconds; after this its silence is what there is to report.
 const FIRST_WORD: Duration = Duration::from_secs(1);
@@ -65,6 +69,7 @@ pub async fn run(config: Config) -> Result<()> {
     let keeper = keeper(&config, &driver, wanted_seen)?;
     let (reports, reports_seen) = watch::channel(Report::default());
     let certifier = keeper.as_ref().map(|keeper| (config.agent.clone(), keeper.certifier.clone()));
+    tokio::spawn(watchdog::keep_telling(reports_seen.clone(), keeper.as_ref().map(|keeper| keeper.laps.clone())));
     let mut offers = serve(&config, store, (grpc, operations), reports_seen, certifier);
 
     let memory = Memory::silent_until(clock::boot() + FIRST_WORD);
@@ -125,8 +130,15 @@ async fn follow_store(config: &Config, store: &Store, me: Registration) -> Resul
 }
 
 fn keeper(config: &Config, driver: &Arc<Driver>, wanted: watch::Receiver<Wanted>) -> Result<Option<KeeperHandle>> {
-    let Some(settings) = config.lease.clone() else { return Ok(None) };
-    let driver = driver.clone();
+    let Some(settings) = config.lease.clone().filter(|lease| lease.enabled) else { return Ok(None) };
+    let host = HostFacts {
+        watchdog: watchdog::period(),
+        began: clock::process_began().map(|began| Boot::default().plus(began)),
+        ..HostFacts::default()
+    };
+    let (driver, tries) = (driver.clone(), driver.clone());
+    let target = [OWN_PROGRAM.to_owned(), KILL_TARGET.to_owned()];
+    let trial = Box::new(move || tries.kill_time(&target).map_err(|error| crate::report::chain(&error)));
     // Called on a thread of the keeper's own, and carried out there: nothing on the main loop can delay it.
     let kill = Arc::new(move |instance: &InstanceId| {
         let killed = tokio::runtime::Handle::current().block_on(driver.kill(instance));
@@ -142,6 +154,8 @@ fn keeper(config: &Config, driver: &Arc<Driver>, wanted: watch::Receiver<Wanted>
         agent: config.agent.clone(),
         state_dir: config.state_dir.clone(),
         runtime_dir: config.runtime_dir.clone(),
+        host,
+        trial: Some(trial),
         peers: Peers::new(nix::unistd::geteuid().as_raw(), config.peers.clone()),
     };
     Ok(Some(crate::lease::spawn(settings, place, wanted, kill, CancellationToken::new())?))

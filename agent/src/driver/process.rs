@@ -16,7 +16,7 @@ use super::ended::Ended;
 use super::survey::{self, Watch};
 use super::watched::{Leader, Watched};
 use super::{Adopted, DriverError, Exit, ExitStatus, Found, Owner, ProcessRecord, StartSpec};
-use super::{found, spawn, table, tail};
+use super::{found, spawn, table, tail, trial};
 
 /// Room for exits that the agent has not yet looked at; more than a host has slots.
 const EXITS: usize = 64;
@@ -170,6 +170,20 @@ impl ProcessDriver {
         table::resident_bytes(self.watch.get(instance)?.record.pid)
     }
 
+    /// How long it takes on this host to end a tree of processes and to prove that nothing of it is left: the longest of
+    /// 20 tries with `command`, which must write one line once all its processes run, and go on. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be tried, or a try ends without a proof.
+    pub fn kill_time(&self, command: &[String]) -> Result<Duration, DriverError> {
+        if !self.sees_all {
+            let hidden = io::Error::other("/proc hides processes (hidepid); give the agent CAP_SYS_PTRACE");
+            return Err(DriverError::system("prove the end of a tree of processes")(hidden));
+        }
+        let operation = format!("try how long a kill takes, with {}", command.join(" "));
+        trial::kill_time(&self.watch, &self.owner, &self.boot_id, command).map_err(DriverError::system(operation))
+    }
+
     async fn signal(&self, instance: &InstanceId, signal: Signal) -> Result<(), DriverError> {
         let watched = self.watch.get(instance);
         let watched = watched.ok_or_else(|| DriverError::NotWatched { instance: instance.clone() })?;
@@ -210,7 +224,7 @@ fn abandon(child: &super::child::Child) {
 }
 
 /// Surveys before it signals: once the main process has ended, where its descendants came from is harder to tell.
-fn signal_all(watch: &Watch, watched: &Watched, signal: Signal) -> io::Result<()> {
+pub(super) fn signal_all(watch: &Watch, watched: &Watched, signal: Signal) -> io::Result<()> {
     // SIGTERM goes to the whole group at once if the group is certain, one by one if not; descendants outside it are for
     // the instance to end. SIGKILL goes to all.
     let adopted = matches!(watched.leader, Leader::Adopted(_));

@@ -9,6 +9,7 @@ use handover_store::client::{Change, Grant, Listing, Renewal, StoreError, TxnRep
 use super::answer::took_in;
 use super::certificate::Certificate;
 use super::deadline::{Boot, Deadlines};
+use super::fitness::KillTime;
 use super::local::Local;
 use super::memory::Memory;
 use super::record::Ack;
@@ -119,6 +120,8 @@ pub enum Event {
         /// How it went.
         result: Result<(), String>,
     },
+    /// How long a kill takes on this host.
+    KillTried(KillTime),
     /// A kill was tried: it reached every process that was found, or not.
     Killed {
         /// Whose processes.
@@ -162,6 +165,7 @@ impl Core {
             Event::RosterPut { asked, result } => self.roster_put(&asked, result, now),
             Event::CertifyAsked(token) => self.asked_to_certify(token),
             Event::Certified { token, result } => self.certified(token, result, now),
+            Event::KillTried(kill) => self.kill_tried(kill),
             Event::Killed { instance, result } => self.killed(&instance, result),
             Event::Suspected { what, at } => self.suspect(what, at),
             Event::Revoked { lease } => drop(self.spent.remove(&lease)),

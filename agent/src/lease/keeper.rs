@@ -1,6 +1,8 @@
 //! The keeper's thread: one current-thread runtime, one loop over the core, so that nothing else can delay a renewal.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,8 +20,9 @@ use tokio_util::sync::CancellationToken;
 use super::acks::Acks;
 use super::certificate::Certified;
 use super::clock::{ClockError, boot_now, identity, wall_ms};
-use super::effects::{Effects, Kill};
+use super::effects::{Effects, Kill, say};
 use super::event::Event;
+use super::fitness::{HostFacts, KillTime};
 use super::memory::Memory;
 use super::next::{NextError, Now};
 use super::settings::{LeaseSettings, ServiceSide, SettingsError};
@@ -60,7 +63,14 @@ pub struct Place {
     pub runtime_dir: PathBuf,
     /// Who may ask on the socket.
     pub peers: Peers,
+    /// What is known of the host.
+    pub host: HostFacts,
+    /// Tries how long a kill takes; it may block. None: `c_kill` is taken as configured.
+    pub trial: Option<Trial>,
 }
+
+/// Ends some processes of its own, and says how long that took.
+pub type Trial = Box<dyn FnOnce() -> Result<Duration, String> + Send>;
 
 /// The running keeper.
 pub struct KeeperHandle {
@@ -68,6 +78,8 @@ pub struct KeeperHandle {
     pub status: watch::Receiver<KeeperStatus>,
     /// Answers agents that would take over.
     pub certifier: Certifier,
+    /// Counts its decisions.
+    pub laps: Arc<AtomicU64>,
     /// Its thread.
     pub join: JoinHandle<Result<(), LeaseError>>,
 }
@@ -121,7 +133,8 @@ pub fn spawn(
     let service = env.service(&place.service);
     let call_path = settings.call_path.clone();
     let acks = (settings.service == ServiceSide::Pull).then(Acks::default);
-    let core = Core::new(settings, service.lease(), &clock.boot_id, memory);
+    let host = HostFacts { kill: place.trial.as_ref().map_or(KillTime::Assumed, |_| KillTime::UnderWay), ..place.host };
+    let core = Core::new(settings, service.lease(), &clock.boot_id, memory).on_host(host);
     let (status, status_seen) = watch::channel(KeeperStatus::default());
     let (board, board_seen) = watch::channel(Board::new());
     let (events, inbox) = unbounded_channel();
@@ -141,7 +154,20 @@ pub fn spawn(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(LeaseError::Thread)?;
     let (asks, asked) = unbounded_channel();
     let ticker = Ticker::start(&clock.boot_id).map_err(LeaseError::Thread)?;
-    let keeper = Keeper { core, effects, inbox, wanted, status, board, asked, open: Vec::new(), ticker, shutdown };
+    let laps = Arc::new(AtomicU64::new(0));
+    let keeper = Keeper {
+        core,
+        effects,
+        inbox,
+        wanted,
+        status,
+        board,
+        asked,
+        open: Vec::new(),
+        ticker,
+        laps: laps.clone(),
+        shutdown,
+    };
     let desk = Desk { board: board_seen.clone(), clock: clock.clone(), peers: place.peers, acks };
     let run = move || {
         tick::raise();
@@ -151,6 +177,10 @@ pub fn spawn(
                 tokio::spawn(socket::serve(listener, desk)),
                 tokio::spawn(files::keep(board_seen, place.runtime_dir, clock)),
             ];
+            if let Some(trial) = place.trial {
+                let events = keeper.effects.events.clone();
+                drop(tokio::task::spawn_blocking(move || say(&events, Event::KillTried(tried(trial())))));
+            }
             let done = keeper.run().await;
             aside.iter().for_each(tokio::task::JoinHandle::abort);
             done
@@ -160,7 +190,7 @@ pub fn spawn(
         done
     };
     let join = std::thread::Builder::new().name("lease-keeper".to_owned()).spawn(run).map_err(LeaseError::Thread)?;
-    Ok(KeeperHandle { status: status_seen, certifier: Certifier(asks), join })
+    Ok(KeeperHandle { status: status_seen, certifier: Certifier(asks), laps, join })
 }
 
 /// A token, and where the answer goes.
@@ -190,6 +220,7 @@ struct Keeper {
     /// Questions whose answer waits for the state file.
     open: Vec<Question>,
     ticker: Ticker,
+    laps: Arc<AtomicU64>,
     shutdown: CancellationToken,
 }
 
@@ -211,6 +242,7 @@ impl Keeper {
             self.look()?;
             let now = boot_now()?;
             let lap = self.lap(now);
+            self.laps.fetch_add(1, Ordering::Relaxed);
             let (until, reason) = lap.unwrap_or_else(|error| {
                 tracing::error!(error = %error, "the lease keeper cannot decide");
                 (Some(now.plus(STUCK_REST)), Some(Waiting::Refused(error.to_string())))
@@ -297,6 +329,19 @@ impl Keeper {
             *old = new;
             changed
         });
+    }
+}
+
+fn tried(result: Result<Duration, String>) -> KillTime {
+    match result {
+        Ok(took) => {
+            tracing::info!(?took, "tried how long a kill takes");
+            KillTime::Took(took)
+        }
+        Err(error) => {
+            tracing::error!(error, "cannot try how long a kill takes");
+            KillTime::Failed(error)
+        }
     }
 }
 

@@ -137,7 +137,10 @@ impl Core {
                 let again = live.accepted < 2 || suspected.is_some_and(|at| base < at);
                 live.renew.end(if again { now } else { sent.plus(settings.interval) });
                 let deadlines = Deadlines::of(base, ttl, settings);
+                // The base of a turn of an earlier agent process is not known.
+                let inherits = local.turn.as_ref().is_some_and(|turn| turn.deadlines.is_none());
                 local.extend(deadlines, now);
+                self.note_renewal(inherits, now);
             }
             Ok(Verdict::OwnershipLost) => live.renew.end(now.plus(settings.interval)),
             Ok(Verdict::LeaseLost) => local.live = None,

@@ -206,6 +206,11 @@ impl LeaseSettings {
         }
     }
 
+    /// How long a holder's agent may take to come back: (D_soft − base) − i.
+    pub(super) fn restart_limit(&self) -> Duration {
+        self.soft_span().saturating_sub(self.interval)
+    }
+
     /// What is allowed and still to be known: a margin that a slow store uses up.
     pub fn warning(&self) -> Option<String> {
         let (soft, needed) = (self.soft_span(), self.interval + self.failover_gap);

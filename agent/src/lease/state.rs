@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use handover_proto::ids::{InstanceId, OpId};
 use handover_proto::keys::LeaseKeys;
@@ -18,6 +19,7 @@ use handover_proto::txn::{LeaseId, Revision};
 use super::belief::Belief;
 use super::certificate::Certificate;
 use super::deadline::{Boot, Deadlines};
+use super::fitness::HostFacts;
 use super::ladder::Doom;
 use super::local::{Chore, Local};
 use super::memory::{Memory, RememberedTurn};
@@ -63,6 +65,9 @@ pub struct Core {
     pub(super) disk_trouble: Option<String>,
     /// What may have happened to this host last, and when it was found: no renewal from before that counts any more.
     pub(super) suspected: Option<(Suspicion, Boot)>,
+    pub(super) host: HostFacts,
+    /// From the start of this agent process to the first renewal of a turn that it inherited.
+    pub(super) restarted_in: Option<Duration>,
 }
 
 /// A turn that an instance holds, or held until its service has stopped.
@@ -191,6 +196,8 @@ impl Core {
             store_trouble: None,
             disk_trouble: None,
             suspected: None,
+            host: HostFacts::default(),
+            restarted_in: None,
         }
     }
 

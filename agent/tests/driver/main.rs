@@ -13,3 +13,4 @@ mod restart;
 mod stage;
 mod starts;
 mod strays;
+mod trial;

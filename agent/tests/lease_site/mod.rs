@@ -160,6 +160,8 @@ impl Agent {
             state_dir: self.state_dir.path().to_owned(),
             runtime_dir: self.runtime_dir.path().to_owned(),
             peers: Peers::new(self.own_uid, self.peers.clone()),
+            host: Default::default(),
+            trial: None,
         };
         let killed = self.killed.clone();
         let kill = Arc::new(move |id: &InstanceId| {
