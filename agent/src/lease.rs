@@ -8,7 +8,9 @@
 //! values.
 
 mod answer;
+mod belief;
 mod call;
+pub mod certificate;
 pub mod clock;
 pub mod deadline;
 mod doubt;
@@ -16,6 +18,7 @@ mod effects;
 pub mod event;
 mod files;
 pub mod fitness;
+mod inquiry;
 pub mod keeper;
 mod ladder;
 mod local;
@@ -36,12 +39,14 @@ pub mod state;
 pub mod status;
 pub mod step;
 pub mod suspect;
+mod taking;
 mod tick;
 mod upkeep;
+pub mod versions;
 pub mod waiting;
 pub mod wanted;
 
 pub use effects::Kill;
-pub use keeper::{KeeperHandle, LeaseError, Place, Trial, spawn};
+pub use keeper::{Certifier, KeeperHandle, LeaseError, Place, Trial, spawn};
 pub use ladder::Doom;
 pub use socket::SocketError;
