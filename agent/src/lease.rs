@@ -7,12 +7,15 @@
 //! Everything but `keeper`, `effects`, `call`, `socket`, `files` and [`clock`] is pure: time and answers come in as values.
 
 mod answer;
+mod belief;
 mod call;
+pub mod certificate;
 pub mod clock;
 pub mod deadline;
 mod effects;
 pub mod event;
 mod files;
+mod inquiry;
 pub mod keeper;
 mod local;
 pub mod memory;
@@ -29,10 +32,12 @@ pub mod started;
 pub mod state;
 pub mod status;
 pub mod step;
+mod taking;
 mod upkeep;
+pub mod versions;
 pub mod waiting;
 pub mod wanted;
 
 pub use effects::Kill;
-pub use keeper::{KeeperHandle, LeaseError, Place, spawn};
+pub use keeper::{Certifier, KeeperHandle, LeaseError, Place, spawn};
 pub use socket::SocketError;

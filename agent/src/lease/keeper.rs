@@ -7,14 +7,17 @@ use std::time::Duration;
 use handover_proto::ids::OpId;
 use handover_proto::ids::{AgentId, Env, Service};
 use handover_proto::keys::EnvKeys;
-use handover_store::client::{Store, StoreError, WatchItem};
+use handover_proto::numbers::Token;
+use handover_proto::wire::CertifyReply;
+use handover_store::client::{Store, StoreError};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::certificate::Certified;
 use super::clock::{ClockError, boot_now, identity, wall_ms};
-use super::effects::{Effects, Kill, say};
+use super::effects::{Effects, Kill};
 use super::event::Event;
 use super::memory::Memory;
 use super::next::{NextError, Now};
@@ -58,6 +61,8 @@ pub struct Place {
 pub struct KeeperHandle {
     /// Its status; closed when it has ended.
     pub status: watch::Receiver<KeeperStatus>,
+    /// Answers agents that would take over.
+    pub certifier: Certifier,
     /// Its thread.
     pub join: JoinHandle<Result<(), LeaseError>>,
 }
@@ -104,10 +109,10 @@ pub fn spawn(
     let state_file = place.state_dir.join(STATE_FILE);
     let memory: Option<Memory> = durable::load(&state_file)?;
     let listener = socket::bind(&place.runtime_dir.join(SOCKET))?;
-    let keys = EnvKeys::new(&place.env).service(&place.service).lease();
-    let prefix = keys.prefix();
+    let env = EnvKeys::new(&place.env);
+    let service = env.service(&place.service);
     let call_path = settings.call_path.clone();
-    let core = Core::new(settings, keys, &clock.boot_id, memory);
+    let core = Core::new(settings, service.lease(), &clock.boot_id, memory);
     let (status, status_seen) = watch::channel(KeeperStatus::default());
     let (board, board_seen) = watch::channel(Board::new());
     let (events, inbox) = unbounded_channel();
@@ -118,17 +123,20 @@ pub fn spawn(
         clock: clock.clone(),
         call_path,
         state_file,
+        env,
+        service,
+        watch: None,
         calls: std::collections::BTreeMap::new(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(LeaseError::Thread)?;
-    let keeper = Keeper { core, effects, inbox, wanted, status, board, shutdown };
+    let (asks, asked) = unbounded_channel();
+    let keeper = Keeper { core, effects, inbox, wanted, status, board, asked, open: Vec::new(), shutdown };
     let run = move || {
         let done = runtime.block_on(async move {
             let listener = UnixListener::from_std(listener).map_err(LeaseError::Thread)?;
             let aside = [
                 tokio::spawn(socket::serve(listener, board_seen.clone(), clock.clone())),
                 tokio::spawn(files::keep(board_seen, place.runtime_dir, clock)),
-                tokio::spawn(follow(keeper.effects.store.clone(), prefix, keeper.effects.events.clone())),
             ];
             let done = keeper.run().await;
             aside.iter().for_each(tokio::task::JoinHandle::abort);
@@ -139,7 +147,23 @@ pub fn spawn(
         done
     };
     let join = std::thread::Builder::new().name("lease-keeper".to_owned()).spawn(run).map_err(LeaseError::Thread)?;
-    Ok(KeeperHandle { status: status_seen, join })
+    Ok(KeeperHandle { status: status_seen, certifier: Certifier(asks), join })
+}
+
+/// A token, and where the answer goes.
+type Question = (Token, oneshot::Sender<CertifyReply>);
+
+/// Asks the keeper whether a service has stopped for good.
+#[derive(Debug, Clone)]
+pub struct Certifier(UnboundedSender<Question>);
+
+impl Certifier {
+    /// The answer for `token`, all but the agent's name; none: the keeper has ended.
+    pub async fn certify(&self, token: Token) -> Option<CertifyReply> {
+        let (answer, answered) = oneshot::channel();
+        self.0.send((token, answer)).ok()?;
+        answered.await.ok().map(|reply| CertifyReply { token: token.get(), ..reply })
+    }
 }
 
 struct Keeper {
@@ -149,6 +173,9 @@ struct Keeper {
     wanted: watch::Receiver<Wanted>,
     status: watch::Sender<KeeperStatus>,
     board: watch::Sender<Board>,
+    asked: UnboundedReceiver<Question>,
+    /// Questions whose answer waits for the state file.
+    open: Vec<Question>,
     shutdown: CancellationToken,
 }
 
@@ -163,6 +190,7 @@ enum LapError {
 
 impl Keeper {
     async fn run(mut self) -> Result<(), LeaseError> {
+        self.effects.follow();
         let first = self.wanted.borrow_and_update().clone();
         self.core.apply(Event::Wanted(first), boot_now()?);
         loop {
@@ -173,11 +201,16 @@ impl Keeper {
                 (Some(now.plus(STUCK_REST)), Some(Waiting::Refused(error.to_string())))
             });
             self.show(reason.as_ref(), now);
+            self.answer(now);
             let sleep = until.map_or(LONGEST_SLEEP, |until| until.since(now).min(LONGEST_SLEEP));
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => return Ok(()),
                 Some(event) = self.inbox.recv() => self.core.apply(event, boot_now()?),
+                Some(question) = self.asked.recv() => {
+                    self.core.apply(Event::CertifyAsked(question.0), boot_now()?);
+                    self.open.push(question);
+                }
                 Ok(()) = self.wanted.changed() => {
                     let wanted = self.wanted.borrow_and_update().clone();
                     self.core.apply(Event::Wanted(wanted), boot_now()?);
@@ -207,6 +240,17 @@ impl Keeper {
         }
     }
 
+    /// Answers the questions for certificates that can be answered now.
+    fn answer(&mut self, now: Boot) {
+        for question in std::mem::take(&mut self.open) {
+            match self.core.certify(question.0) {
+                // Whoever asked may have gone; then nobody needs the answer.
+                Certified::Unwritten if !question.1.is_closed() => self.open.push(question),
+                certified => drop(question.1.send(certified.reply(now, wall_ms()))),
+            }
+        }
+    }
+
     fn publish(&self) {
         let board = self.core.board();
         self.board.send_if_modified(|old| {
@@ -224,19 +268,6 @@ impl Keeper {
             *old = new;
             changed
         });
-    }
-}
-
-/// Passes the watch's news on.
-async fn follow(store: Store, prefix: String, events: UnboundedSender<Event>) {
-    let mut watch = store.watch(&prefix, 0);
-    loop {
-        let event = match watch.next().await {
-            WatchItem::Changes { revision, changes } => Event::Changed { revision, changes },
-            WatchItem::Reset(listing) => Event::Listed(listing),
-            WatchItem::Interrupted(error) => Event::CutOff(error.to_string()),
-        };
-        say(&events, event);
     }
 }
 

@@ -167,6 +167,7 @@ impl Agent {
             eligible: true,
             ready: true,
             serving: true,
+            rank: 0,
             life: Life::Running,
         };
         self.wanted.send_modify(|wanted| drop(wanted.instances.insert(instance.clone(), local)));
@@ -262,7 +263,7 @@ pub(crate) async fn ask(store: &Store, from: &InstanceId, to: &InstanceId, quies
         op: op.clone(),
         kind: IntentKind::Handoff,
         from: from.clone(),
-        to: to.clone(),
+        to: Some(to.clone()),
         quiesce_timeout_ms: u64::try_from(quiesce_timeout.as_millis()).expect("fits"),
         term: Term::new(Era(0), 1).expect("a term"),
         cause: Cause { rollout: None, step: 0, plan_hash: String::new() },

@@ -159,6 +159,18 @@ impl Ledger {
         }
     }
 
+    /// The highest token that was ever installed; none: none was.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub fn stored_token(&mut self) -> Result<Option<Token>, LedgerError> {
+        let token = match &mut self.0 {
+            Database::Sqlite(ledger) => ledger.stored_token()?,
+            Database::Postgres(ledger) => ledger.stored_token()?,
+        };
+        Ok(Token::try_from(token).ok())
+    }
+
     /// One unit of the scheduler: charges the tick after the last one under `token`, and returns its number. `work` is
     /// what the unit does before it commits: in PostgreSQL between check and commit, with SQLite before both, since its
     /// check locks out every other writer.

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use handover_proto::assignment::{Assignment, AtDeadline, Cause, DrainPolicy, LeaseWish, Route, SlotWish, Upstream};
+use handover_proto::assignment::{Assignment, AtDeadline, Cause, DrainPolicy, LeaseRules, LeaseWish, Route, SlotWish, Upstream};
 use handover_proto::ids::{InstanceId, OpId, SlotId};
 use handover_proto::keys::{EnvKeys, ServiceKeys};
 use handover_proto::lease::{self, Intent, IntentKind, LeaseView, RawEntry};
@@ -90,6 +90,7 @@ impl StandIn {
                 routes: up.then_some(route).into_iter().collect(),
                 drain: DrainPolicy { deadline_ms: 3000, at_deadline: AtDeadline::Cut },
                 hooks: Vec::new(),
+                lease: LeaseRules::default(),
                 fallback: None,
             };
             let put = Op::put(self.service.assigned(&agent.parse()?), encode(&assignment)?);
@@ -137,7 +138,7 @@ impl StandIn {
             op: OpId::random(),
             kind: IntentKind::Handoff,
             from,
-            to,
+            to: Some(to),
             quiesce_timeout_ms: QUIESCE_TIMEOUT_MS,
             term: self.term,
             cause: Self::cause(),

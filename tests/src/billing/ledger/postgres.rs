@@ -128,6 +128,14 @@ impl Postgres {
         self.client()?.transaction().map_err(failed("beginning a transaction"))
     }
 
+    /// 0: none was ever installed.
+    pub(super) fn stored_token(&mut self) -> Result<i64, LedgerError> {
+        let mut tx = self.begin()?;
+        let (token, _) = stored(&mut tx)?;
+        tx.commit().map_err(failed("reading the fence"))?;
+        Ok(token)
+    }
+
     pub(super) fn install(&mut self, token: Token, period: Duration, now: BootNs) -> Result<Installed, LedgerError> {
         let writer = self.writer.clone();
         let mut tx = self.begin()?;

@@ -51,6 +51,11 @@ impl Sqlite {
     ///
     /// # Errors
     /// [`LedgerError::Fenced`] if a higher token, or the same one for another instance, is installed.
+    pub(super) fn stored_token(&self) -> Result<i64, LedgerError> {
+        let read = self.connection.query_row("SELECT token FROM fence WHERE service = 'billing'", [], |row| row.get(0));
+        read.map_err(sqlite("reading the fence"))
+    }
+
     pub(super) fn install(&mut self, token: Token, period: Duration, now: BootNs) -> Result<Installed, LedgerError> {
         let writer = self.writer.clone();
         let tx = self.begin()?;
