@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use handover_proto::ids::InstanceId;
+use handover_proto::ids::{InstanceId, OpId};
 use handover_proto::keys::{EnvKeys, ServiceKeys};
-use handover_store::client::{Store, StoreError, WatchItem};
+use handover_store::client::{Store, StoreError, TxnReply, WatchItem};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 
@@ -60,6 +60,7 @@ impl Effects {
             }),
             LeaseStep::Move { op, txn, .. } => self.then(async move {
                 let result = store.txn(&txn).await;
+                log_answer(&op, now, &result);
                 Event::Moved { op, asked: txn, result }
             }),
             LeaseStep::Renew { instance, lease, member, barrier, expected } => self.then(async move {
@@ -164,6 +165,16 @@ async fn follow(store: Store, prefix: String, events: UnboundedSender<Event>) {
 /// The receiver is gone only when the keeper ends; nobody is left to tell then.
 pub(super) fn say(events: &UnboundedSender<Event>, event: Event) {
     drop(events.send(event));
+}
+
+/// For those who hold the log against the store's history: what was told of each transaction that moves the lease.
+fn log_answer(op: &OpId, sent: Boot, result: &Result<TxnReply, StoreError>) {
+    let (told, revision) = match result {
+        Ok(reply) if reply.succeeded => ("committed", reply.revision),
+        Ok(_) => ("refused", 0),
+        Err(_) => ("open", 0),
+    };
+    tracing::debug!(%op, sent_boot_ns = sent.ns(), told, revision, "answer");
 }
 
 fn log_revoke(lease: i64, result: Result<(), StoreError>) {
