@@ -105,7 +105,7 @@ impl Site {
         let txn = Txn { then: vec![Op::put(keys.intent(), intent.to_string().into_bytes())], ..Txn::default() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let written = runtime.block_on(async {
-            Store::connect(&[self.fleet.store().to_string()]).expect("an endpoint").txn(&txn).await
+            Store::connect(&self.fleet.stores()).expect("an endpoint").txn(&txn).await
         });
         assert!(written.expect("a write").succeeded);
     }

@@ -164,10 +164,11 @@ impl Ledger {
     /// # Errors
     /// When the ledger cannot be read.
     pub fn stored_token(&mut self) -> Result<Option<Token>, LedgerError> {
-        match &mut self.0 {
-            Database::Sqlite(ledger) => ledger.stored_token(),
-            Database::Postgres(ledger) => ledger.stored_token(),
-        }
+        let token = match &mut self.0 {
+            Database::Sqlite(ledger) => ledger.stored_token()?,
+            Database::Postgres(ledger) => ledger.stored_token()?,
+        };
+        Ok(Token::try_from(token).ok())
     }
 
     /// One unit of the scheduler: charges the tick after the last one under `token`, and returns its number. `work` is

@@ -96,7 +96,7 @@ fn one_that_leaks_children_breaks_a6() {
         environ.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
     };
     let left: Vec<i32> = pids.filter(marked).collect();
-    left.iter().for_each(|pid| drop(kill(Pid::from_raw(*pid), Signal::SIGKILL).ok()));
+    left.iter().for_each(|pid| assert!(kill(Pid::from_raw(*pid), Signal::SIGKILL).is_ok(), "it was just there"));
     assert!(!left.is_empty(), "precondition: they outlived the service");
     assert_eq!((code, rules(&findings, "fail")), (Some(1), vec!["A6".to_owned()]), "{findings:#}");
     assert!(findings.to_string().contains("sleep 600"), "{findings:#}");

@@ -128,6 +128,14 @@ impl Postgres {
         self.client()?.transaction().map_err(failed("beginning a transaction"))
     }
 
+    /// 0: none was ever installed.
+    pub(super) fn stored_token(&mut self) -> Result<i64, LedgerError> {
+        let mut tx = self.begin()?;
+        let (token, _) = stored(&mut tx)?;
+        tx.commit().map_err(failed("reading the fence"))?;
+        Ok(token)
+    }
+
     pub(super) fn install(&mut self, token: Token, period: Duration, now: BootNs) -> Result<Installed, LedgerError> {
         let writer = self.writer.clone();
         let mut tx = self.begin()?;
@@ -149,12 +157,6 @@ impl Postgres {
         let next_tick = last_tick(&mut tx)? + 1;
         tx.commit().map_err(failed("committing the install"))?;
         Ok(Installed { schedule, next_tick: next_tick.unsigned_abs() })
-    }
-
-    pub(super) fn stored_token(&mut self) -> Result<Option<Token>, LedgerError> {
-        let row = self.client()?.query_one("SELECT handover.fence_stored('billing')", &[]);
-        let stored: i64 = row.map_err(failed("reading the fence"))?.get(0);
-        Ok(Token::try_from(stored).ok())
     }
 
     pub(super) fn charge(&mut self, token: Token, hard: BootNs, work: impl FnOnce()) -> Result<u64, LedgerError> {

@@ -51,6 +51,11 @@ impl Sqlite {
     ///
     /// # Errors
     /// [`LedgerError::Fenced`] if a higher token, or the same one for another instance, is installed.
+    pub(super) fn stored_token(&self) -> Result<i64, LedgerError> {
+        let read = self.connection.query_row("SELECT token FROM fence WHERE service = 'billing'", [], |row| row.get(0));
+        read.map_err(sqlite("reading the fence"))
+    }
+
     pub(super) fn install(&mut self, token: Token, period: Duration, now: BootNs) -> Result<Installed, LedgerError> {
         let writer = self.writer.clone();
         let tx = self.begin()?;
@@ -73,11 +78,6 @@ impl Sqlite {
         let next_tick = last_tick(&tx)? + 1;
         tx.commit().map_err(sqlite("committing the install"))?;
         Ok(Installed { schedule, next_tick })
-    }
-
-    pub(super) fn stored_token(&self) -> Result<Option<Token>, LedgerError> {
-        let read = self.connection.query_row("SELECT token FROM fence WHERE service = 'billing'", [], |row| row.get(0));
-        read.map(|token: i64| Token::try_from(token).ok()).map_err(sqlite("reading the fence"))
     }
 
     /// One unit of the scheduler: charges the tick after the last one under `token`, and returns its number.
