@@ -3,6 +3,7 @@
 //! Whatever is wrong is said with the file, the field and the fix, before anything is started.
 
 mod store;
+mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -10,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use handover_proto::ids::{AgentId, Env, Service, SlotId};
+use handover_proto::peer::Role;
 use handover_store::client::Access;
+use handover_tls::{PeerError, Peers, TlsError, TlsFiles};
 use serde::Deserialize;
 
 use crate::driver::DriverSettings;
@@ -44,7 +47,15 @@ pub enum ConfigError {
         /// The config file.
         file: PathBuf,
         /// Field, file and fix.
-        source: handover_tls::TlsError,
+        source: TlsError,
+    },
+    /// The address, or the certificate with which others are to know this agent, is not right.
+    #[error("config {file}: {source}")]
+    Peers {
+        /// The config file.
+        file: PathBuf,
+        /// What, and the fix.
+        source: PeerError,
     },
     /// Fields that do not fit together.
     #[error("config {file}: `{field}` {problem}; {fix}")]
@@ -76,6 +87,8 @@ struct File {
     runtime_dir: PathBuf,
     #[serde(default)]
     store: store::StoreSettings,
+    #[serde(default)]
+    tls: Option<tls::TlsTable>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
     gate: toml::Table,
@@ -118,6 +131,8 @@ pub struct Config {
     pub runtime_dir: PathBuf,
     /// The way to the store.
     pub store: Access,
+    /// TLS between agent and coordinators; none: plain text, on loopback alone.
+    pub tls: Option<TlsFiles>,
     /// Free labels, for plans.
     pub labels: BTreeMap<String, String>,
     /// The gate.
@@ -144,6 +159,9 @@ impl Config {
         if let Some(files) = &config.store.tls {
             files.open().map_err(|source| ConfigError::Tls { file: path.to_owned(), source })?;
         }
+        let fault = |source| ConfigError::Peers { file: path.to_owned(), source };
+        let peers = config.peers().map_err(|source| ConfigError::Tls { file: path.to_owned(), source })?;
+        peers.may_listen(config.listen).and_then(|()| peers.am(Role::Agent(config.agent.clone()))).map_err(fault)?;
         Ok(config)
     }
 
@@ -171,8 +189,9 @@ impl Config {
                 return Err(unfit(name, format!("is {}", dir.display()), "write an absolute path, beginning with /"));
             }
         }
-        if !file.listen.ip().is_loopback() {
-            let fix = "use 127.0.0.1: agent and coordinator talk in plain text until TLS is there";
+        let tls = file.tls.take().map(tls::TlsTable::files).transpose().map_err(|error| field(error.to_string()))?;
+        if tls.is_none() && !file.listen.ip().is_loopback() {
+            let fix = "give ca, cert and key in [tls], or use 127.0.0.1: plain text is for loopback alone";
             return Err(unfit("listen", format!("is {}, which others can reach", file.listen), fix));
         }
         let slots = slots(&file, &unfit)?;
@@ -189,6 +208,7 @@ impl Config {
             state_dir: file.state_dir,
             runtime_dir: file.runtime_dir,
             store,
+            tls,
             labels: file.labels,
             gate,
             driver: file.driver,
@@ -196,6 +216,15 @@ impl Config {
             lease: file.lease,
             slots,
         })
+    }
+
+    /// The other processes of the environment, as this agent reaches and recognises them.
+    ///
+    /// # Errors
+    /// [`TlsError`] if a file of `[tls]` cannot be used.
+    pub fn peers(&self) -> Result<Peers, TlsError> {
+        let tls = self.tls.as_ref().map(TlsFiles::open).transpose()?;
+        Ok(Peers::new(self.env.clone(), tls))
     }
 
     /// Time between SIGTERM and SIGKILL.
@@ -323,7 +352,7 @@ mod tests {
             ("agent = \"app-01\"", "agent = \"App 1\"", "lower-case"),
             ("listen = \"127.0.0.1:7101\"", "listen = \"localhost\"", "listen"),
             ("state_dir = \"/tmp/state\"", "state_dir = \"state\"", "absolute"),
-            ("listen = \"127.0.0.1:7101\"", "listen = \"0.0.0.0:7101\"", "127.0.0.1"),
+            ("listen = \"127.0.0.1:7101\"", "listen = \"0.0.0.0:7101\"", "[tls]"),
             ("mode = \"proxy\"", "mode = \"both\"", "use \"proxy\""),
             ("mode = \"proxy\"", "", "gate.mode"),
             ("port = 9002", "port = 9001", "port of its own"),
@@ -331,6 +360,7 @@ mod tests {
             ("name = \"b\"", "name = \"a\"", "used twice"),
             ("port = 9002", "port = 9002\ncolour = \"blue\"", "colour"),
             ("[lease]", "[store]\nca = \"ca.pem\"\n[lease]", "store.cert"),
+            ("[lease]", "[tls]\nca = \"ca.pem\"\ncert = \"c.pem\"\n[lease]", "tls.key"),
             ("[lease]", "[store]\nkee = 3\n[lease]", "endpoints, ca, cert and key"),
             ("[lease]", "[lease]\nttl = 10", "10s"),
             ("[lease]", "[lease]\nttl = \"3s\"", "6"),

@@ -10,6 +10,7 @@ use handover_proto::keys::EnvKeys;
 use handover_proto::numbers::Token;
 use handover_proto::wire::CertifyReply;
 use handover_store::client::{Access, OpenError, Store};
+use handover_tls::Peers;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{oneshot, watch};
@@ -45,6 +46,8 @@ const STUCK_REST: Duration = Duration::from_millis(500);
 pub struct Place {
     /// The way to the store.
     pub store: Access,
+    /// The other agents, which are asked for stop certificates.
+    pub peers: Peers,
     /// The environment.
     pub env: Env,
     /// The service.
@@ -118,6 +121,7 @@ pub fn spawn(
     let (events, inbox) = unbounded_channel();
     let effects = Effects {
         store,
+        peers: place.peers.clone(),
         events,
         kill,
         clock: clock.clone(),
