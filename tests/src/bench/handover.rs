@@ -46,7 +46,7 @@ fn on(store: StoreKind, name: &str, count: usize) -> Result<Vec<Row>> {
     let mut service = Service::start(&site.fleet)?;
     let rounds = site.runtime.block_on(async {
         let mut asker = Asker::new(&site).await?;
-        let mut floor = Floor::new(&site.fleet.store().to_string()).await?;
+        let mut floor = Floor::new(&site.fleet.stores()).await?;
         let mut rounds = Vec::new();
         // The first of each warms up and is not counted.
         for round in 0..=count {

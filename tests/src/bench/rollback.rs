@@ -33,7 +33,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub(super) fn measure(sizes: &Sizes) -> Result<Found> {
     let site = Site::start(HOSTS, StoreKind::Embedded)?;
     let traffic = Traffic::start(&site.fleet.gates(), EVERY)?;
-    let mut floor = site.runtime.block_on(Floor::new(&site.fleet.store().to_string()))?;
+    let mut floor = site.runtime.block_on(Floor::new(&site.fleet.stores()))?;
     let mut beside = Beside::default();
     let mut backs = Vec::new();
     for _ in 0..sizes.rollbacks {

@@ -33,7 +33,7 @@ impl<'a> Cli<'a> {
     pub fn words(&self) -> Vec<String> {
         let fleet = self.fleet;
         let program = fleet.binaries.path("handover").display().to_string();
-        let (coordinator, store) = (fleet.coordinator.to_string(), fleet.store.to_string());
+        let (coordinator, store) = (fleet.coordinator.to_string(), fleet.stores().join(","));
         vec![program, "--env".into(), "demo".into(), "--coordinator".into(), coordinator, "--store".into(), store]
     }
 

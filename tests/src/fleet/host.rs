@@ -90,7 +90,7 @@ operations = "{operations}"
 host = "{name}.example"
 state_dir = "{state}"
 runtime_dir = "{run}"
-store = ["{store}"]
+store = {store:?}
 
 [gate]
 mode = "proxy"
@@ -144,7 +144,7 @@ port = {port_b}
             name = self.name,
             listen = self.agent_listen,
             operations = self.operations,
-            store = fleet.store,
+            store = fleet.stores(),
             gate = self.gate_listen,
             builds = fleet.builds().display(),
             ledger = ledger.display(),
