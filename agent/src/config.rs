@@ -55,7 +55,7 @@ pub enum ConfigError {
         /// The config file.
         file: PathBuf,
         /// What, and the fix.
-        source: PeerError,
+        source: Box<PeerError>,
     },
     /// Fields that do not fit together.
     #[error("config {file}: `{field}` {problem}; {fix}")]
@@ -159,7 +159,7 @@ impl Config {
         if let Some(files) = &config.store.tls {
             files.open().map_err(|source| ConfigError::Tls { file: path.to_owned(), source })?;
         }
-        let fault = |source| ConfigError::Peers { file: path.to_owned(), source };
+        let fault = |error| ConfigError::Peers { file: path.to_owned(), source: Box::new(error) };
         let peers = config.peers().map_err(|source| ConfigError::Tls { file: path.to_owned(), source })?;
         peers.may_listen(config.listen).and_then(|()| peers.am(Role::Agent(config.agent.clone()))).map_err(fault)?;
         Ok(config)

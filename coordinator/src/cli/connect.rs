@@ -133,6 +133,13 @@ impl Coordinators {
     }
 
     fn explain(&self, status: &Status) -> CliError {
+        // What plain text hears from a server that waits for a TLS handshake.
+        let plain = self.peers.as_ref().is_ok_and(|peers| peers.tls().is_none());
+        let message = status.message();
+        if plain && (message.starts_with("h2 protocol error") || message == "transport error") {
+            let reason = format!("{message}; if it speaks TLS, give --tls-ca, --tls-cert and --tls-key");
+            return self.nobody(reason);
+        }
         if is_away(status) { self.nobody(status.message().to_owned()) } else { CliError::of(status) }
     }
 

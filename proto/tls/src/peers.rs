@@ -60,14 +60,14 @@ pub enum PeerError {
         wanted: String,
     },
     /// Our certificate names nobody.
-    #[error("`{field}` = {file}: {source}; have it made with the URI name {wanted}")]
+    #[error("`{field}` = {file}: {reason}; have it made with the URI name {wanted}")]
     Nameless {
         /// The field.
         field: String,
         /// The file.
         file: String,
         /// What is wrong with the names.
-        source: NameError,
+        reason: String,
         /// The name that it should have.
         wanted: String,
     },
@@ -114,7 +114,10 @@ impl Peers {
         match found {
             Ok(name) if name == wanted => Ok(()),
             Ok(name) => Err(PeerError::WrongName { field, file, name: name.to_string(), wanted: wanted.to_string() }),
-            Err(source) => Err(PeerError::Nameless { field, file, source, wanted: wanted.to_string() }),
+            Err(error) => {
+                let reason = error.to_string();
+                Err(PeerError::Nameless { field, file, reason, wanted: wanted.to_string() })
+            }
         }
     }
 
