@@ -3,6 +3,7 @@
 //! Whatever is wrong is said with the file, the field and the fix, before anything is started.
 
 mod store;
+mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -10,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use handover_proto::ids::{AgentId, Env, Service, SlotId};
+use handover_proto::peer::Role;
 use handover_store::client::Access;
+use handover_tls::{PeerError, Peers, TlsError, TlsFiles};
 use serde::Deserialize;
 
 use crate::driver::DriverSettings;
@@ -45,7 +48,15 @@ pub enum ConfigError {
         /// The config file.
         file: PathBuf,
         /// Field, file and fix.
-        source: handover_tls::TlsError,
+        source: TlsError,
+    },
+    /// The address, or the certificate with which others are to know this agent, is not right.
+    #[error("config {file}: {source}")]
+    Peers {
+        /// The config file.
+        file: PathBuf,
+        /// What, and the fix.
+        source: Box<PeerError>,
     },
     /// Fields that do not fit together.
     #[error("config {file}: `{field}` {problem}; {fix}")]
@@ -77,6 +88,8 @@ struct File {
     runtime_dir: PathBuf,
     #[serde(default)]
     store: store::StoreSettings,
+    #[serde(default)]
+    tls: Option<tls::TlsTable>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
     gate: toml::Table,
@@ -123,6 +136,8 @@ pub struct Config {
     pub runtime_dir: PathBuf,
     /// The way to the store.
     pub store: Access,
+    /// TLS between agent and coordinators; none: plain text, on loopback alone.
+    pub tls: Option<TlsFiles>,
     /// Free labels, for plans.
     pub labels: BTreeMap<String, String>,
     /// The gate.
@@ -136,7 +151,7 @@ pub struct Config {
     /// Where an instance can run, and where it listens then.
     pub slots: BTreeMap<SlotId, SocketAddr>,
     /// As whom the instances of slots run, where that is not as the agent: who may ask on `lease.sock`.
-    pub peers: BTreeMap<SlotId, SlotPeer>,
+    pub callers: BTreeMap<SlotId, SlotPeer>,
 }
 
 impl Config {
@@ -151,6 +166,9 @@ impl Config {
         if let Some(files) = &config.store.tls {
             files.open().map_err(|source| ConfigError::Tls { file: path.to_owned(), source })?;
         }
+        let fault = |error| ConfigError::Peers { file: path.to_owned(), source: Box::new(error) };
+        let peers = config.peers().map_err(|source| ConfigError::Tls { file: path.to_owned(), source })?;
+        peers.may_listen(config.listen).and_then(|()| peers.am(Role::Agent(config.agent.clone()))).map_err(fault)?;
         Ok(config)
     }
 
@@ -178,11 +196,12 @@ impl Config {
                 return Err(unfit(name, format!("is {}", dir.display()), "write an absolute path, beginning with /"));
             }
         }
-        if !file.listen.ip().is_loopback() {
-            let fix = "use 127.0.0.1: agent and coordinator talk in plain text until TLS is there";
+        let tls = file.tls.take().map(tls::TlsTable::files).transpose().map_err(|error| field(error.to_string()))?;
+        if tls.is_none() && !file.listen.ip().is_loopback() {
+            let fix = "give ca, cert and key in [tls], or use 127.0.0.1: plain text is for loopback alone";
             return Err(unfit("listen", format!("is {}, which others can reach", file.listen), fix));
         }
-        let (slots, peers) = (slots(&file, &unfit)?, peers(&file, &unfit)?);
+        let (slots, callers) = (slots(&file, &unfit)?, callers(&file, &unfit)?);
         check_ports(&file, &gate, &slots, &unfit)?;
         let store = file.store.access().map_err(|error| field(error.to_string()))?;
         let host = file.host.or_else(host_name).unwrap_or_else(|| "unknown".into());
@@ -196,14 +215,24 @@ impl Config {
             state_dir: file.state_dir,
             runtime_dir: file.runtime_dir,
             store,
+            tls,
             labels: file.labels,
             gate,
             driver: file.driver,
             probes: file.probes,
             lease: file.lease,
             slots,
-            peers,
+            callers,
         })
+    }
+
+    /// The other processes of the environment, as this agent reaches and recognises them.
+    ///
+    /// # Errors
+    /// [`TlsError`] if a file of `[tls]` cannot be used.
+    pub fn peers(&self) -> Result<Peers, TlsError> {
+        let tls = self.tls.as_ref().map(TlsFiles::open).transpose()?;
+        Ok(Peers::new(self.env.clone(), tls))
     }
 
     /// Time between SIGTERM and SIGKILL.
@@ -254,7 +283,7 @@ fn slots(file: &File, unfit: &Unfit<'_>) -> Result<BTreeMap<SlotId, SocketAddr>,
 }
 
 /// As whom the instances of slots run, where the config says so.
-fn peers(file: &File, unfit: &Unfit<'_>) -> Result<BTreeMap<SlotId, SlotPeer>, ConfigError> {
+fn callers(file: &File, unfit: &Unfit<'_>) -> Result<BTreeMap<SlotId, SlotPeer>, ConfigError> {
     let user = |name: &str| nix::unistd::User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
     let group = |name: &str| nix::unistd::Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
     let id = |field: &str, name: &Option<String>, find: &dyn Fn(&str) -> Option<u32>| match name {
@@ -349,7 +378,7 @@ mod tests {
             ("agent = \"app-01\"", "agent = \"App 1\"", "lower-case"),
             ("listen = \"127.0.0.1:7101\"", "listen = \"localhost\"", "listen"),
             ("state_dir = \"/tmp/state\"", "state_dir = \"state\"", "absolute"),
-            ("listen = \"127.0.0.1:7101\"", "listen = \"0.0.0.0:7101\"", "127.0.0.1"),
+            ("listen = \"127.0.0.1:7101\"", "listen = \"0.0.0.0:7101\"", "[tls]"),
             ("mode = \"proxy\"", "mode = \"both\"", "use \"proxy\""),
             ("mode = \"proxy\"", "", "gate.mode"),
             ("port = 9002", "port = 9001", "port of its own"),
@@ -357,6 +386,7 @@ mod tests {
             ("name = \"b\"", "name = \"a\"", "used twice"),
             ("port = 9002", "port = 9002\ncolour = \"blue\"", "colour"),
             ("[lease]", "[store]\nca = \"ca.pem\"\n[lease]", "store.cert"),
+            ("[lease]", "[tls]\nca = \"ca.pem\"\ncert = \"c.pem\"\n[lease]", "tls.key"),
             ("[lease]", "[store]\nkee = 3\n[lease]", "endpoints, ca, cert and key"),
             ("port = 9002", "port = 9002\nuser = \"no-such-user\"", "slot.user"),
             ("[lease]", "[lease]\nservice = \"push\"", "pull"),
@@ -378,7 +408,7 @@ mod tests {
         let text = GOOD.replacen("port = 9002", "port = 9002\nuser = \"root\"\ngroup = \"4711\"", 1);
         let config = Config::parse(Path::new("billing.toml"), &text).expect("a good config");
         let b: SlotId = "b".parse().expect("slot");
-        assert_eq!(config.peers, [(b, SlotPeer { uid: Some(0), gid: Some(4711) })].into());
+        assert_eq!(config.callers, [(b, SlotPeer { uid: Some(0), gid: Some(4711) })].into());
     }
 
     #[test]

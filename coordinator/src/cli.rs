@@ -29,6 +29,8 @@ use outcome::{CliError, Outcome};
 /// [`CliError`], whose [`CliError::outcome`] is the exit code.
 pub async fn run(args: Args) -> Result<Outcome, CliError> {
     let global = args.global;
+    // A file that cannot be used is said before anything else is tried.
+    global.peers()?;
     match args.command {
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "handover", &mut std::io::stdout());

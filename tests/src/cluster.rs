@@ -71,6 +71,11 @@ impl Cluster {
         self.clients.iter().map(|address| format!("{scheme}://{address}")).collect()
     }
 
+    /// The same, without a scheme.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.clients
+    }
+
     /// The way to them with this certificate.
     pub fn access(&self, files: &TlsFiles) -> Access {
         Access { endpoints: self.endpoints(), tls: Some(files.clone()) }

@@ -104,9 +104,8 @@ impl Site {
         let keys = EnvKeys::new(&"demo".parse().expect("env")).service(&"billing".parse().expect("service")).lease();
         let txn = Txn { then: vec![Op::put(keys.intent(), intent.to_string().into_bytes())], ..Txn::default() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let written = runtime.block_on(async {
-            Store::connect(&self.fleet.stores()).expect("an endpoint").txn(&txn).await
-        });
+        let written =
+            runtime.block_on(async { Store::connect(&self.fleet.stores()).expect("an endpoint").txn(&txn).await });
         assert!(written.expect("a write").succeeded);
     }
 }

@@ -12,6 +12,7 @@ use handover_proto::keys::EnvKeys;
 use handover_proto::numbers::Token;
 use handover_proto::wire::CertifyReply;
 use handover_store::client::{Access, OpenError, Store};
+use handover_tls::Peers;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{oneshot, watch};
@@ -27,7 +28,7 @@ use super::memory::Memory;
 use super::next::{NextError, Now};
 use super::settings::{LeaseSettings, ServiceSide, SettingsError};
 use super::socket::desk::Desk;
-use super::socket::peer::Peers;
+use super::socket::peer::Callers;
 use super::socket::{self, SocketError};
 use super::started::Illegal;
 use super::state::Core;
@@ -51,6 +52,8 @@ const STUCK_REST: Duration = Duration::from_millis(500);
 pub struct Place {
     /// The way to the store.
     pub store: Access,
+    /// The other agents, which are asked for stop certificates.
+    pub peers: Peers,
     /// The environment.
     pub env: Env,
     /// The service.
@@ -62,7 +65,7 @@ pub struct Place {
     /// Holds the socket and each slot's `lease.json`; exists.
     pub runtime_dir: PathBuf,
     /// Who may ask on the socket.
-    pub peers: Peers,
+    pub callers: Callers,
     /// What is known of the host.
     pub host: HostFacts,
     /// Tries how long a kill takes; it may block. None: `c_kill` is taken as configured.
@@ -128,7 +131,7 @@ pub fn spawn(
     let store = Store::open(&place.store)?;
     let state_file = place.state_dir.join(STATE_FILE);
     let memory: Option<Memory> = durable::load(&state_file)?;
-    let listener = socket::bind(&place.runtime_dir.join(socket::NAME), place.peers.names_others())?;
+    let listener = socket::bind(&place.runtime_dir.join(socket::NAME), place.callers.names_others())?;
     let env = EnvKeys::new(&place.env);
     let service = env.service(&place.service);
     let call_path = settings.call_path.clone();
@@ -140,6 +143,7 @@ pub fn spawn(
     let (events, inbox) = unbounded_channel();
     let effects = Effects {
         store,
+        peers: place.peers.clone(),
         events,
         kill,
         clock: clock.clone(),
@@ -168,7 +172,7 @@ pub fn spawn(
         laps: laps.clone(),
         shutdown,
     };
-    let desk = Desk { board: board_seen.clone(), clock: clock.clone(), peers: place.peers, acks };
+    let desk = Desk { board: board_seen.clone(), clock: clock.clone(), callers: place.callers, acks };
     let run = move || {
         tick::raise();
         let done = runtime.block_on(async move {

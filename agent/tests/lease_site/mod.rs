@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use handover_agent::lease::settings::LeaseSettings;
-use handover_agent::lease::socket::peer::{Peers, SlotPeer};
+use handover_agent::lease::socket::peer::{Callers, SlotPeer};
 use handover_agent::lease::wanted::{InstanceLease, KeeperStatus, LeaseState, Life, LocalInstance, Wanted};
 use handover_agent::lease::{Certifier, KeeperHandle, Place, spawn};
 use handover_proto::assignment::Cause;
@@ -26,6 +26,7 @@ use handover_proto::stored::encode;
 use handover_proto::txn::{Op, Txn};
 use handover_store::client::Store;
 use handover_store::server::{ServerOptions, serve};
+use handover_tls::Peers;
 use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -110,7 +111,7 @@ pub(crate) struct Agent {
     endpoint: SocketAddr,
     settings: LeaseSettings,
     own_uid: u32,
-    peers: BTreeMap<SlotId, SlotPeer>,
+    callers: BTreeMap<SlotId, SlotPeer>,
     wanted: watch::Sender<Wanted>,
     pub(crate) killed: watch::Sender<Vec<(InstanceId, Instant)>>,
     keeper: Option<(KeeperHandle, CancellationToken)>,
@@ -141,7 +142,7 @@ impl Agent {
             endpoint,
             settings,
             own_uid,
-            peers,
+            callers: peers,
             wanted: watch::Sender::new(Wanted::default()),
             killed: watch::Sender::default(),
             keeper: None,
@@ -154,12 +155,13 @@ impl Agent {
         let shutdown = CancellationToken::new();
         let place = Place {
             store: vec![self.endpoint.to_string()].into(),
+            peers: Peers::plain(),
             env: "test".parse().expect("env"),
             service: "billing".parse().expect("service"),
             agent: self.name.parse().expect("agent"),
             state_dir: self.state_dir.path().to_owned(),
             runtime_dir: self.runtime_dir.path().to_owned(),
-            peers: Peers::new(self.own_uid, self.peers.clone()),
+            callers: Callers::new(self.own_uid, self.callers.clone()),
             host: Default::default(),
             trial: None,
         };

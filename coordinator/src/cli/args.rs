@@ -12,10 +12,10 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 use handover_proto::ids::{Env, RolloutId, Service};
 use handover_store::client::Access;
-use handover_tls::TlsError;
+use handover_tls::{Peers, TlsError, TlsFiles};
 
 pub use store::{Setup, Store, StoreCommand};
-pub use tls::StoreTls;
+pub use tls::{PeerTls, StoreTls};
 
 use lease::DRAIN_EXAMPLES;
 pub use lease::{Drain, Lease, Undrain};
@@ -93,6 +93,9 @@ pub struct Global {
     /// TLS to the store
     #[command(flatten)]
     pub store_tls: StoreTls,
+    /// TLS to coordinators and agents
+    #[command(flatten)]
+    pub peer_tls: PeerTls,
     /// The environment: several may share an etcd cluster
     #[arg(long, global = true, env = "HANDOVER_ENV", default_value = "default", value_name = "NAME")]
     pub env: Env,
@@ -229,6 +232,15 @@ impl Global {
     pub fn store_access(&self) -> Result<Access, TlsError> {
         let endpoints = if self.store.is_empty() { vec![STORE.to_owned()] } else { self.store.clone() };
         Ok(Access { endpoints, tls: self.store_tls.files()? })
+    }
+
+    /// The other processes of the environment, as we reach and recognise them.
+    ///
+    /// # Errors
+    /// [`TlsError`] if a file cannot be used.
+    pub fn peers(&self) -> Result<Peers, TlsError> {
+        let tls = self.peer_tls.files()?.as_ref().map(TlsFiles::open).transpose()?;
+        Ok(Peers::new(self.env.clone(), tls))
     }
 
     /// The service as requests carry it; empty: the only one.

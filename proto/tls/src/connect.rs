@@ -208,7 +208,8 @@ fn explain(error: &std::io::Error, host: &str, files: &TlsFiles) -> String {
             files.prefix,
             match alert {
                 AlertDescription::CertificateExpired => "it has expired; have it renewed",
-                AlertDescription::UnknownCA => "it is signed by a CA that is not trusted there",
+                AlertDescription::UnknownCA | AlertDescription::DecryptError =>
+                    "it is signed by a CA that is not trusted there",
                 AlertDescription::BadCertificate =>
                     "it does not trust the CA that signed it, or the certificate has expired",
                 AlertDescription::CertificateRequired => "it wants one and got none",

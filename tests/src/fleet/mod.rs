@@ -7,6 +7,7 @@ mod etcd;
 mod host;
 mod ports;
 mod process;
+mod secure;
 mod spec;
 
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ pub use cli::{Cli, Outcome};
 pub use host::Host;
 pub use ports::free_ports;
 pub use process::{Process, processes_of};
+pub use secure::{Secure, variables};
 pub use spec::Spec;
 
 /// Which store the fleet uses.
@@ -34,6 +36,8 @@ pub enum StoreKind {
     Etcd(PathBuf),
     /// Three of them.
     Cluster(PathBuf),
+    /// Three of them with roles, and mutual TLS everywhere, also between our own programs.
+    Secure(PathBuf),
 }
 
 impl StoreKind {
@@ -42,6 +46,8 @@ impl StoreKind {
             Self::Embedded => 0,
             Self::Etcd(_) => 1,
             Self::Cluster(_) => 3,
+            // Those choose their own ports.
+            Self::Secure(_) => 0,
         }
     }
 }
@@ -79,12 +85,17 @@ pub struct Fleet {
     pub coordinators: Vec<Process>,
     /// The etcd members, if there are any.
     pub etcd: Vec<Process>,
+    /// What only a fleet with TLS has.
+    pub secure: Option<Secure>,
     coordinator: SocketAddr,
     stores: Vec<SocketAddr>,
     keep: bool,
     /// Something was waited for that did not come.
     failed: AtomicBool,
 }
+
+/// The environment of every fleet.
+const ENV: &str = "demo";
 
 /// How long anything may take to come up.
 pub const START: Duration = Duration::from_secs(20);
@@ -117,6 +128,7 @@ impl Fleet {
             hosts: Vec::new(),
             coordinators: Vec::new(),
             etcd: Vec::new(),
+            secure: None,
             coordinator: address(ports[0]),
             stores: ports[1..=members].iter().copied().map(address).collect(),
             options,
@@ -125,6 +137,11 @@ impl Fleet {
         };
         let peers = ports[1 + members..][..members].iter().copied().map(address);
         fleet.start_etcd(peers)?;
+        if let StoreKind::Secure(program) = &fleet.options.store {
+            let secure = Secure::start(&fleet.dir, program, ENV, &fleet.binaries)?;
+            fleet.stores = secure.cluster.addresses().to_vec();
+            fleet.secure = Some(secure);
+        }
         fleet.start_coordinator()?;
         for number in 0..fleet.options.hosts {
             let ports = &ports[1 + 2 * members + number * host::PORTS..][..host::PORTS];
@@ -227,8 +244,9 @@ impl Fleet {
     /// # Errors
     /// If the program cannot be started.
     pub fn start_coordinator_with(&mut self, env: &[(&str, String)]) -> Result<()> {
-        let mut args = vec!["--env".to_owned(), "demo".to_owned()];
-        if !self.etcd.is_empty() {
+        let mut args = vec!["--env".to_owned(), ENV.to_owned()];
+        let embedded = matches!(self.options.store, StoreKind::Embedded);
+        if !embedded {
             args.extend(["--store".to_owned(), self.stores().join(",")]);
         }
         args.extend(["serve", "--listen"].map(str::to_owned));
@@ -237,10 +255,11 @@ impl Fleet {
             "--data".into(),
             self.dir.join("coordinator").display().to_string(),
         ]);
-        if self.etcd.is_empty() {
+        if embedded {
             args.extend(["--store-listen".to_owned(), self.stores[0].to_string()]);
         }
-        let process = self.spawn("coordinator", "handover", &args, env)?;
+        let tls = self.secure.as_ref().map(Secure::of_coordinator).unwrap_or_default();
+        let process = self.spawn("coordinator", "handover", &args, &[env, &tls].concat())?;
         self.coordinators.push(process);
         let address = self.coordinator;
         self.wait_for("the coordinator to answer", |_| Ok(std::net::TcpStream::connect(address).is_ok()))

@@ -18,6 +18,30 @@ pub struct StoreTls {
     pub store_key: Option<PathBuf>,
 }
 
+/// TLS between coordinators, agents and command lines.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct PeerTls {
+    /// The CA that signed the others' certificates (PEM); with it come --tls-cert and --tls-key
+    #[arg(long, global = true, env = "HANDOVER_TLS_CA", value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+    /// Our certificate, with the URI name handover://ENV/coordinator or handover://ENV/operator/NAME
+    #[arg(long, global = true, env = "HANDOVER_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// The key of that certificate
+    #[arg(long, global = true, env = "HANDOVER_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+}
+
+impl PeerTls {
+    /// All three files, or none.
+    ///
+    /// # Errors
+    /// [`TlsError::Incomplete`].
+    pub fn files(&self) -> Result<Option<TlsFiles>, TlsError> {
+        TlsFiles::of("--tls-", self.tls_ca.clone(), self.tls_cert.clone(), self.tls_key.clone())
+    }
+}
+
 impl StoreTls {
     /// All three files, or none.
     ///
