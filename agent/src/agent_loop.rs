@@ -143,6 +143,7 @@ impl AgentLoop {
                     lifecycle: running.record.lifecycle,
                     ready: running.ready(),
                     unmet: running.unmet(),
+                    left: running.left.clone(),
                     ledger: self.routing.ledger(id),
                     draining_since: running.draining_since,
                     holds_lease: keeper.as_ref().is_some_and(|status| holds(status, id)),
@@ -155,8 +156,9 @@ impl AgentLoop {
     }
 
     fn tell_keeper(&self, decided: Option<&Next>) {
-        let none = Default::default();
-        let wanted = self.host.wanted(decided.map_or(&none, |decided| &decided.lease));
+        let none = Next::default();
+        let decided = decided.unwrap_or(&none);
+        let wanted = self.host.wanted(&decided.lease, &decided.prefer);
         self.wanted.send_if_modified(|before| {
             let changed = *before != wanted;
             *before = wanted;

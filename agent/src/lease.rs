@@ -9,7 +9,9 @@
 
 mod acks;
 mod answer;
+mod belief;
 pub(crate) mod call;
+pub mod certificate;
 pub mod clock;
 pub mod deadline;
 mod doubt;
@@ -17,6 +19,7 @@ mod effects;
 pub mod event;
 pub(crate) mod files;
 pub mod fitness;
+mod inquiry;
 pub mod keeper;
 mod ladder;
 mod local;
@@ -37,12 +40,14 @@ pub mod state;
 pub mod status;
 pub mod step;
 pub mod suspect;
+mod taking;
 mod tick;
 mod upkeep;
+pub mod versions;
 pub mod waiting;
 pub mod wanted;
 
 pub use effects::Kill;
-pub use keeper::{KeeperHandle, LeaseError, Place, Trial, spawn};
+pub use keeper::{Certifier, KeeperHandle, LeaseError, Place, Trial, spawn};
 pub use ladder::Doom;
 pub use socket::SocketError;

@@ -136,7 +136,9 @@ async fn conformance(kit: Conformance) -> Result<ExitCode> {
     let sql = match (kit.sql, install) {
         (None, _) => None,
         (Some(command), Some(install)) => Some(Sql { command, install }),
-        (Some(_), None) => bail!("--sql needs --fence NAME (the service's name in Handover's fence) or --install-sql SQL"),
+        (Some(_), None) => {
+            bail!("--sql needs --fence NAME (the service's name in Handover's fence) or --install-sql SQL")
+        }
     };
     let plan = Plan { url: kit.url, instance: kit.instance, pid: kit.pid, work: kit.work, sql };
     let findings = play(&plan).await?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use handover_proto::ids::InstanceId;
+use handover_proto::ids::{AgentId, InstanceId};
 use handover_proto::keys::EnvKeys;
 use handover_proto::registration::Registration;
 use handover_proto::stored::{Rest, STORED_VERSION};
@@ -25,11 +25,11 @@ use crate::driver::{Driver, Owner};
 use crate::gate::client::GateLink;
 use crate::host::Host;
 use crate::kill_target::{KILL_TARGET, OWN_PROGRAM};
-use crate::lease::KeeperHandle;
 use crate::lease::deadline::Boot;
 use crate::lease::fitness::HostFacts;
 use crate::lease::socket::peer::Peers;
 use crate::lease::wanted::Wanted;
+use crate::lease::{Certifier, KeeperHandle};
 use crate::register::{self, FromStore};
 use crate::routing::Routing;
 use crate::service::{AgentService, Offered};
@@ -69,7 +69,8 @@ pub async fn run(config: Config) -> Result<()> {
     let keeper = keeper(&config, &driver, wanted_seen)?;
     let (reports, reports_seen) = watch::channel(Report::default());
     tokio::spawn(watchdog::keep_telling(reports_seen.clone(), keeper.as_ref().map(|keeper| keeper.laps.clone())));
-    let mut offers = serve(&config, store, grpc, operations, reports_seen);
+    let certifier = keeper.as_ref().map(|keeper| (config.agent.clone(), keeper.certifier.clone()));
+    let mut offers = serve(&config, store, (grpc, operations), reports_seen, certifier);
 
     let memory = Memory::silent_until(clock::boot() + FIRST_WORD);
     let mut agent = AgentLoop { config, boot_id, host, routing, keeper, wanted, reports, memory };
@@ -163,13 +164,14 @@ fn keeper(config: &Config, driver: &Arc<Driver>, wanted: watch::Receiver<Wanted>
 fn serve(
     config: &Arc<Config>,
     store: Store,
-    grpc: TcpListener,
-    operations: TcpListener,
+    (grpc, operations): (TcpListener, TcpListener),
     reports: watch::Receiver<Report>,
+    certifier: Option<(AgentId, Certifier)>,
 ) -> mpsc::Receiver<Offered> {
     let keys = EnvKeys::new(&config.env).service(&config.service);
     let (offers_out, offers) = mpsc::channel(16);
-    let service = AgentServer::new(AgentService::new(store, (&config.env, keys), offers_out, reports.clone()));
+    let service = AgentService::new(store, (&config.env, keys), offers_out, reports.clone());
+    let service = AgentServer::new(service.certifying(certifier));
     tokio::spawn(crate::ops::serve(operations, reports));
     tokio::spawn(async move {
         let (health, health_service) = tonic_health::server::health_reporter();

@@ -143,7 +143,7 @@ fn a_holder_without_a_beat_is_taken_over_from_after_the_quarantine_and_not_a_mom
     bench.store.revoke(lease);
     bench.settle();
     let quarantine = LeaseSettings::default().quarantine_of(ms(10_000));
-    assert!(matches!(bench.waits, Some(Waiting::Quarantine(Some(_)))), "{:?}", bench.waits);
+    assert!(matches!(bench.waits, Some(Waiting::Quarantine { end: Some(_), .. })), "{:?}", bench.waits);
     assert_eq!(bench.did("Read"), 1, "confirmed at once");
     bench.pass(quarantine - ms(1));
     assert!(moves(&bench).is_empty());
@@ -176,7 +176,7 @@ fn a_holder_that_comes_back_in_the_quarantine_keeps_the_lease() {
 fn a_free_lease_is_left_to_one_with_traffic_for_a_moment_only() {
     let mut bench = Bench::new();
     bench.prepare(2, None);
-    bench.report_as(1, |local| local.serving = false);
+    bench.report_as(1, |local| (local.serving, local.rank) = (false, 1));
     assert_eq!((bench.waits.clone(), moves(&bench).len()), (Some(Waiting::Courtesy(id(2))), 0));
     bench.pass(ms(1_000));
     assert_eq!(moves(&bench), [Move::Acquire]);
@@ -226,11 +226,17 @@ fn contradicting_keys_stop_everybody() {
 }
 
 #[test]
-fn a_raised_era_stops_the_holder_and_brings_no_new_turn() {
+fn a_raised_era_stops_the_holder_and_brings_a_token_of_the_new_era_after_the_quarantine() {
     let mut bench = Bench::holding();
+    let token = bench.published(1).token;
     bench.put(keys().era(), &EraValue::of(Era(1)), 0);
-    bench.pass(ms(3_000));
-    assert_eq!((bench.told(1), moves(&bench).len(), bench.waits.clone()), (Told::Quiesce, 0, Some(Waiting::EraRaised)));
+    bench.pass(ms(11_000));
+    assert_eq!((bench.told(1), moves(&bench).len()), (Told::Quiesce, 0));
+    assert!(matches!(bench.waits, Some(Waiting::Unproven(_))), "{:?}", bench.waits);
+    bench.pass(ms(200));
+    assert_eq!((moves(&bench), bench.told(1)), (vec![Move::Mint], Told::Active));
+    let raised = bench.published(1).token;
+    assert!(raised > token && raised.is_some_and(|token| token.era() == Era(1)));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use handover_proto::ids::{IdError, InstanceId};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
 
-use super::clear::clear;
+use super::clear::{Cleared, clear};
 use super::process::signal_all;
 use super::survey::Watch;
 use super::watched::{Leader, Watched};
@@ -44,9 +44,9 @@ fn once(watch: &Watch, owner: &Owner, boot_id: &str, command: &[String]) -> io::
     });
     watch.remove(instance);
     match cleared? {
-        cleared if cleared.proven => Ok(began.elapsed()),
-        cleared if cleared.empty => Err(io::Error::other("nothing was left, but that could not be proved")),
-        _ => Err(io::Error::other("a process was left")),
+        Cleared::Empty { proven: true } => Ok(began.elapsed()),
+        Cleared::Empty { proven: false } => Err(io::Error::other("nothing was left, but that could not be proved")),
+        Cleared::Left(what) => Err(io::Error::other(what)),
     }
 }
 

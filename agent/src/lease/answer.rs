@@ -23,7 +23,10 @@ pub(super) fn took_in(local: &mut Local, seq: u64, result: Result<Ack, String>, 
             match state {
                 AckState::Started => service.started = call.token,
                 // Told ACTIVE since, it may work again.
-                AckState::Quiesced => service.idle = service.order != Order::Active,
+                AckState::Quiesced => {
+                    service.idle = service.order != Order::Active;
+                    local.stopped_since = local.stopped_since.or(Some(now)).filter(|_| local.service.idle);
+                }
                 AckState::Failed => {}
             }
         }

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use handover_proto::ids::InstanceId;
-use handover_store::client::{Store, StoreError};
+use handover_proto::ids::{InstanceId, OpId};
+use handover_proto::keys::{EnvKeys, ServiceKeys};
+use handover_store::client::{Store, StoreError, TxnReply, WatchItem};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 
@@ -16,6 +17,7 @@ use super::call::post;
 use super::clock::ClockIdentity;
 use super::deadline::Boot;
 use super::event::Event;
+use super::inquiry;
 use super::memory::Memory;
 use super::record::Published;
 use super::step::LeaseStep;
@@ -33,6 +35,10 @@ pub(super) struct Effects {
     /// Acknowledgements of services that ask by themselves; none: they are called.
     pub(super) acks: Option<Acks>,
     pub(super) state_file: PathBuf,
+    pub(super) env: EnvKeys,
+    pub(super) service: ServiceKeys,
+    /// The watch under way.
+    pub(super) watch: Option<AbortHandle>,
     /// The call under way to each service.
     pub(super) calls: BTreeMap<InstanceId, AbortHandle>,
 }
@@ -57,6 +63,7 @@ impl Effects {
             }),
             LeaseStep::Move { op, txn, .. } => self.then(async move {
                 let result = store.txn(&txn).await;
+                log_answer(&op, now, &result);
                 Event::Moved { op, asked: txn, result }
             }),
             LeaseStep::Renew { instance, lease, member, barrier, expected } => self.then(async move {
@@ -71,6 +78,22 @@ impl Effects {
                 let result = store.txn(&txn).await;
                 Event::CandidatePut { instance, asked: txn, result }
             }),
+            LeaseStep::PutRoster(asked) => self.then(async move {
+                let result = store.txn(&asked).await;
+                Event::RosterPut { asked, result }
+            }),
+            LeaseStep::Relist => self.follow(),
+            LeaseStep::Survey => {
+                let env = self.env.clone();
+                self.then(async move { Event::Surveyed(inquiry::survey(&store, &env).await) });
+            }
+            LeaseStep::AskCertificate { agent, token } => {
+                let service = self.service.clone();
+                self.then(async move {
+                    let result = inquiry::certificate(&store, &service, &agent, token).await;
+                    Event::Certified { token, result }
+                });
+            }
             LeaseStep::Revoke { lease } => self.then(async move {
                 log_revoke(lease, store.revoke(lease).await);
                 Event::Revoked { lease }
@@ -91,6 +114,14 @@ impl Effects {
             | LeaseStep::Adopt { .. }
             | LeaseStep::Drop { .. }
             | LeaseStep::Wait { .. } => {}
+        }
+    }
+
+    /// Begins the watch over the lease's keys, anew if there was one.
+    pub(super) fn follow(&mut self) {
+        let task = tokio::spawn(follow(self.store.clone(), self.service.lease().prefix(), self.events.clone()));
+        if let Some(old) = self.watch.replace(task.abort_handle()) {
+            old.abort();
         }
     }
 
@@ -126,9 +157,32 @@ impl Effects {
     }
 }
 
+/// Passes the watch's news on.
+async fn follow(store: Store, prefix: String, events: UnboundedSender<Event>) {
+    let mut watch = store.watch(&prefix, 0);
+    loop {
+        let event = match watch.next().await {
+            WatchItem::Changes { revision, changes } => Event::Changed { revision, changes },
+            WatchItem::Reset(listing) => Event::Listed(listing),
+            WatchItem::Interrupted(error) => Event::CutOff(error.to_string()),
+        };
+        say(&events, event);
+    }
+}
+
 /// The receiver is gone only when the keeper ends; nobody is left to tell then.
 pub(super) fn say(events: &UnboundedSender<Event>, event: Event) {
     drop(events.send(event));
+}
+
+/// For those who hold the log against the store's history: what was told of each transaction that moves the lease.
+fn log_answer(op: &OpId, sent: Boot, result: &Result<TxnReply, StoreError>) {
+    let (told, revision) = match result {
+        Ok(reply) if reply.succeeded => ("committed", reply.revision),
+        Ok(_) => ("refused", 0),
+        Err(_) => ("open", 0),
+    };
+    tracing::debug!(%op, sent_boot_ns = sent.ns(), told, revision, "answer");
 }
 
 fn log_revoke(lease: i64, result: Result<(), StoreError>) {

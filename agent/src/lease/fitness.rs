@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use handover_proto::numbers::Token;
+
 use super::deadline::Boot;
 use super::local::{Local, Service};
 use super::record::Ack;
@@ -171,6 +173,8 @@ impl Service {
         let ms = |value: Option<u64>| value.map(Duration::from_millis);
         self.c_unit = ms(ack.c_unit_ms).or(self.c_unit);
         self.declared.progress_interval = ms(ack.progress_interval_ms).or(self.declared.progress_interval);
+        let stored = ack.stored_token.as_deref().and_then(|text| text.parse().ok()).map(Token::from_wire);
+        self.stored_token = stored.or(self.stored_token);
         self.declared.statement_timeout = ms(ack.statement_timeout_ms).or(self.declared.statement_timeout);
     }
 }

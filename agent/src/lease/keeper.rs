@@ -9,13 +9,16 @@ use std::time::Duration;
 use handover_proto::ids::OpId;
 use handover_proto::ids::{AgentId, Env, Service};
 use handover_proto::keys::EnvKeys;
-use handover_store::client::{Store, StoreError, WatchItem};
+use handover_proto::numbers::Token;
+use handover_proto::wire::CertifyReply;
+use handover_store::client::{Store, StoreError};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::acks::Acks;
+use super::certificate::Certified;
 use super::clock::{ClockError, boot_now, identity, wall_ms};
 use super::effects::{Effects, Kill, say};
 use super::event::Event;
@@ -75,6 +78,8 @@ pub struct KeeperHandle {
     pub status: watch::Receiver<KeeperStatus>,
     /// Counts its decisions.
     pub laps: Arc<AtomicU64>,
+    /// Answers agents that would take over.
+    pub certifier: Certifier,
     /// Its thread.
     pub join: JoinHandle<Result<(), LeaseError>>,
 }
@@ -124,12 +129,12 @@ pub fn spawn(
     let state_file = place.state_dir.join(STATE_FILE);
     let memory: Option<Memory> = durable::load(&state_file)?;
     let listener = socket::bind(&place.runtime_dir.join(socket::NAME), place.peers.names_others())?;
-    let keys = EnvKeys::new(&place.env).service(&place.service).lease();
-    let prefix = keys.prefix();
+    let env = EnvKeys::new(&place.env);
+    let service = env.service(&place.service);
     let call_path = settings.call_path.clone();
     let acks = (settings.service == ServiceSide::Pull).then(Acks::default);
     let host = HostFacts { kill: place.trial.as_ref().map_or(KillTime::Assumed, |_| KillTime::UnderWay), ..place.host };
-    let core = Core::new(settings, keys, &clock.boot_id, memory).on_host(host);
+    let core = Core::new(settings, service.lease(), &clock.boot_id, memory).on_host(host);
     let (status, status_seen) = watch::channel(KeeperStatus::default());
     let (board, board_seen) = watch::channel(Board::new());
     let (events, inbox) = unbounded_channel();
@@ -141,12 +146,28 @@ pub fn spawn(
         call_path,
         acks: acks.clone(),
         state_file,
+        env,
+        service,
+        watch: None,
         calls: std::collections::BTreeMap::new(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(LeaseError::Thread)?;
+    let (asks, asked) = unbounded_channel();
     let ticker = Ticker::start(&clock.boot_id).map_err(LeaseError::Thread)?;
     let laps = Arc::new(AtomicU64::new(0));
-    let keeper = Keeper { core, effects, inbox, wanted, status, board, ticker, laps: laps.clone(), shutdown };
+    let keeper = Keeper {
+        core,
+        effects,
+        inbox,
+        wanted,
+        status,
+        board,
+        asked,
+        open: Vec::new(),
+        ticker,
+        laps: laps.clone(),
+        shutdown,
+    };
     let desk = Desk { board: board_seen.clone(), clock: clock.clone(), peers: place.peers, acks };
     let run = move || {
         tick::raise();
@@ -155,7 +176,6 @@ pub fn spawn(
             let aside = [
                 tokio::spawn(socket::serve(listener, desk)),
                 tokio::spawn(files::keep(board_seen, place.runtime_dir, clock)),
-                tokio::spawn(follow(keeper.effects.store.clone(), prefix, keeper.effects.events.clone())),
             ];
             if let Some(trial) = place.trial {
                 let events = keeper.effects.events.clone();
@@ -170,7 +190,23 @@ pub fn spawn(
         done
     };
     let join = std::thread::Builder::new().name("lease-keeper".to_owned()).spawn(run).map_err(LeaseError::Thread)?;
-    Ok(KeeperHandle { status: status_seen, laps, join })
+    Ok(KeeperHandle { status: status_seen, certifier: Certifier(asks), laps, join })
+}
+
+/// A token, and where the answer goes.
+type Question = (Token, oneshot::Sender<CertifyReply>);
+
+/// Asks the keeper whether a service has stopped for good.
+#[derive(Debug, Clone)]
+pub struct Certifier(UnboundedSender<Question>);
+
+impl Certifier {
+    /// The answer for `token`, all but the agent's name; none: the keeper has ended.
+    pub async fn certify(&self, token: Token) -> Option<CertifyReply> {
+        let (answer, answered) = oneshot::channel();
+        self.0.send((token, answer)).ok()?;
+        answered.await.ok().map(|reply| CertifyReply { token: token.get(), ..reply })
+    }
 }
 
 struct Keeper {
@@ -180,6 +216,9 @@ struct Keeper {
     wanted: watch::Receiver<Wanted>,
     status: watch::Sender<KeeperStatus>,
     board: watch::Sender<Board>,
+    asked: UnboundedReceiver<Question>,
+    /// Questions whose answer waits for the state file.
+    open: Vec<Question>,
     ticker: Ticker,
     laps: Arc<AtomicU64>,
     shutdown: CancellationToken,
@@ -196,6 +235,7 @@ enum LapError {
 
 impl Keeper {
     async fn run(mut self) -> Result<(), LeaseError> {
+        self.effects.follow();
         let first = self.wanted.borrow_and_update().clone();
         self.core.apply(Event::Wanted(first), boot_now()?);
         loop {
@@ -208,6 +248,7 @@ impl Keeper {
                 (Some(now.plus(STUCK_REST)), Some(Waiting::Refused(error.to_string())))
             });
             self.show(reason.as_ref(), now);
+            self.answer(now);
             self.ticker.watch(self.core.has_much_to_lose());
             let sleep = until.map_or(LONGEST_SLEEP, |until| until.since(now).min(LONGEST_SLEEP));
             tokio::select! {
@@ -216,6 +257,10 @@ impl Keeper {
                 Some(event) = self.inbox.recv() => {
                     self.look()?;
                     self.core.apply(event, boot_now()?);
+                }
+                Some(question) = self.asked.recv() => {
+                    self.core.apply(Event::CertifyAsked(question.0), boot_now()?);
+                    self.open.push(question);
                 }
                 Ok(()) = self.wanted.changed() => {
                     let wanted = self.wanted.borrow_and_update().clone();
@@ -256,6 +301,17 @@ impl Keeper {
         }
     }
 
+    /// Answers the questions for certificates that can be answered now.
+    fn answer(&mut self, now: Boot) {
+        for question in std::mem::take(&mut self.open) {
+            match self.core.certify(question.0) {
+                // Whoever asked may have gone; then nobody needs the answer.
+                Certified::Unwritten if !question.1.is_closed() => self.open.push(question),
+                certified => drop(question.1.send(certified.reply(now, wall_ms()))),
+            }
+        }
+    }
+
     fn publish(&self) {
         let board = self.core.board();
         self.board.send_if_modified(|old| {
@@ -286,19 +342,6 @@ fn tried(result: Result<Duration, String>) -> KillTime {
             tracing::error!(error, "cannot try how long a kill takes");
             KillTime::Failed(error)
         }
-    }
-}
-
-/// Passes the watch's news on.
-async fn follow(store: Store, prefix: String, events: UnboundedSender<Event>) {
-    let mut watch = store.watch(&prefix, 0);
-    loop {
-        let event = match watch.next().await {
-            WatchItem::Changes { revision, changes } => Event::Changed { revision, changes },
-            WatchItem::Reset(listing) => Event::Listed(listing),
-            WatchItem::Interrupted(error) => Event::CutOff(error.to_string()),
-        };
-        say(&events, event);
     }
 }
 

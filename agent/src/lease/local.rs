@@ -33,6 +33,8 @@ pub(super) struct Local {
     pub(super) service: Service,
     /// The intent that it declined.
     pub(super) declined: Option<OpId>,
+    /// Since when its service is known to have stopped; none: it may be at work.
+    pub(super) stopped_since: Option<Boot>,
 }
 
 /// An etcd lease of an instance.
@@ -80,6 +82,10 @@ pub(super) struct Service {
     pub(super) c_unit: Option<Duration>,
     /// What else it reported of itself.
     pub(super) declared: Declared,
+    /// The token under which it was told ACTIVE last: it may have installed that.
+    pub(super) begun: Option<Token>,
+    /// The highest token in its database, as it reported it last.
+    pub(super) stored_token: Option<Token>,
 }
 
 /// A call under way, with what it says.
@@ -110,6 +116,11 @@ impl Chore {
         *self = Self { running: false, not_before };
     }
 
+    /// Due at `moment` at the latest.
+    pub(super) fn hasten(&mut self, moment: Boot) {
+        self.not_before = self.not_before.min(moment);
+    }
+
     /// When it is due next; none: it is under way.
     pub(super) fn due_at(&self) -> Option<Boot> {
         (!self.running).then_some(self.not_before)
@@ -131,6 +142,7 @@ impl Local {
             turn,
             service: Service::new(now),
             declined: None,
+            stopped_since: None,
         }
     }
 
@@ -171,6 +183,8 @@ impl Service {
             trouble: None,
             c_unit: None,
             declared: Declared::default(),
+            begun: None,
+            stored_token: None,
         }
     }
 

@@ -235,6 +235,12 @@ impl LeaseSettings {
         self.quarantine_floor(holder_ttl.max(self.ttl)).max(self.quarantine.unwrap_or_default())
     }
 
+    /// rho in millionths, as it stands in the store.
+    pub fn rho_ppm(&self) -> u32 {
+        // Between 0.001 and 0.5, by `check`.
+        (self.rho * 1e6).round() as u32
+    }
+
     /// T·(1 + rho) + 0.25 s: covers a revocation with a whole deadline still running at the holder.
     fn quarantine_floor(&self, ttl: Duration) -> Duration {
         ttl.mul_f64(1.0 + self.rho) + QUARANTINE_SLACK

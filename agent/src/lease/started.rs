@@ -44,9 +44,17 @@ impl Core {
             LeaseStep::Save(_) => once("Save", &mut self.save),
             LeaseStep::Read(_) => {
                 once("Read", &mut self.read)?;
+                self.read_floor = self.picture.revision();
                 if let Some(pending) = self.pending.as_mut().filter(|pending| pending.stage == Stage::Answered) {
                     pending.stage = Stage::Reading;
                 }
+                Ok(())
+            }
+            LeaseStep::PutRoster(_) => once("PutRoster", &mut self.roster_put),
+            LeaseStep::Survey => once("Survey", &mut self.survey),
+            LeaseStep::AskCertificate { .. } => once("AskCertificate", &mut self.ask),
+            LeaseStep::Relist => {
+                self.picture.listing_begun();
                 Ok(())
             }
             LeaseStep::Move { instance, kind, op, .. } => {
@@ -113,7 +121,7 @@ impl Core {
             Order::Fenced => Told::Fenced,
         };
         let op = match order {
-            Order::Quiesce(Why::HandOver(op)) => Some(op.clone()),
+            Order::Quiesce(Why::HandOver(op) | Why::Park(op)) => Some(op.clone()),
             Order::Quiesce(_) | Order::Unknown | Order::Stopped | Order::Active | Order::Fenced => None,
         };
         let has_right = matches!(told, Told::Active | Told::Quiesce);
@@ -168,6 +176,10 @@ impl Local {
             | LeaseStep::Drop { .. }
             | LeaseStep::Forget { .. }
             | LeaseStep::Save(_)
+            | LeaseStep::PutRoster(_)
+            | LeaseStep::Survey
+            | LeaseStep::AskCertificate { .. }
+            | LeaseStep::Relist
             | LeaseStep::Read(_)
             | LeaseStep::Move { .. }
             | LeaseStep::Revoke { .. }
@@ -182,6 +194,8 @@ impl Local {
         match (order, self.turn.as_mut()) {
             (Order::Active, Some(turn)) if !turn.haunted => {
                 turn.leaving = false;
+                self.service.begun = Some(turn.token);
+                self.stopped_since = None;
                 // From here on it may work, whether or not the call arrives: it can ask by itself.
                 self.service.idle = false;
             }

@@ -8,6 +8,7 @@
 
 mod adoption;
 mod ends;
+mod lingers;
 mod register;
 mod restart;
 mod stage;

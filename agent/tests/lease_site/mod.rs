@@ -189,6 +189,7 @@ impl Agent {
             eligible: true,
             ready: true,
             serving: true,
+            rank: 0,
             life: Life::Running,
         };
         self.wanted.send_modify(|wanted| drop(wanted.instances.insert(instance.clone(), local)));
