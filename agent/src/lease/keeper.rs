@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::certificate::Certified;
 use super::clock::{ClockError, boot_now, identity, wall_ms};
-use super::effects::{Effects, Kill, say};
+use super::effects::{Effects, Kill};
 use super::event::Event;
 use super::fitness::{HostFacts, KillTime};
 use super::memory::Memory;
@@ -31,6 +31,7 @@ use super::state::Core;
 use super::status::{Board, differs};
 use super::step::LeaseStep;
 use super::tick::{self, Ticker};
+use super::trial::{self, Trial};
 use super::waiting::Waiting;
 use super::wanted::{KeeperStatus, Wanted};
 use super::{deadline::Boot, files};
@@ -65,9 +66,6 @@ pub struct Place {
     /// Tries how long a kill takes; it may block. None: `c_kill` is taken as configured.
     pub trial: Option<Trial>,
 }
-
-/// Ends some processes of its own, and says how long that took.
-pub type Trial = Box<dyn FnOnce() -> Result<Duration, String> + Send>;
 
 /// The running keeper.
 pub struct KeeperHandle {
@@ -129,6 +127,7 @@ pub fn spawn(
     let env = EnvKeys::new(&place.env);
     let service = env.service(&place.service);
     let call_path = settings.call_path.clone();
+    let quick_enough = settings.c_kill / 2;
     let host = HostFacts { kill: place.trial.as_ref().map_or(KillTime::Assumed, |_| KillTime::UnderWay), ..place.host };
     let core = Core::new(settings, service.lease(), &clock.boot_id, memory).on_host(host);
     let (status, status_seen) = watch::channel(KeeperStatus::default());
@@ -172,8 +171,7 @@ pub fn spawn(
                 tokio::spawn(files::keep(board_seen, place.runtime_dir, clock)),
             ];
             if let Some(trial) = place.trial {
-                let events = keeper.effects.events.clone();
-                drop(tokio::task::spawn_blocking(move || say(&events, Event::KillTried(tried(trial())))));
+                trial::begin(trial, quick_enough, keeper.effects.events.clone()).map_err(LeaseError::Thread)?;
             }
             let done = keeper.run().await;
             aside.iter().for_each(tokio::task::JoinHandle::abort);
@@ -323,19 +321,6 @@ impl Keeper {
             *old = new;
             changed
         });
-    }
-}
-
-fn tried(result: Result<Duration, String>) -> KillTime {
-    match result {
-        Ok(took) => {
-            tracing::info!(?took, "tried how long a kill takes");
-            KillTime::Took(took)
-        }
-        Err(error) => {
-            tracing::error!(error, "cannot try how long a kill takes");
-            KillTime::Failed(error)
-        }
     }
 }
 
