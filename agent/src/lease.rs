@@ -42,12 +42,14 @@ pub mod step;
 pub mod suspect;
 mod taking;
 mod tick;
+mod trial;
 mod upkeep;
 pub mod versions;
 pub mod waiting;
 pub mod wanted;
 
 pub use effects::Kill;
-pub use keeper::{Certifier, KeeperHandle, LeaseError, Place, Trial, spawn};
+pub use keeper::{Certifier, KeeperHandle, LeaseError, Place, spawn};
 pub use ladder::Doom;
 pub use socket::SocketError;
+pub use trial::Trial;

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::acks::Acks;
 use super::certificate::Certified;
 use super::clock::{ClockError, boot_now, identity, wall_ms};
-use super::effects::{Effects, Kill, say};
+use super::effects::{Effects, Kill};
 use super::event::Event;
 use super::fitness::{HostFacts, KillTime};
 use super::memory::Memory;
@@ -35,6 +35,7 @@ use super::state::Core;
 use super::status::{Board, differs};
 use super::step::LeaseStep;
 use super::tick::{self, Ticker};
+use super::trial::{self, Trial};
 use super::waiting::Waiting;
 use super::wanted::{KeeperStatus, Wanted};
 use super::{deadline::Boot, files};
@@ -71,9 +72,6 @@ pub struct Place {
     /// Tries how long a kill takes; it may block. None: `c_kill` is taken as configured.
     pub trial: Option<Trial>,
 }
-
-/// Ends some processes of its own, and says how long that took.
-pub type Trial = Box<dyn FnOnce() -> Result<Duration, String> + Send>;
 
 /// The running keeper.
 pub struct KeeperHandle {
@@ -136,6 +134,7 @@ pub fn spawn(
     let service = env.service(&place.service);
     let call_path = settings.call_path.clone();
     let acks = (settings.service == ServiceSide::Pull).then(Acks::default);
+    let quick_enough = settings.c_kill / 2;
     let host = HostFacts { kill: place.trial.as_ref().map_or(KillTime::Assumed, |_| KillTime::UnderWay), ..place.host };
     let core = Core::new(settings, service.lease(), &clock.boot_id, memory).on_host(host);
     let (status, status_seen) = watch::channel(KeeperStatus::default());
@@ -182,8 +181,7 @@ pub fn spawn(
                 tokio::spawn(files::keep(board_seen, place.runtime_dir, clock)),
             ];
             if let Some(trial) = place.trial {
-                let events = keeper.effects.events.clone();
-                drop(tokio::task::spawn_blocking(move || say(&events, Event::KillTried(tried(trial())))));
+                trial::begin(trial, quick_enough, keeper.effects.events.clone()).map_err(LeaseError::Thread)?;
             }
             let done = keeper.run().await;
             aside.iter().for_each(tokio::task::JoinHandle::abort);
@@ -333,19 +331,6 @@ impl Keeper {
             *old = new;
             changed
         });
-    }
-}
-
-fn tried(result: Result<Duration, String>) -> KillTime {
-    match result {
-        Ok(took) => {
-            tracing::info!(?took, "tried how long a kill takes");
-            KillTime::Took(took)
-        }
-        Err(error) => {
-            tracing::error!(error, "cannot try how long a kill takes");
-            KillTime::Failed(error)
-        }
     }
 }
 
