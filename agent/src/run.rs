@@ -126,14 +126,13 @@ async fn follow_store(config: &Config, store: &Store, me: Registration) -> Resul
 fn keeper(config: &Config, driver: &Arc<Driver>, wanted: watch::Receiver<Wanted>) -> Result<Option<KeeperHandle>> {
     let Some(settings) = config.lease.clone() else { return Ok(None) };
     let driver = driver.clone();
-    // Called on the keeper's own thread, and carried out there: nothing on the main loop can delay it.
+    // Called on a thread of the keeper's own, and carried out there: nothing on the main loop can delay it.
     let kill = Arc::new(move |instance: &InstanceId| {
-        let (driver, instance) = (driver.clone(), instance.clone());
-        tokio::spawn(async move {
-            if let Err(error) = driver.kill(&instance).await {
-                error!(%instance, %error, "the holder of a lease that is over could not be killed");
-            }
-        });
+        let killed = tokio::runtime::Handle::current().block_on(driver.kill(instance));
+        killed.map_err(|error| {
+            error!(%instance, %error, "the holder of a lease that is over could not be killed");
+            crate::report::chain(&error)
+        })
     });
     let place = crate::lease::Place {
         endpoints: config.store.clone(),

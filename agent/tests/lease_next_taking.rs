@@ -255,7 +255,7 @@ fn a_database_that_has_seen_a_higher_token_keeps_its_instance_from_taking() {
     let waits = bench.waits.clone().expect("it waits");
     assert!(matches!(waits, Waiting::FenceRegression { .. }) && moves(&bench).is_empty(), "{waits:?}");
     assert_eq!(waits.kind(), BlockerKind::FenceRegression);
-    assert!(waits.to_string().contains("handover lease era --raise 1 "), "{waits}");
+    assert!(waits.to_string().contains("above 0: `handover lease era --raise "), "{waits}");
     bench.obeys = Some(AckState::Quiesced);
     bench.put(keys().era(), &EraValue::of(Era(1)), 0);
     bench.pass(ms(12_000));

@@ -154,10 +154,10 @@ impl Belief {
 
 /// What two people do about it.
 pub(super) fn command(known: Era) -> String {
-    let next = known.0.saturating_add(1);
     format!(
-        "make sure that nothing is left of the old one, then two people raise the era: `handover lease era --raise {next} \
-         --by NAME --second NAME --because \"store restored\"`"
+        "make sure that nothing is left of the old one, then two people raise the era above {}: `handover lease era \
+         --raise --by NAME --second NAME --because \"store restored\"`",
+        known.0
     )
 }
 

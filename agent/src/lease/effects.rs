@@ -21,8 +21,8 @@ use super::memory::Memory;
 use super::record::Published;
 use super::step::LeaseStep;
 
-/// Ends an instance's processes.
-pub type Kill = Arc<dyn Fn(&InstanceId) + Send + Sync>;
+/// Kills an instance's processes, and says what it could not do. It may block.
+pub type Kill = Arc<dyn Fn(&InstanceId) -> Result<(), String> + Send + Sync>;
 
 /// What effects are done with.
 pub(super) struct Effects {
@@ -47,9 +47,11 @@ impl Effects {
         match step {
             LeaseStep::Tell { instance, record, limit } => self.call(instance, &record, app, limit, now),
             LeaseStep::Kill { instance } => {
-                let kill = self.kill.clone();
-                // Not ours, so it may block.
-                drop(tokio::task::spawn_blocking(move || kill(&instance)));
+                let (events, kill) = (self.events.clone(), self.kill.clone());
+                drop(tokio::task::spawn_blocking(move || {
+                    let result = kill(&instance);
+                    say(&events, Event::Killed { instance, result });
+                }));
             }
             LeaseStep::Save(memory) => self.save(memory),
             LeaseStep::Read(asked) => self.then(async move {

@@ -13,6 +13,7 @@ use super::memory::Memory;
 use super::record::Ack;
 use super::renewal::Expectation;
 use super::state::{Core, MyTurn};
+use super::suspect::Suspicion;
 use super::upkeep::REST;
 use super::versions::Survey;
 use super::wanted::{Life, LocalInstance, Wanted};
@@ -117,6 +118,20 @@ pub enum Event {
         /// How it went.
         result: Result<(), String>,
     },
+    /// A kill was tried: it reached every process that was found, or not.
+    Killed {
+        /// Whose processes.
+        instance: InstanceId,
+        /// How it went.
+        result: Result<(), String>,
+    },
+    /// This host may have been away.
+    Suspected {
+        /// What may have happened.
+        what: Suspicion,
+        /// When it was found: it happened before.
+        at: Boot,
+    },
 }
 
 impl Core {
@@ -146,6 +161,8 @@ impl Core {
             Event::RosterPut { asked, result } => self.roster_put(&asked, result, now),
             Event::CertifyAsked(token) => self.asked_to_certify(token),
             Event::Certified { token, result } => self.certified(token, result, now),
+            Event::Killed { instance, result } => self.killed(&instance, result),
+            Event::Suspected { what, at } => self.suspect(what, at),
             Event::Revoked { lease } => drop(self.spent.remove(&lease)),
             Event::Saved { memory, result } => match result {
                 Ok(()) => {

@@ -27,6 +27,7 @@ use super::started::Illegal;
 use super::state::Core;
 use super::status::{Board, differs};
 use super::step::LeaseStep;
+use super::tick::{self, Ticker};
 use super::waiting::Waiting;
 use super::wanted::{KeeperStatus, Wanted};
 use super::{deadline::Boot, files};
@@ -36,8 +37,9 @@ use crate::durable::{self, DurableError};
 const STATE_FILE: &str = "lease-keeper.json";
 /// The socket in the runtime directory.
 const SOCKET: &str = "lease.sock";
-/// Timers run on CLOCK_MONOTONIC, which a suspend stops and CLOCK_BOOTTIME does not: the keeper looks this often.
-const LONGEST_SLEEP: Duration = Duration::from_millis(200);
+/// Timers run on CLOCK_MONOTONIC, which a suspend stops and CLOCK_BOOTTIME does not. While there are deadlines the tick
+/// thread wakes the keeper after a suspend; without any, this is early enough.
+const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 /// After a lap that could not decide: nothing but an event helps, and it must not spin.
 const STUCK_REST: Duration = Duration::from_millis(500);
 
@@ -103,6 +105,9 @@ pub fn spawn(
     shutdown: CancellationToken,
 ) -> Result<KeeperHandle, LeaseError> {
     settings.check()?;
+    if let Some(warning) = settings.warning() {
+        tracing::warn!("{warning}");
+    }
     let clock = identity()?;
     boot_now()?;
     let store = Store::connect(&place.endpoints)?;
@@ -130,8 +135,10 @@ pub fn spawn(
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(LeaseError::Thread)?;
     let (asks, asked) = unbounded_channel();
-    let keeper = Keeper { core, effects, inbox, wanted, status, board, asked, open: Vec::new(), shutdown };
+    let ticker = Ticker::start(&clock.boot_id).map_err(LeaseError::Thread)?;
+    let keeper = Keeper { core, effects, inbox, wanted, status, board, asked, open: Vec::new(), ticker, shutdown };
     let run = move || {
+        tick::raise();
         let done = runtime.block_on(async move {
             let listener = UnixListener::from_std(listener).map_err(LeaseError::Thread)?;
             let aside = [
@@ -176,6 +183,7 @@ struct Keeper {
     asked: UnboundedReceiver<Question>,
     /// Questions whose answer waits for the state file.
     open: Vec<Question>,
+    ticker: Ticker,
     shutdown: CancellationToken,
 }
 
@@ -194,6 +202,7 @@ impl Keeper {
         let first = self.wanted.borrow_and_update().clone();
         self.core.apply(Event::Wanted(first), boot_now()?);
         loop {
+            self.look()?;
             let now = boot_now()?;
             let lap = self.lap(now);
             let (until, reason) = lap.unwrap_or_else(|error| {
@@ -202,11 +211,15 @@ impl Keeper {
             });
             self.show(reason.as_ref(), now);
             self.answer(now);
+            self.ticker.watch(self.core.has_much_to_lose());
             let sleep = until.map_or(LONGEST_SLEEP, |until| until.since(now).min(LONGEST_SLEEP));
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => return Ok(()),
-                Some(event) = self.inbox.recv() => self.core.apply(event, boot_now()?),
+                Some(event) = self.inbox.recv() => {
+                    self.look()?;
+                    self.core.apply(event, boot_now()?);
+                }
                 Some(question) = self.asked.recv() => {
                     self.core.apply(Event::CertifyAsked(question.0), boot_now()?);
                     self.open.push(question);
@@ -215,9 +228,19 @@ impl Keeper {
                     let wanted = self.wanted.borrow_and_update().clone();
                     self.core.apply(Event::Wanted(wanted), boot_now()?);
                 }
+                () = self.ticker.found() => {}
                 () = tokio::time::sleep(sleep) => {}
             }
         }
+    }
+
+    /// Before anything is decided or taken in: has this host been away?
+    fn look(&mut self) -> Result<(), LeaseError> {
+        if let Some((what, at)) = self.ticker.look()? {
+            tracing::warn!("{what}; nothing from before counts until the lease is confirmed");
+            self.core.apply(Event::Suspected { what, at }, boot_now()?);
+        }
+        Ok(())
     }
 
     /// Steps until there is nothing to do but to wait: until when, and for what.
@@ -228,7 +251,7 @@ impl Keeper {
                 return Ok((until, reason));
             }
             self.core.started(&step, now)?;
-            log(&step);
+            log(&step, &self.core);
             if matches!(step, LeaseStep::Order { .. } | LeaseStep::Begin { .. } | LeaseStep::End { .. }) {
                 self.publish();
             }
@@ -271,7 +294,7 @@ impl Keeper {
     }
 }
 
-fn log(step: &LeaseStep) {
+fn log(step: &LeaseStep, core: &Core) {
     match step {
         LeaseStep::Begin { instance, turn } => tracing::info!(%instance, turn = ?turn, "holds the lease"),
         LeaseStep::End { instance } => tracing::info!(%instance, "its turn has ended"),
@@ -280,7 +303,8 @@ fn log(step: &LeaseStep) {
         }
         LeaseStep::Decline { instance, op } => tracing::warn!(%instance, %op, "declines to hand over"),
         LeaseStep::Kill { instance } => {
-            tracing::error!(%instance, "kills the instance: its service has not stopped by the hard deadline")
+            let why = core.doom_of(instance).map(|doom| doom.to_string()).unwrap_or_default();
+            tracing::error!(%instance, "kills the instance: {why}")
         }
         LeaseStep::Move { instance, kind, op, .. } => tracing::info!(%instance, %op, "sends {kind:?}"),
         other => tracing::debug!(step = other.name(), "lease step"),

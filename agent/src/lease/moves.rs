@@ -51,6 +51,9 @@ impl Core {
             Life::Dead { proven: false } => return Err(Waiting::DeadUnproven),
             Life::Running | Life::GiveUp => {}
         }
+        if let Some(waiting) = self.ladder(local) {
+            return Err(waiting);
+        }
         let Some(turn) = local.turn.as_ref().filter(|turn| self.is_present(&local.wanted.owner.instance, turn)) else {
             return Ok(None);
         };
@@ -135,7 +138,7 @@ impl Core {
     }
 
     fn in_time(&self, live: &LiveLease, now: Boot) -> bool {
-        self.fit_until(live).is_some_and(|end| now < end)
+        self.fit_until(live).is_some_and(|end| now < end) && !self.is_outdated(live)
     }
 
     /// The soft deadline that a turn on `live` would have.

@@ -119,7 +119,7 @@ impl Core {
             // Perhaps this member comes back as another version.
             self.survey.hasten(now.plus(SURVEY_RETRY));
         }
-        let settings = &self.settings;
+        let (settings, suspected) = (&self.settings, self.suspected.map(|(_, at)| at));
         let Some(local) = self.locals.get_mut(id) else { return };
         let Some(live) = local.live.as_mut().filter(|live| live.id == expected.lease) else { return };
         match verdict {
@@ -128,7 +128,8 @@ impl Core {
                 live.ttl = ttl;
                 live.accepted = live.accepted.saturating_add(1);
                 live.doubt = None;
-                live.renew.end(if live.accepted < 2 { now } else { sent.plus(settings.interval) });
+                let again = live.accepted < 2 || suspected.is_some_and(|at| base < at);
+                live.renew.end(if again { now } else { sent.plus(settings.interval) });
                 let deadlines = Deadlines::of(base, ttl, settings);
                 local.extend(deadlines, now);
             }

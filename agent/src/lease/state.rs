@@ -17,10 +17,12 @@ use handover_proto::txn::{LeaseId, Revision};
 use super::belief::Belief;
 use super::certificate::Certificate;
 use super::deadline::{Boot, Deadlines};
+use super::ladder::Doom;
 use super::local::{Chore, Local};
 use super::memory::{Memory, RememberedTurn};
 use super::picture::Picture;
 use super::settings::LeaseSettings;
+use super::suspect::Suspicion;
 use super::versions::Trust;
 
 /// The keeper's state. Changed by [`Core::started`](super::next) and [`Core::apply`](super::event) alone.
@@ -58,6 +60,8 @@ pub struct Core {
     pub(super) store_trouble: Option<String>,
     /// The last failure of the state file; none: it was written since.
     pub(super) disk_trouble: Option<String>,
+    /// What may have happened to this host last, and when it was found: no renewal from before that counts any more.
+    pub(super) suspected: Option<(Suspicion, Boot)>,
 }
 
 /// A turn that an instance holds, or held until its service has stopped.
@@ -114,6 +118,10 @@ pub enum Why {
     FenceRegression,
     /// The store's keys cannot be trusted.
     Corrupt(String),
+    /// This host may have been away: until a renewal that began afterwards is accepted.
+    Suspect(Suspicion),
+    /// Its processes are being ended.
+    Doomed(Doom),
 }
 
 /// One of the lease's transactions (`SAFETY.md` §1.6).
@@ -181,6 +189,7 @@ impl Core {
             restored,
             store_trouble: None,
             disk_trouble: None,
+            suspected: None,
         }
     }
 

@@ -86,9 +86,7 @@ impl Core {
         // The next token is above everything that is known; a database that has seen a higher one outlived a restore.
         let newest = Token::new(self.era(), self.picture.revision().max(1)).ok();
         match (local.service.stored_token, newest) {
-            (Some(stored), Some(newest)) if stored > newest => {
-                Err(Waiting::FenceRegression { token: newest, stored, era: self.era() })
-            }
+            (Some(stored), Some(newest)) if stored > newest => Err(Waiting::FenceRegression { token: newest, stored }),
             (_, _) => Ok(()),
         }
     }
@@ -98,7 +96,7 @@ impl Core {
         let (token, stored) = (local.turn.as_ref()?.token, local.service.stored_token?);
         // Its own token stands there once its service was told to begin, if need be by an earlier agent process.
         let own = stored == token && (local.service.begun == Some(token) || local.turn.as_ref()?.inherited);
-        (stored >= token && !own).then(|| Waiting::FenceRegression { token, stored, era: self.era() })
+        (stored >= token && !own).then(|| Waiting::FenceRegression { token, stored })
     }
 
     /// K7: whoever differs from the holder's candidate, or else from the first ready one, stands back.

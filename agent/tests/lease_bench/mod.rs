@@ -83,8 +83,12 @@ pub(crate) struct Bench {
     pub(crate) saved: Option<Memory>,
     /// The service's answers; `None`: it does not answer.
     pub(crate) obeys: Option<AckState>,
+    /// What else its answers say.
+    pub(crate) says: Ack,
     pub(crate) steps: Vec<LeaseStep>,
     pub(crate) held: Vec<Txn>,
+    /// Why kills fail.
+    pub(crate) kill_trouble: Option<String>,
     pub(crate) waits: Option<Waiting>,
     /// What the members say of themselves.
     pub(crate) survey: Survey,
@@ -111,8 +115,10 @@ impl Bench {
             disk_full: false,
             saved: None,
             obeys: Some(AckState::Quiesced),
+            says: Ack::new(None, 0, AckState::Started),
             steps: Vec::new(),
             held: Vec::new(),
+            kill_trouble: None,
             waits: None,
             survey: Survey::default(),
             certificate: None,
@@ -241,13 +247,10 @@ impl Bench {
                 let result = if away { Err(unknown()) } else { self.store.txn(&txn) };
                 Some(Event::CandidatePut { instance, asked: txn, result })
             }
-            LeaseStep::Renew { instance, lease, barrier, expected, .. } => {
-                let ttl = self.store.keep_alive(lease, u64::MAX);
-                let (sent, keep_alive) = (self.now, self.store.origin());
-                let answer = self.store.txn(&barrier).map(|barrier| Renewal { ttl, keep_alive, barrier });
-                let result = if away { Err(unknown()) } else { answer };
-                Some(Event::Renewed { instance, sent, expected, barrier, result })
+            LeaseStep::Renew { instance, expected, barrier, .. } if away => {
+                Some(Event::Renewed { instance, sent: self.now, expected, barrier, result: Err(unknown()) })
             }
+            LeaseStep::Renew { .. } => Some(self.answer_renewal(&step, self.now)),
             LeaseStep::Grant { instance, ttl } => {
                 let result = if away { Err(unknown()) } else { Ok(self.store.grant(ttl, u64::MAX)) };
                 Some(Event::Granted { instance, result })
@@ -267,6 +270,10 @@ impl Bench {
             }
             LeaseStep::Relist => (!away).then(|| Event::Listed(self.store.listing())),
             LeaseStep::Tell { instance, record, .. } => self.answer(instance, &record),
+            LeaseStep::Kill { instance } => {
+                let result = self.kill_trouble.clone().map_or(Ok(()), Err);
+                Some(Event::Killed { instance, result })
+            }
             LeaseStep::Begin { .. }
             | LeaseStep::End { .. }
             | LeaseStep::Leave { .. }
@@ -275,9 +282,16 @@ impl Bench {
             | LeaseStep::Adopt { .. }
             | LeaseStep::Drop { .. }
             | LeaseStep::Forget { .. }
-            | LeaseStep::Kill { .. }
             | LeaseStep::Wait { .. } => None,
         }
+    }
+
+    /// The store's answer to a renewal that was sent at `sent`.
+    pub(crate) fn answer_renewal(&mut self, step: &LeaseStep, sent: Boot) -> Event {
+        let LeaseStep::Renew { instance, lease, barrier, expected, .. } = step.clone() else { panic!("{step:?}") };
+        let (ttl, keep_alive) = (self.store.keep_alive(lease, u64::MAX), self.store.origin());
+        let result = self.store.txn(&barrier).map(|barrier| Renewal { ttl, keep_alive, barrier });
+        Event::Renewed { instance, sent, expected, barrier, result }
     }
 
     fn transact(&mut self, txn: &Txn) -> Result<TxnReply, StoreError> {
@@ -301,7 +315,8 @@ impl Bench {
     /// The acknowledgement of `record`.
     pub(crate) fn ack(&self, instance: InstanceId, record: &Published, state: AckState) -> Event {
         let token = record.token.map(|token| token.get().to_string());
-        Event::Answered { instance, seq: record.seq, result: Ok(Ack::new(token, record.seq, state)) }
+        let ack = Ack { token, seq: record.seq, state, ..self.says.clone() };
+        Event::Answered { instance, seq: record.seq, result: Ok(ack) }
     }
 
     /// The service of instance `n` answers the last call, late.
@@ -315,6 +330,15 @@ impl Bench {
     pub(crate) fn last_call(&self, n: u8) -> Published {
         let call = self.steps.iter().rev().find_map(|step| match step {
             LeaseStep::Tell { instance, record, .. } if *instance == id(n) => Some(record.clone()),
+            _ => None,
+        });
+        call.expect("a call")
+    }
+
+    /// How long the last call to instance `n` may take.
+    pub(crate) fn last_limit(&self, n: u8) -> Duration {
+        let call = self.steps.iter().rev().find_map(|step| match step {
+            LeaseStep::Tell { instance, limit, .. } if *instance == id(n) => Some(*limit),
             _ => None,
         });
         call.expect("a call")
@@ -419,6 +443,16 @@ impl Bench {
             stored_token: None,
             rest: serde_json::Map::new(),
         }
+    }
+
+    /// Instance `n` elsewhere, which holds, releases the lease.
+    #[allow(dead_code, reason = "not every test file has another holder")]
+    pub(crate) fn other_releases(&mut self, n: u8) {
+        let op = self.op();
+        let txn = lease::release(&keys(), &self.view(), &id(n), lease::StopProof::Quiesced, op, Stamp::at(0))
+            .expect("it holds");
+        assert!(self.store.txn(&txn).expect("a write").succeeded);
+        self.settle();
     }
 
     /// Instance `n` elsewhere acquires the free lease; returns its etcd lease.
