@@ -61,13 +61,13 @@ pub static EARLY_REVOKE: Config =
     config("early-revoke", Bounds { turns: 2, revokes: 1, intents: 0, ..Q }, &[Reach::TakenOver, Reach::Minted]);
 /// A deposed etcd leader goes on acknowledging renewals.
 pub static DEPOSED_LEADER: Config =
-    config("deposed-leader", Bounds { turns: 2, stale_acks: true, intents: 0, ..Q }, &[Reach::TakenOver]);
+    config("deposed-leader", Bounds { turns: 2, stale_acks: true, intents: 0, leases: 1, ..Q }, &[Reach::TakenOver]);
 /// Answers that take long.
 pub static SLOW_ANSWERS: Config =
-    config("slow-answers", Bounds { turns: 2, attempt: 2, hangs: 1, intents: 0, ..Q }, &[Reach::TakenOver]);
+    config("slow-answers", Bounds { turns: 2, attempt: 2, hangs: 1, intents: 0, leases: 1, ..Q }, &[Reach::TakenOver]);
 /// Clocks that run at different rates.
 pub static CLOCK_RATE: Config =
-    config("clock-rate", Bounds { turns: 2, slips: true, hangs: 1, intents: 0, attempt: 0, ..Q }, &[Reach::TakenOver]);
+    config("clock-rate", Bounds { turns: 2, slips: true, hangs: 1, intents: 0, attempt: 0, leases: 1, ..Q }, &[Reach::TakenOver]);
 /// etcd grants less than was asked for.
 pub static SHORT_GRANT: Config = config(
     "short-grant",
@@ -77,7 +77,7 @@ pub static SHORT_GRANT: Config = config(
 /// A unit of work that does not end by itself.
 pub static HUNG: Config = config(
     "hung",
-    Bounds { turns: 2, hangs: 1, intents: 0, gives_up: true, ..Q },
+    Bounds { turns: 2, hangs: 1, intents: 0, gives_up: true, leases: 1, ..Q },
     &[Reach::TakenOver, Reach::Released],
 );
 /// Processes of the service crash, with and without a child that lives on, and start again.
@@ -88,15 +88,15 @@ pub static PROCESSES: Config = config(
 );
 /// Agents crash and start again.
 pub static AGENT_RESTART: Config =
-    config("agent-restart", Bounds { turns: 2, agents: 1, ..Q }, &[Reach::HandedOver, Reach::TakenOver]);
+    config("agent-restart", Bounds { turns: 2, agents: 1, leases: 1, ..Q }, &[Reach::HandedOver, Reach::TakenOver]);
 /// Hosts are suspended between units; the clock goes on.
-pub static SUSPEND: Config = config("suspend", Bounds { turns: 2, suspends: 1, intents: 0, ..Q }, &[Reach::TakenOver]);
+pub static SUSPEND: Config = config("suspend", Bounds { turns: 2, suspends: 1, intents: 0, leases: 1, ..Q }, &[Reach::TakenOver]);
 /// Hosts are paused anywhere, without any clock that shows it: only the fence excludes.
 pub static UNDETECTED_PAUSE: Config = Config {
     except: &[Invariant::I3],
     ..config(
         "undetected-pause",
-        Bounds { turns: 2, suspends: 1, pauses: 1, intents: 0, ..Q },
+        Bounds { turns: 2, suspends: 1, pauses: 1, intents: 0, leases: 1, ..Q },
         &[Reach::TwoWork, Reach::Refused, Reach::InstallWaits],
     )
 };
