@@ -155,8 +155,9 @@ impl AgentLoop {
     }
 
     fn tell_keeper(&self, decided: Option<&Next>) {
-        let none = Default::default();
-        let wanted = self.host.wanted(decided.map_or(&none, |decided| &decided.lease));
+        let none = Next::default();
+        let decided = decided.unwrap_or(&none);
+        let wanted = self.host.wanted(&decided.lease, &decided.prefer);
         self.wanted.send_if_modified(|before| {
             let changed = *before != wanted;
             *before = wanted;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use handover_proto::assignment::Assignment;
+use handover_proto::assignment::Prefer;
 use handover_proto::blocker::BlockerKind;
 use handover_proto::ids::{InstanceId, SlotId, Version};
 use handover_proto::lease::Owner;
@@ -333,12 +334,14 @@ impl Host {
             eligible: false,
             ready: false,
             serving: false,
+            rank: u32::MAX,
             life: Life::Running,
         }
     }
 
     /// What the lease keeper is to know.
-    pub fn wanted(&self, stands: &BTreeMap<SlotId, LeaseStand>) -> Wanted {
+    pub fn wanted(&self, stands: &BTreeMap<SlotId, LeaseStand>, prefer: &Prefer) -> Wanted {
+        let zone = self.config.labels.get("zone").map(String::as_str);
         let mut instances: BTreeMap<_, _> =
             self.departed.iter().map(|(instance, (_, local))| (instance.clone(), local.clone())).collect();
         for (slot, place) in &self.places {
@@ -347,6 +350,7 @@ impl Host {
             let mut local = self.local(slot, place.address, &running.record);
             local.eligible = stand.is_some_and(|stand| stand.eligible);
             local.serving = stand.is_some_and(|stand| stand.serving);
+            local.rank = prefer.rank(&local.owner.version, zone, local.serving);
             local.ready = running.ready() && running.record.lifecycle.is_some();
             if stand.is_some_and(|stand| stand.give_up) {
                 local.life = Life::GiveUp;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use handover_agent::lease::settings::LeaseSettings;
 use handover_agent::run;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -69,6 +70,9 @@ fn go(cli: &Cli) -> Result<()> {
             println!("agent {} of service {} in {}: the config is sound", config.agent, config.service, config.env);
             for (slot, address) in &config.slots {
                 println!("slot {slot} listens on {address}, behind the gate on {}", config.gate.listen);
+            }
+            if let Some(warning) = config.lease.as_ref().and_then(LeaseSettings::warning) {
+                eprintln!("handover-agent: {warning}");
             }
             Ok(())
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use handover_proto::ids::InstanceId;
+use handover_proto::ids::{AgentId, InstanceId};
 use handover_proto::keys::EnvKeys;
 use handover_proto::registration::Registration;
 use handover_proto::stored::{Rest, STORED_VERSION};
@@ -24,8 +24,8 @@ use crate::config::Config;
 use crate::driver::{Driver, Owner};
 use crate::gate::client::GateLink;
 use crate::host::Host;
-use crate::lease::KeeperHandle;
 use crate::lease::wanted::Wanted;
+use crate::lease::{Certifier, KeeperHandle};
 use crate::register::{self, FromStore};
 use crate::routing::Routing;
 use crate::service::{AgentService, Offered};
@@ -63,7 +63,8 @@ pub async fn run(config: Config) -> Result<()> {
     let (wanted, wanted_seen) = watch::channel(Wanted::default());
     let keeper = keeper(&config, &driver, wanted_seen)?;
     let (reports, reports_seen) = watch::channel(Report::default());
-    let mut offers = serve(&config, store, grpc, operations, reports_seen);
+    let certifier = keeper.as_ref().map(|keeper| (config.agent.clone(), keeper.certifier.clone()));
+    let mut offers = serve(&config, store, (grpc, operations), reports_seen, certifier);
 
     let memory = Memory::silent_until(clock::boot() + FIRST_WORD);
     let mut agent = AgentLoop { config, boot_id, host, routing, keeper, wanted, reports, memory };
@@ -125,14 +126,13 @@ async fn follow_store(config: &Config, store: &Store, me: Registration) -> Resul
 fn keeper(config: &Config, driver: &Arc<Driver>, wanted: watch::Receiver<Wanted>) -> Result<Option<KeeperHandle>> {
     let Some(settings) = config.lease.clone() else { return Ok(None) };
     let driver = driver.clone();
-    // Called on the keeper's own thread, and carried out there: nothing on the main loop can delay it.
+    // Called on a thread of the keeper's own, and carried out there: nothing on the main loop can delay it.
     let kill = Arc::new(move |instance: &InstanceId| {
-        let (driver, instance) = (driver.clone(), instance.clone());
-        tokio::spawn(async move {
-            if let Err(error) = driver.kill(&instance).await {
-                error!(%instance, %error, "the holder of a lease that is over could not be killed");
-            }
-        });
+        let killed = tokio::runtime::Handle::current().block_on(driver.kill(instance));
+        killed.map_err(|error| {
+            error!(%instance, %error, "the holder of a lease that is over could not be killed");
+            crate::report::chain(&error)
+        })
     });
     let place = crate::lease::Place {
         endpoints: config.store.clone(),
@@ -148,13 +148,14 @@ fn keeper(config: &Config, driver: &Arc<Driver>, wanted: watch::Receiver<Wanted>
 fn serve(
     config: &Arc<Config>,
     store: Store,
-    grpc: TcpListener,
-    operations: TcpListener,
+    (grpc, operations): (TcpListener, TcpListener),
     reports: watch::Receiver<Report>,
+    certifier: Option<(AgentId, Certifier)>,
 ) -> mpsc::Receiver<Offered> {
     let keys = EnvKeys::new(&config.env).service(&config.service);
     let (offers_out, offers) = mpsc::channel(16);
-    let service = AgentServer::new(AgentService::new(store, (&config.env, keys), offers_out, reports.clone()));
+    let service = AgentService::new(store, (&config.env, keys), offers_out, reports.clone());
+    let service = AgentServer::new(service.certifying(certifier));
     tokio::spawn(crate::ops::serve(operations, reports));
     tokio::spawn(async move {
         let (health, health_service) = tonic_health::server::health_reporter();

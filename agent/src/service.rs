@@ -1,13 +1,15 @@
-//! The agent's gRPC surface: `Assign` and `Watch`.
+//! The agent's gRPC surface: `Assign`, `Watch` and `Certify`.
 
-use handover_proto::ids::Env;
+use handover_proto::ids::{AgentId, Env};
 use handover_proto::keys::EnvKeys;
 use handover_proto::keys::ServiceKeys;
 use handover_proto::lease::EraValue;
-use handover_proto::numbers::{Era, Serial, Term};
+use handover_proto::numbers::{Era, Serial, Term, Token};
 use handover_proto::stored::decode;
 use handover_proto::wire::agent_server::Agent;
-use handover_proto::wire::{AssignReply, AssignRequest, Report, WatchRequest, kind, refusal};
+use handover_proto::wire::{
+    AssignReply, AssignRequest, CertifyReply, CertifyRequest, Report, WatchRequest, kind, refusal,
+};
 use handover_store::client::{Store, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::Stream;
@@ -16,6 +18,7 @@ use tokio_stream::wrappers::WatchStream;
 use tonic::{Code, Request, Response, Status};
 
 use crate::core::accept::{Offer, Refusal};
+use crate::lease::Certifier;
 
 /// An offer on its way to the main loop, which answers what became of it.
 #[derive(Debug)]
@@ -55,6 +58,8 @@ pub struct AgentService {
     service: ServiceKeys,
     offers: mpsc::Sender<Offered>,
     reports: watch::Receiver<Report>,
+    /// This agent, and its lease keeper; none: the service has no scheduler lease.
+    certifier: Option<(AgentId, Certifier)>,
 }
 
 impl AgentService {
@@ -65,7 +70,13 @@ impl AgentService {
         offers: mpsc::Sender<Offered>,
         reports: watch::Receiver<Report>,
     ) -> Self {
-        Self { store, keys: EnvKeys::new(env), service, offers, reports }
+        Self { store, keys: EnvKeys::new(env), service, offers, reports, certifier: None }
+    }
+
+    /// The same, answering for this agent's lease keeper.
+    #[must_use]
+    pub fn certifying(self, certifier: Option<(AgentId, Certifier)>) -> Self {
+        Self { certifier, ..self }
     }
 
     async fn offer(&self, offer: Offer, verified: Option<Term>) -> Result<Answer, Status> {
@@ -122,6 +133,16 @@ impl Agent for AgentService {
             Answer::Accepted(serial) => Ok(Response::new(AssignReply { accepted: serial.0 })),
             Answer::VerifyTerm => Err(Status::internal("the leader's term was read, and asked for again")),
         }
+    }
+
+    async fn certify(&self, request: Request<CertifyRequest>) -> Result<Response<CertifyReply>, Status> {
+        let token = Token::from_wire(request.into_inner().token);
+        let Some((agent, certifier)) = &self.certifier else {
+            return Err(refusal(Code::FailedPrecondition, kind::POLICY, "this agent keeps no scheduler lease"));
+        };
+        let reply = certifier.certify(token).await;
+        let reply = reply.ok_or_else(|| Status::unavailable("the agent's lease keeper has ended"))?;
+        Ok(Response::new(CertifyReply { agent: agent.to_string(), ..reply }))
     }
 
     async fn watch(&self, _: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {

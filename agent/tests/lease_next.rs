@@ -1,6 +1,7 @@
 //! The keeper's decisions, one rule at a time. Plain functions: no runtime, no clock, no network.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on ends")]
 
+#[allow(dead_code, reason = "each test file uses its own part")]
 mod lease_bench;
 
 use handover_agent::lease::event::Event;
@@ -9,7 +10,7 @@ use handover_agent::lease::state::Move;
 use handover_agent::lease::step::LeaseStep;
 use handover_agent::lease::waiting::Waiting;
 use handover_agent::lease::wanted::{LeaseState, Life};
-use handover_proto::lease::{self, StopProof};
+use handover_proto::lease::{self, Stamp, StopProof};
 use lease_bench::{Bench, Mood, id, keys, ms};
 
 fn moves(bench: &Bench) -> Vec<Move> {
@@ -285,7 +286,7 @@ fn taking_up_work() -> Bench {
     bench.report(1);
     bench.obeys = None;
     let op = "00000000000000ff".parse().expect("an op");
-    let freed = lease::release(&keys(), &bench.view(), &id(9), StopProof::Dead, op, 0).expect("9 holds");
+    let freed = lease::release(&keys(), &bench.view(), &id(9), StopProof::Dead, op, Stamp::default()).expect("9 holds");
     assert!(bench.store.txn(&freed).expect("a write").succeeded);
     bench.settle();
     assert!(bench.is_held_by(1) && bench.last_call(1).told == Told::Active);

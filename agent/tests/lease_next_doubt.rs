@@ -1,6 +1,7 @@
 //! The keeper's decisions when something is uncertain: outcomes, losses, restarts, the past of the store.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on ends")]
 
+#[allow(dead_code, reason = "each test file uses its own part")]
 mod lease_bench;
 
 use handover_agent::lease::deadline::Boot;
@@ -14,7 +15,7 @@ use handover_agent::lease::state::{Move, Order};
 use handover_agent::lease::step::LeaseStep;
 use handover_agent::lease::waiting::Waiting;
 use handover_agent::lease::wanted::{LeaseState, Life};
-use handover_proto::lease::EraValue;
+use handover_proto::lease::{EraValue, Stamp};
 use handover_proto::numbers::Era;
 use handover_store::client::Renewal;
 use lease_bench::{Bench, Mood, id, keys, ms, owner};
@@ -142,7 +143,7 @@ fn a_holder_without_a_beat_is_taken_over_from_after_the_quarantine_and_not_a_mom
     bench.store.revoke(lease);
     bench.settle();
     let quarantine = LeaseSettings::default().quarantine_of(ms(10_000));
-    assert!(matches!(bench.waits, Some(Waiting::Quarantine(Some(_)))), "{:?}", bench.waits);
+    assert!(matches!(bench.waits, Some(Waiting::Quarantine { end: Some(_), .. })), "{:?}", bench.waits);
     assert_eq!(bench.did("Read"), 1, "confirmed at once");
     bench.pass(quarantine - ms(1));
     assert!(moves(&bench).is_empty());
@@ -159,7 +160,7 @@ fn a_holder_that_comes_back_in_the_quarantine_keeps_the_lease() {
     bench.pass(ms(8_000));
     let (nine, lease_id) = (owner(9), bench.store.grant(ms(10_000), u64::MAX).id);
     let op = "00000000000000fe".parse().expect("an op");
-    let turn = handover_proto::lease::Turn { owner: &nine, lease_id, ttl_s: 10, op, at_ms: 0 };
+    let turn = handover_proto::lease::Turn { owner: &nine, lease_id, ttl_s: 10, op, stamp: Stamp::default() };
     let mint = handover_proto::lease::mint(&keys(), &bench.view(), &turn).expect("its own");
     assert!(bench.store.txn(&mint).expect("a write").succeeded);
     bench.pass(ms(8_000));
@@ -175,7 +176,7 @@ fn a_holder_that_comes_back_in_the_quarantine_keeps_the_lease() {
 fn a_free_lease_is_left_to_one_with_traffic_for_a_moment_only() {
     let mut bench = Bench::new();
     bench.prepare(2, None);
-    bench.report_as(1, |local| local.serving = false);
+    bench.report_as(1, |local| (local.serving, local.rank) = (false, 1));
     assert_eq!((bench.waits.clone(), moves(&bench).len()), (Some(Waiting::Courtesy(id(2))), 0));
     bench.pass(ms(1_000));
     assert_eq!(moves(&bench), [Move::Acquire]);
@@ -225,11 +226,17 @@ fn contradicting_keys_stop_everybody() {
 }
 
 #[test]
-fn a_raised_era_stops_the_holder_and_brings_no_new_turn() {
+fn a_raised_era_stops_the_holder_and_brings_a_token_of_the_new_era_after_the_quarantine() {
     let mut bench = Bench::holding();
-    bench.put(keys().era(), &EraValue { v: 1, era: Era(1) }, 0);
-    bench.pass(ms(3_000));
-    assert_eq!((bench.told(1), moves(&bench).len(), bench.waits.clone()), (Told::Quiesce, 0, Some(Waiting::EraRaised)));
+    let token = bench.published(1).token;
+    bench.put(keys().era(), &EraValue::of(Era(1)), 0);
+    bench.pass(ms(11_000));
+    assert_eq!((bench.told(1), moves(&bench).len()), (Told::Quiesce, 0));
+    assert!(matches!(bench.waits, Some(Waiting::Unproven(_))), "{:?}", bench.waits);
+    bench.pass(ms(200));
+    assert_eq!((moves(&bench), bench.told(1)), (vec![Move::Mint], Told::Active));
+    let raised = bench.published(1).token;
+    assert!(raised > token && raised.is_some_and(|token| token.era() == Era(1)));
 }
 
 #[test]
@@ -319,7 +326,7 @@ fn a_turn_that_ended_while_the_agent_was_away_is_fenced() {
         &id(1),
         handover_proto::lease::StopProof::Operator,
         "00000000000000fd".parse().expect("an op"),
-        0,
+        Stamp::default(),
     );
     assert!(bench.store.txn(&txn.expect("held")).expect("a write").succeeded);
     let mut next = Bench::with(LeaseSettings::default(), bench.store, memory);

@@ -29,6 +29,9 @@ pub struct Assignment {
     pub routes: Vec<Route>,
     /// How a slot that loses its traffic is drained.
     pub drain: DrainPolicy,
+    /// Who goes first where several could take the scheduler lease.
+    #[serde(default, skip_serializing_if = "LeaseRules::are_default")]
+    pub lease: LeaseRules,
     /// Hooks of the agent's own config to run, each once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<HookCall>,
@@ -67,6 +70,41 @@ pub enum LeaseWish {
     Eligible,
     /// Never takes it. One that holds it goes on until it is asked to hand over or to stop.
     Never,
+}
+
+/// What the plan says about the scheduler lease.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LeaseRules {
+    /// Who goes first where several could take it.
+    #[serde(default)]
+    pub prefer: Prefer,
+}
+
+/// Who goes first where several could take the lease: each part counts more than the ones below it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Prefer {
+    /// Instances of this version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Version>,
+    /// Instances on hosts whose agent has this label `zone`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+}
+
+impl LeaseRules {
+    /// Nothing is preferred.
+    pub fn are_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Prefer {
+    /// The rank of an instance: the lowest goes first. Version before zone before traffic.
+    pub fn rank(&self, version: &Version, zone: Option<&str>, serving: bool) -> u32 {
+        let other_version = self.version.as_ref().is_some_and(|wanted| wanted != version);
+        let other_zone = self.zone.as_deref().is_some_and(|wanted| Some(wanted) != zone);
+        u32::from(other_version) * 4 + u32::from(other_zone) * 2 + u32::from(!serving)
+    }
 }
 
 /// One upstream of the gate. Weights are absolute, 0 to 100.

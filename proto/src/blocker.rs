@@ -51,6 +51,8 @@ kinds! {
     Lease => "lease",
     /// Nobody holds the scheduler lease.
     LeaseDark => "lease-dark",
+    /// The database has seen a higher fencing token than the lease would give.
+    FenceRegression => "fence-regression",
     /// A process has not ended.
     Stop => "stop",
     /// A soak has not passed.

@@ -45,6 +45,11 @@ impl EnvKeys {
         format!("{}/leader", self.prefix)
     }
 
+    /// Says that only the agents' roles may write the lease's keys; writable by root alone.
+    pub fn guard(&self) -> String {
+        format!("{}/guard", self.prefix)
+    }
+
     /// The keys of one service.
     pub fn service(&self, service: &Service) -> ServiceKeys {
         ServiceKeys { prefix: format!("{}/{service}", self.prefix) }
@@ -97,6 +102,16 @@ impl ServiceKeys {
         format!("{}/rollout", self.prefix)
     }
 
+    /// The scheduler lease's past turns, as the coordinator recorded them.
+    pub fn turns(&self) -> String {
+        format!("{}/turns/", self.prefix)
+    }
+
+    /// One turn; the number is padded so that key order is the turns' order.
+    pub fn turn(&self, turn: u64) -> String {
+        format!("{}/turns/{turn:08}", self.prefix)
+    }
+
     /// The scheduler lease's keys.
     pub fn lease(&self) -> LeaseKeys {
         LeaseKeys { prefix: format!("{}/lease", self.prefix) }
@@ -134,7 +149,7 @@ impl LeaseKeys {
         format!("{}/intent", self.prefix)
     }
 
-    /// Who may ever take over (comes with the lease's own issue).
+    /// The agents that may ever take over; written by the holder's agent alone.
     pub fn roster(&self) -> String {
         format!("{}/roster", self.prefix)
     }

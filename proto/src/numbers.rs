@@ -55,6 +55,11 @@ impl Token {
         pack(era, revision).map(Self)
     }
 
+    /// As a service reports it; any number is a token, and the lowest fences nothing.
+    pub fn from_wire(number: i64) -> Self {
+        Self(number)
+    }
+
     /// As the service stores it (SQL BIGINT).
     pub fn get(self) -> i64 {
         self.0

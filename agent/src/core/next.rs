@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use handover_proto::assignment::{Assignment, LeaseWish, Upstream};
+use handover_proto::assignment::{Assignment, LeaseWish, Prefer, Upstream};
 use handover_proto::blocker::BlockerKind;
 use handover_proto::ids::{SlotId, Version};
 use handover_proto::lifecycle::{Event, Lifecycle};
@@ -80,6 +80,8 @@ pub struct Next {
     pub routes: Routes,
     /// How each instance stands to the scheduler lease.
     pub lease: BTreeMap<SlotId, LeaseStand>,
+    /// Who goes first where several could take the scheduler lease.
+    pub prefer: Prefer,
     /// The assignment is reached.
     pub reached: bool,
     /// If not: why.
@@ -100,7 +102,8 @@ pub fn next(assignment: Option<&Assignment>, observed: &Observed, grace: Duratio
         grace,
         now,
     };
-    let mut out = Next { routes: routes(assignment, observed, &want), ..Next::default() };
+    let prefer = assignment.lease.prefer.clone();
+    let mut out = Next { routes: routes(assignment, observed, &want), prefer, ..Next::default() };
     let applied = observed.gate.connected && observed.gate.applied.as_ref() == Some(&out.routes);
     for (id, slot) in &observed.slots {
         let want = want(id);

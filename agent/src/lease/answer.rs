@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use handover_proto::numbers::Token;
+
 use super::deadline::Boot;
 use super::local::{Call, Local};
 use super::record::{Ack, AckState, RECORD_VERSION, token_text};
@@ -14,7 +16,10 @@ pub(super) fn took_in(local: &mut Local, seq: u64, result: Result<Ack, String>, 
     let service = &mut local.service;
     let Some(call) = service.call.take_if(|call| call.seq == seq) else { return };
     let outcome = result.and_then(|ack| {
+        service.pulse.answered(&ack, now);
         service.c_unit = ack.c_unit_ms.map(Duration::from_millis).or(service.c_unit);
+        let stored = ack.stored_token.as_deref().and_then(|text| text.parse().ok()).map(Token::from_wire);
+        service.stored_token = stored.or(service.stored_token);
         judge(&call, &ack).map(|()| ack.state)
     });
     match outcome {
@@ -24,7 +29,10 @@ pub(super) fn took_in(local: &mut Local, seq: u64, result: Result<Ack, String>, 
             match state {
                 AckState::Started => service.started = call.token,
                 // Told ACTIVE since, it may work again.
-                AckState::Quiesced => service.idle = service.order != Order::Active,
+                AckState::Quiesced => {
+                    service.idle = service.order != Order::Active;
+                    local.stopped_since = local.stopped_since.or(Some(now)).filter(|_| local.service.idle);
+                }
                 AckState::Failed => {}
             }
         }

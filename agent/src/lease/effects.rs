@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use handover_proto::ids::InstanceId;
-use handover_store::client::{Store, StoreError};
+use handover_proto::keys::{EnvKeys, ServiceKeys};
+use handover_store::client::{Store, StoreError, WatchItem};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 
@@ -15,12 +16,13 @@ use super::call::post;
 use super::clock::ClockIdentity;
 use super::deadline::Boot;
 use super::event::Event;
+use super::inquiry;
 use super::memory::Memory;
 use super::record::Published;
 use super::step::LeaseStep;
 
-/// Ends an instance's processes.
-pub type Kill = Arc<dyn Fn(&InstanceId) + Send + Sync>;
+/// Kills an instance's processes, and says what it could not do. It may block.
+pub type Kill = Arc<dyn Fn(&InstanceId) -> Result<(), String> + Send + Sync>;
 
 /// What effects are done with.
 pub(super) struct Effects {
@@ -30,6 +32,10 @@ pub(super) struct Effects {
     pub(super) clock: ClockIdentity,
     pub(super) call_path: String,
     pub(super) state_file: PathBuf,
+    pub(super) env: EnvKeys,
+    pub(super) service: ServiceKeys,
+    /// The watch under way.
+    pub(super) watch: Option<AbortHandle>,
     /// The call under way to each service.
     pub(super) calls: BTreeMap<InstanceId, AbortHandle>,
 }
@@ -41,9 +47,11 @@ impl Effects {
         match step {
             LeaseStep::Tell { instance, record, limit } => self.call(instance, &record, app, limit, now),
             LeaseStep::Kill { instance } => {
-                let kill = self.kill.clone();
-                // Not ours, so it may block.
-                drop(tokio::task::spawn_blocking(move || kill(&instance)));
+                let (events, kill) = (self.events.clone(), self.kill.clone());
+                drop(tokio::task::spawn_blocking(move || {
+                    let result = kill(&instance);
+                    say(&events, Event::Killed { instance, result });
+                }));
             }
             LeaseStep::Save(memory) => self.save(memory),
             LeaseStep::Read(asked) => self.then(async move {
@@ -66,6 +74,22 @@ impl Effects {
                 let result = store.txn(&txn).await;
                 Event::CandidatePut { instance, asked: txn, result }
             }),
+            LeaseStep::PutRoster(asked) => self.then(async move {
+                let result = store.txn(&asked).await;
+                Event::RosterPut { asked, result }
+            }),
+            LeaseStep::Relist => self.follow(),
+            LeaseStep::Survey => {
+                let env = self.env.clone();
+                self.then(async move { Event::Surveyed(inquiry::survey(&store, &env).await) });
+            }
+            LeaseStep::AskCertificate { agent, token } => {
+                let service = self.service.clone();
+                self.then(async move {
+                    let result = inquiry::certificate(&store, &service, &agent, token).await;
+                    Event::Certified { token, result }
+                });
+            }
             LeaseStep::Revoke { lease } => self.then(async move {
                 log_revoke(lease, store.revoke(lease).await);
                 Event::Revoked { lease }
@@ -83,6 +107,14 @@ impl Effects {
             | LeaseStep::Adopt { .. }
             | LeaseStep::Drop { .. }
             | LeaseStep::Wait { .. } => {}
+        }
+    }
+
+    /// Begins the watch over the lease's keys, anew if there was one.
+    pub(super) fn follow(&mut self) {
+        let task = tokio::spawn(follow(self.store.clone(), self.service.lease().prefix(), self.events.clone()));
+        if let Some(old) = self.watch.replace(task.abort_handle()) {
+            old.abort();
         }
     }
 
@@ -113,6 +145,19 @@ impl Effects {
     fn then(&self, effect: impl Future<Output = Event> + Send + 'static) {
         let events = self.events.clone();
         drop(tokio::spawn(async move { say(&events, effect.await) }));
+    }
+}
+
+/// Passes the watch's news on.
+async fn follow(store: Store, prefix: String, events: UnboundedSender<Event>) {
+    let mut watch = store.watch(&prefix, 0);
+    loop {
+        let event = match watch.next().await {
+            WatchItem::Changes { revision, changes } => Event::Changed { revision, changes },
+            WatchItem::Reset(listing) => Event::Listed(listing),
+            WatchItem::Interrupted(error) => Event::CutOff(error.to_string()),
+        };
+        say(&events, event);
     }
 }
 

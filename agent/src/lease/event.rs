@@ -1,17 +1,21 @@
 //! What answers and news change in the core. One exhaustive match over the events.
 
 use handover_proto::ids::{InstanceId, OpId};
+use handover_proto::numbers::Token;
 use handover_proto::txn::{LeaseId, Txn};
 use handover_store::client::{Change, Grant, Listing, Renewal, StoreError, TxnReply};
 
 use super::answer::took_in;
+use super::certificate::Certificate;
 use super::deadline::Boot;
 use super::local::Local;
 use super::memory::Memory;
 use super::record::Ack;
 use super::renewal::Expectation;
 use super::state::{Core, MyTurn};
+use super::suspect::Suspicion;
 use super::upkeep::REST;
+use super::versions::Survey;
 use super::wanted::{Life, LocalInstance, Wanted};
 
 /// Something that happened outside of the core.
@@ -84,6 +88,24 @@ pub enum Event {
         /// The acknowledgement, or what went wrong.
         result: Result<Ack, String>,
     },
+    /// The members have said their versions, or not.
+    Surveyed(Survey),
+    /// A write of the roster was answered.
+    RosterPut {
+        /// What was asked.
+        asked: Txn,
+        /// The answer.
+        result: Result<TxnReply, StoreError>,
+    },
+    /// Somebody asks whether the service has stopped under this token.
+    CertifyAsked(Token),
+    /// The lost holder's agent answered: with a certificate, or why it gives none.
+    Certified {
+        /// About this token.
+        token: Token,
+        /// The answer.
+        result: Result<Certificate, String>,
+    },
     /// A revocation was answered; whatever it was, the lease expires by itself.
     Revoked {
         /// Which.
@@ -95,6 +117,20 @@ pub enum Event {
         memory: Memory,
         /// How it went.
         result: Result<(), String>,
+    },
+    /// A kill was tried: it reached every process that was found, or not.
+    Killed {
+        /// Whose processes.
+        instance: InstanceId,
+        /// How it went.
+        result: Result<(), String>,
+    },
+    /// This host may have been away.
+    Suspected {
+        /// What may have happened.
+        what: Suspicion,
+        /// When it was found: it happened before.
+        at: Boot,
     },
 }
 
@@ -121,6 +157,12 @@ impl Core {
                     took_in(local, seq, result, now);
                 }
             }
+            Event::Surveyed(survey) => self.surveyed(survey, now),
+            Event::RosterPut { asked, result } => self.roster_put(&asked, result, now),
+            Event::CertifyAsked(token) => self.asked_to_certify(token),
+            Event::Certified { token, result } => self.certified(token, result, now),
+            Event::Killed { instance, result } => self.killed(&instance, result),
+            Event::Suspected { what, at } => self.suspect(what, at),
             Event::Revoked { lease } => drop(self.spent.remove(&lease)),
             Event::Saved { memory, result } => match result {
                 Ok(()) => {
@@ -153,7 +195,9 @@ impl Core {
         let lost = |(id, local): (&InstanceId, &Local)| {
             let turn = local.turn.as_ref().filter(|turn| self.is_present(id, turn))?;
             let used = local.live.as_ref().is_some_and(|live| live.used);
-            (used && self.picture.is_known() && !self.is_beating(local, turn)).then(|| id.clone())
+            // A turn of a lower era is never renewed again; the next one needs a lease that has carried none.
+            let old_era = self.era() != turn.token.era() && local.is_stopped();
+            (used && self.picture.is_known() && (old_era || !self.is_beating(local, turn))).then(|| id.clone())
         };
         let lost: Vec<InstanceId> = self.locals.iter().filter_map(lost).collect();
         for id in lost {
@@ -165,6 +209,7 @@ impl Core {
     }
 
     fn wanted(&mut self, wanted: Wanted, now: Boot) {
+        let died = |was: Life, is: Life| was != is && is == (Life::Dead { proven: true });
         for (id, local) in &mut self.locals {
             local.reported = wanted.instances.contains_key(id);
             if !local.reported && local.is_alive() {
@@ -173,7 +218,12 @@ impl Core {
         }
         for (id, instance) in wanted.instances {
             match self.locals.get_mut(&id) {
-                Some(local) => local.wanted = instance,
+                Some(local) => {
+                    let since = local.stopped_since.or(Some(now));
+                    local.stopped_since =
+                        if died(local.wanted.life, instance.life) { since } else { local.stopped_since };
+                    local.wanted = instance;
+                }
                 None => self.reported(id, instance, now),
             }
         }
@@ -187,6 +237,7 @@ impl Core {
             deadlines: None,
             leaving: turn.leaving,
             haunted: turn.leaving,
+            inherited: true,
         });
         self.locals.insert(id, Local::new(instance, turn, now));
     }

@@ -7,14 +7,17 @@ use std::time::Duration;
 use handover_proto::ids::OpId;
 use handover_proto::ids::{AgentId, Env, Service};
 use handover_proto::keys::EnvKeys;
-use handover_store::client::{Store, StoreError, WatchItem};
+use handover_proto::numbers::Token;
+use handover_proto::wire::CertifyReply;
+use handover_store::client::{Store, StoreError};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::certificate::Certified;
 use super::clock::{ClockError, boot_now, identity, wall_ms};
-use super::effects::{Effects, Kill, say};
+use super::effects::{Effects, Kill};
 use super::event::Event;
 use super::memory::Memory;
 use super::next::{NextError, Now};
@@ -24,6 +27,7 @@ use super::started::Illegal;
 use super::state::Core;
 use super::status::{Board, differs};
 use super::step::LeaseStep;
+use super::tick::{self, Ticker};
 use super::waiting::Waiting;
 use super::wanted::{KeeperStatus, Wanted};
 use super::{deadline::Boot, files};
@@ -33,8 +37,9 @@ use crate::durable::{self, DurableError};
 const STATE_FILE: &str = "lease-keeper.json";
 /// The socket in the runtime directory.
 const SOCKET: &str = "lease.sock";
-/// Timers run on CLOCK_MONOTONIC, which a suspend stops and CLOCK_BOOTTIME does not: the keeper looks this often.
-const LONGEST_SLEEP: Duration = Duration::from_millis(200);
+/// Timers run on CLOCK_MONOTONIC, which a suspend stops and CLOCK_BOOTTIME does not. While there are deadlines the tick
+/// thread wakes the keeper after a suspend; without any, this is early enough.
+const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 /// After a lap that could not decide: nothing but an event helps, and it must not spin.
 const STUCK_REST: Duration = Duration::from_millis(500);
 
@@ -58,6 +63,8 @@ pub struct Place {
 pub struct KeeperHandle {
     /// Its status; closed when it has ended.
     pub status: watch::Receiver<KeeperStatus>,
+    /// Answers agents that would take over.
+    pub certifier: Certifier,
     /// Its thread.
     pub join: JoinHandle<Result<(), LeaseError>>,
 }
@@ -98,16 +105,19 @@ pub fn spawn(
     shutdown: CancellationToken,
 ) -> Result<KeeperHandle, LeaseError> {
     settings.check()?;
+    if let Some(warning) = settings.warning() {
+        tracing::warn!("{warning}");
+    }
     let clock = identity()?;
     boot_now()?;
     let store = Store::connect(&place.endpoints)?;
     let state_file = place.state_dir.join(STATE_FILE);
     let memory: Option<Memory> = durable::load(&state_file)?;
     let listener = socket::bind(&place.runtime_dir.join(SOCKET))?;
-    let keys = EnvKeys::new(&place.env).service(&place.service).lease();
-    let prefix = keys.prefix();
+    let env = EnvKeys::new(&place.env);
+    let service = env.service(&place.service);
     let call_path = settings.call_path.clone();
-    let core = Core::new(settings, keys, &clock.boot_id, memory);
+    let core = Core::new(settings, service.lease(), &clock.boot_id, memory);
     let (status, status_seen) = watch::channel(KeeperStatus::default());
     let (board, board_seen) = watch::channel(Board::new());
     let (events, inbox) = unbounded_channel();
@@ -118,17 +128,22 @@ pub fn spawn(
         clock: clock.clone(),
         call_path,
         state_file,
+        env,
+        service,
+        watch: None,
         calls: std::collections::BTreeMap::new(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(LeaseError::Thread)?;
-    let keeper = Keeper { core, effects, inbox, wanted, status, board, shutdown };
+    let (asks, asked) = unbounded_channel();
+    let ticker = Ticker::start(&clock.boot_id).map_err(LeaseError::Thread)?;
+    let keeper = Keeper { core, effects, inbox, wanted, status, board, asked, open: Vec::new(), ticker, shutdown };
     let run = move || {
+        tick::raise();
         let done = runtime.block_on(async move {
             let listener = UnixListener::from_std(listener).map_err(LeaseError::Thread)?;
             let aside = [
                 tokio::spawn(socket::serve(listener, board_seen.clone(), clock.clone())),
                 tokio::spawn(files::keep(board_seen, place.runtime_dir, clock)),
-                tokio::spawn(follow(keeper.effects.store.clone(), prefix, keeper.effects.events.clone())),
             ];
             let done = keeper.run().await;
             aside.iter().for_each(tokio::task::JoinHandle::abort);
@@ -139,7 +154,23 @@ pub fn spawn(
         done
     };
     let join = std::thread::Builder::new().name("lease-keeper".to_owned()).spawn(run).map_err(LeaseError::Thread)?;
-    Ok(KeeperHandle { status: status_seen, join })
+    Ok(KeeperHandle { status: status_seen, certifier: Certifier(asks), join })
+}
+
+/// A token, and where the answer goes.
+type Question = (Token, oneshot::Sender<CertifyReply>);
+
+/// Asks the keeper whether a service has stopped for good.
+#[derive(Debug, Clone)]
+pub struct Certifier(UnboundedSender<Question>);
+
+impl Certifier {
+    /// The answer for `token`, all but the agent's name; none: the keeper has ended.
+    pub async fn certify(&self, token: Token) -> Option<CertifyReply> {
+        let (answer, answered) = oneshot::channel();
+        self.0.send((token, answer)).ok()?;
+        answered.await.ok().map(|reply| CertifyReply { token: token.get(), ..reply })
+    }
 }
 
 struct Keeper {
@@ -149,6 +180,10 @@ struct Keeper {
     wanted: watch::Receiver<Wanted>,
     status: watch::Sender<KeeperStatus>,
     board: watch::Sender<Board>,
+    asked: UnboundedReceiver<Question>,
+    /// Questions whose answer waits for the state file.
+    open: Vec<Question>,
+    ticker: Ticker,
     shutdown: CancellationToken,
 }
 
@@ -163,9 +198,11 @@ enum LapError {
 
 impl Keeper {
     async fn run(mut self) -> Result<(), LeaseError> {
+        self.effects.follow();
         let first = self.wanted.borrow_and_update().clone();
         self.core.apply(Event::Wanted(first), boot_now()?);
         loop {
+            self.look()?;
             let now = boot_now()?;
             let lap = self.lap(now);
             let (until, reason) = lap.unwrap_or_else(|error| {
@@ -173,18 +210,37 @@ impl Keeper {
                 (Some(now.plus(STUCK_REST)), Some(Waiting::Refused(error.to_string())))
             });
             self.show(reason.as_ref(), now);
+            self.answer(now);
+            self.ticker.watch(self.core.has_much_to_lose());
             let sleep = until.map_or(LONGEST_SLEEP, |until| until.since(now).min(LONGEST_SLEEP));
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => return Ok(()),
-                Some(event) = self.inbox.recv() => self.core.apply(event, boot_now()?),
+                Some(event) = self.inbox.recv() => {
+                    self.look()?;
+                    self.core.apply(event, boot_now()?);
+                }
+                Some(question) = self.asked.recv() => {
+                    self.core.apply(Event::CertifyAsked(question.0), boot_now()?);
+                    self.open.push(question);
+                }
                 Ok(()) = self.wanted.changed() => {
                     let wanted = self.wanted.borrow_and_update().clone();
                     self.core.apply(Event::Wanted(wanted), boot_now()?);
                 }
+                () = self.ticker.found() => {}
                 () = tokio::time::sleep(sleep) => {}
             }
         }
+    }
+
+    /// Before anything is decided or taken in: has this host been away?
+    fn look(&mut self) -> Result<(), LeaseError> {
+        if let Some((what, at)) = self.ticker.look()? {
+            tracing::warn!("{what}; nothing from before counts until the lease is confirmed");
+            self.core.apply(Event::Suspected { what, at }, boot_now()?);
+        }
+        Ok(())
     }
 
     /// Steps until there is nothing to do but to wait: until when, and for what.
@@ -195,7 +251,7 @@ impl Keeper {
                 return Ok((until, reason));
             }
             self.core.started(&step, now)?;
-            log(&step);
+            log(&step, &self.core);
             if matches!(step, LeaseStep::Order { .. } | LeaseStep::Begin { .. } | LeaseStep::End { .. }) {
                 self.publish();
             }
@@ -204,6 +260,17 @@ impl Keeper {
                 _ => None,
             };
             self.effects.start(step, app, now);
+        }
+    }
+
+    /// Answers the questions for certificates that can be answered now.
+    fn answer(&mut self, now: Boot) {
+        for question in std::mem::take(&mut self.open) {
+            match self.core.certify(question.0) {
+                // Whoever asked may have gone; then nobody needs the answer.
+                Certified::Unwritten if !question.1.is_closed() => self.open.push(question),
+                certified => drop(question.1.send(certified.reply(now, wall_ms()))),
+            }
         }
     }
 
@@ -227,20 +294,7 @@ impl Keeper {
     }
 }
 
-/// Passes the watch's news on.
-async fn follow(store: Store, prefix: String, events: UnboundedSender<Event>) {
-    let mut watch = store.watch(&prefix, 0);
-    loop {
-        let event = match watch.next().await {
-            WatchItem::Changes { revision, changes } => Event::Changed { revision, changes },
-            WatchItem::Reset(listing) => Event::Listed(listing),
-            WatchItem::Interrupted(error) => Event::CutOff(error.to_string()),
-        };
-        say(&events, event);
-    }
-}
-
-fn log(step: &LeaseStep) {
+fn log(step: &LeaseStep, core: &Core) {
     match step {
         LeaseStep::Begin { instance, turn } => tracing::info!(%instance, turn = ?turn, "holds the lease"),
         LeaseStep::End { instance } => tracing::info!(%instance, "its turn has ended"),
@@ -249,7 +303,8 @@ fn log(step: &LeaseStep) {
         }
         LeaseStep::Decline { instance, op } => tracing::warn!(%instance, %op, "declines to hand over"),
         LeaseStep::Kill { instance } => {
-            tracing::error!(%instance, "kills the instance: its service has not stopped by the hard deadline")
+            let why = core.doom_of(instance).map(|doom| doom.to_string()).unwrap_or_default();
+            tracing::error!(%instance, "kills the instance: {why}")
         }
         LeaseStep::Move { instance, kind, op, .. } => tracing::info!(%instance, %op, "sends {kind:?}"),
         other => tracing::debug!(step = other.name(), "lease step"),

@@ -7,6 +7,8 @@ use handover_proto::numbers::Token;
 use handover_proto::txn::LeaseId;
 
 use super::deadline::Boot;
+use super::ladder::Doom;
+use super::stall::Pulse;
 use super::state::{MyTurn, Order};
 use super::wanted::{Life, LocalInstance};
 
@@ -22,10 +24,16 @@ pub(super) struct Local {
     pub(super) grant: Chore,
     pub(super) put: Chore,
     pub(super) kill: Chore,
+    /// Why its processes are being ended: for good.
+    pub(super) doomed: Option<Doom>,
+    /// Why the last kill failed.
+    pub(super) kill_trouble: Option<String>,
     pub(super) turn: Option<MyTurn>,
     pub(super) service: Service,
     /// The intent that it declined.
     pub(super) declined: Option<OpId>,
+    /// Since when its service is known to have stopped; none: it may be at work.
+    pub(super) stopped_since: Option<Boot>,
 }
 
 /// An etcd lease of an instance.
@@ -65,10 +73,16 @@ pub(super) struct Service {
     pub(super) idle: bool,
     /// The token under which it has reported STARTED.
     pub(super) started: Option<Token>,
+    /// Its signs of life.
+    pub(super) pulse: Pulse,
     /// Why the last call failed.
     pub(super) trouble: Option<String>,
     /// Its longest unit of work, as it reported it last.
     pub(super) c_unit: Option<Duration>,
+    /// The token under which it was told ACTIVE last: it may have installed that.
+    pub(super) begun: Option<Token>,
+    /// The highest token in its database, as it reported it last.
+    pub(super) stored_token: Option<Token>,
 }
 
 /// A call under way, with what it says.
@@ -99,6 +113,11 @@ impl Chore {
         *self = Self { running: false, not_before };
     }
 
+    /// Due at `moment` at the latest.
+    pub(super) fn hasten(&mut self, moment: Boot) {
+        self.not_before = self.not_before.min(moment);
+    }
+
     /// When it is due next; none: it is under way.
     pub(super) fn due_at(&self) -> Option<Boot> {
         (!self.running).then_some(self.not_before)
@@ -115,9 +134,12 @@ impl Local {
             grant: Chore::default(),
             put: Chore::default(),
             kill: Chore::default(),
+            doomed: None,
+            kill_trouble: None,
             turn,
             service: Service::new(now),
             declined: None,
+            stopped_since: None,
         }
     }
 
@@ -154,8 +176,11 @@ impl Service {
             not_before: now,
             idle: false,
             started: None,
+            pulse: Pulse::default(),
             trouble: None,
             c_unit: None,
+            begun: None,
+            stored_token: None,
         }
     }
 

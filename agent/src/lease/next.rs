@@ -61,6 +61,9 @@ impl Core {
                 return Ok(step);
             }
         }
+        if self.picture.wants_listing() {
+            return Ok(LeaseStep::Relist);
+        }
         if let Some(txn) = self.read_due(now.boot) {
             return Ok(LeaseStep::Read(txn));
         }
@@ -69,12 +72,21 @@ impl Core {
             return Ok(step);
         }
         for (id, local) in self.by_weight() {
-            if let Some(step) = self.standing_work(id, local, now.boot)? {
+            if let Some(step) = self.standing_work(id, local, now)? {
                 return Ok(step);
             }
         }
         if let Some(memory) = self.save_due(now.boot) {
             return Ok(LeaseStep::Save(memory));
+        }
+        if let Some((agent, token)) = self.certificate_due(now.boot) {
+            return Ok(LeaseStep::AskCertificate { agent, token });
+        }
+        if let Some(txn) = self.roster_due(now.boot) {
+            return Ok(LeaseStep::PutRoster(txn));
+        }
+        if self.survey_due(now.boot) {
+            return Ok(LeaseStep::Survey);
         }
         if let Some(lease) = self.revoke_due(now.boot) {
             return Ok(LeaseStep::Revoke { lease });
@@ -133,6 +145,7 @@ impl Core {
             deadlines: base.map(|(base, ttl)| Deadlines::of(base, ttl, &self.settings)),
             leaving: inherited,
             haunted: inherited,
+            inherited,
         }))
     }
 
@@ -148,10 +161,7 @@ impl Core {
         if !local.is_alive() {
             return None;
         }
-        let stopping = matches!(local.service.order, Order::Quiesce(_) | Order::Fenced);
-        if let Some(turn) = local.turn.as_ref().filter(|_| stopping && !local.is_stopped() && local.kill.is_due(now))
-            && now >= self.deadlines(turn).hard
-        {
+        if local.kill.is_due(now) && self.doom(local, now).is_some() {
             return Some(LeaseStep::Kill { instance: id.clone() });
         }
         let service = &local.service;
@@ -178,8 +188,11 @@ impl Core {
         let limit = match &local.service.order {
             Order::Active if local.service.works(turn.token) => self.settings.attempt,
             Order::Active => deadlines.soft.since(now).min(START_LIMIT),
-            Order::Quiesce(Why::HandOver(_)) => self.quiesce_deadline(local).map_or(CALL_LIMIT, |end| end.since(now)),
-            Order::Quiesce(Why::GiveUp | Why::Haunted) => CALL_LIMIT,
+            Order::Quiesce(Why::HandOver(_) | Why::Park(_)) => {
+                self.quiesce_deadline(local).map_or(CALL_LIMIT, |end| end.since(now))
+            }
+            // Asked several times before it counts as hanging.
+            Order::Quiesce(Why::GiveUp | Why::Haunted) => CALL_LIMIT.min(self.stall(local) / 4),
             Order::Quiesce(_) | Order::Fenced => deadlines.hard.since(now),
             Order::Unknown | Order::Stopped => self.settings.attempt,
         };
@@ -205,12 +218,12 @@ impl Core {
         (None, reason)
     }
 
-    fn standing_work(&self, id: &InstanceId, local: &Local, now: Boot) -> Result<Option<LeaseStep>, NextError> {
+    fn standing_work(&self, id: &InstanceId, local: &Local, now: &Now) -> Result<Option<LeaseStep>, NextError> {
         let instance = id.clone();
-        if let Some((lease, member, barrier, expected)) = self.renewal_due(local, now) {
+        if let Some((lease, member, barrier, expected)) = self.renewal_due(local, now.boot) {
             return Ok(Some(LeaseStep::Renew { instance, lease, member, barrier, expected }));
         }
-        if self.needs_lease(local) && local.grant.is_due(now) {
+        if self.needs_lease(local) && local.grant.is_due(now.boot) {
             return Ok(Some(LeaseStep::Grant { instance, ttl: self.settings.ttl }));
         }
         let candidate = self.candidate_due(local, now)?;
@@ -220,12 +233,13 @@ impl Core {
     /// The next moment at which something may fall due. Whatever is due already and still not done waits for an event.
     fn wake_at(&self, now: Boot) -> Option<Boot> {
         let mut moments = vec![Some(self.poll_at()), self.read.due_at(), self.save.due_at(), Some(self.move_rest)];
-        moments.extend([self.quarantine_end(), self.courtesy_end()]);
+        moments.extend([self.survey.due_at(), self.ask.due_at(), self.roster_put.due_at()]);
+        moments.extend(self.taking_moments().map(Some));
         moments.push(self.intent_deadline(super::order::PREPARE_LIMIT));
         moments.extend(self.spent.values().map(|chore| chore.due_at()));
         for local in self.locals.values() {
             moments.extend([local.grant.due_at(), local.put.due_at(), local.kill.due_at()]);
-            moments.extend([Some(local.service.not_before), self.quiesce_deadline(local)]);
+            moments.extend([Some(local.service.not_before), self.quiesce_deadline(local), self.judged_at(local)]);
             moments.push(local.live.as_ref().and_then(|live| live.renew.due_at()));
             let deadlines = local.turn.as_ref().map(|turn| self.deadlines(turn));
             moments.extend([deadlines.map(|d| d.soft), deadlines.map(|d| d.hard)]);

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use handover_proto::ids::OpId;
-use handover_proto::lease::{Intent, Seen};
+use handover_proto::lease::{Intent, IntentKind, Seen};
 
 use super::deadline::Boot;
 use super::local::Local;
@@ -25,6 +25,8 @@ pub(super) enum Hand {
     Waiting(OpId),
     /// The successor is prepared.
     Ready(OpId),
+    /// There is to be none: the lease is parked.
+    Park(OpId),
 }
 
 impl Core {
@@ -48,8 +50,17 @@ impl Core {
         if now >= self.deadlines(turn).soft {
             return Order::Quiesce(Why::Deadline);
         }
+        if let Some(doom) = local.doomed {
+            return Order::Quiesce(Why::Doomed(doom));
+        }
+        if let Some(what) = self.doubts_host(local) {
+            return Order::Quiesce(Why::Suspect(what));
+        }
         if !known || turn.deadlines.is_none() {
             return Order::Unknown;
+        }
+        if self.fence_regression(local).is_some() {
+            return Order::Quiesce(Why::FenceRegression);
         }
         match self.why_leave(local, turn) {
             Some(why) => Order::Quiesce(why),
@@ -72,8 +83,9 @@ impl Core {
         let recorded = self.leaving_is_saved(id, turn);
         match self.hand(local) {
             Hand::Ready(op) if recorded => return Some(Why::HandOver(op)),
+            Hand::Park(op) if recorded => return Some(Why::Park(op)),
             Hand::None if recorded && local.wanted.life == Life::GiveUp => return Some(Why::GiveUp),
-            Hand::Ready(_) | Hand::Waiting(_) | Hand::None => {}
+            Hand::Ready(_) | Hand::Waiting(_) | Hand::Park(_) | Hand::None => {}
         }
         turn.haunted.then_some(Why::Haunted)
     }
@@ -81,26 +93,33 @@ impl Core {
     /// Whether the turn may soon end by T3 or T4, so that the state file has to say so.
     pub(super) fn wants_to_leave(&self, local: &Local) -> bool {
         match self.hand(local) {
-            Hand::Ready(_) => true,
+            Hand::Ready(_) | Hand::Park(_) => true,
             Hand::None => local.wanted.life == Life::GiveUp,
             Hand::Waiting(_) => false,
         }
     }
 
-    /// The open intent that asks `local` to hand over, unless it declined.
+    /// The open intent that asks `local` to hand over or to park, unless it declined.
     pub(super) fn asked(&self, local: &Local) -> Option<&Seen<Intent>> {
         let me = &local.wanted.owner.instance;
         let intent = self.picture.view().open_intent()?;
-        let asks = intent.value.from == *me && intent.value.to != *me;
+        let parks = intent.value.kind == IntentKind::Park;
+        let asks = intent.value.from == *me && (parks || intent.value.is_for_other(me));
         (asks && local.declined.as_ref() != Some(&intent.value.op)).then_some(intent)
     }
 
     /// How far a hand-over by `local` can go.
     pub(super) fn hand(&self, local: &Local) -> Hand {
         let view = self.picture.view();
-        let Some(intent) = self.asked(local).filter(|_| !view.frozen) else { return Hand::None };
+        let Some(intent) = self.asked(local) else { return Hand::None };
         let op = &intent.value.op;
-        let heir = view.candidates.get(&intent.value.to).map(|seen| &seen.value);
+        match intent.value.kind {
+            // Freezing keeps others from taking it, which is what whoever parks it wants.
+            IntentKind::Park => return Hand::Park(op.clone()),
+            IntentKind::Handoff | IntentKind::Return if view.frozen => return Hand::None,
+            IntentKind::Handoff | IntentKind::Return => {}
+        }
+        let heir = intent.value.to.as_ref().and_then(|to| view.candidates.get(to)).map(|seen| &seen.value);
         if heir.is_some_and(|heir| heir.ready && heir.prepared_for.as_ref() == Some(op)) {
             Hand::Ready(op.clone())
         } else {
@@ -120,13 +139,15 @@ impl Core {
             // It was prepared, and is gone.
             Hand::Waiting(op) if at_once => Some(op),
             Hand::Waiting(op) => (now >= self.intent_deadline(PREPARE_LIMIT)?).then_some(op),
-            Hand::Ready(op) => (now >= self.quiesce_deadline(local)? && !local.is_stopped()).then_some(op),
+            Hand::Ready(op) | Hand::Park(op) => {
+                (now >= self.quiesce_deadline(local)? && !local.is_stopped()).then_some(op)
+            }
         }
     }
 
     /// Until when the service may finish its unit for a hand-over; none: it has not been asked.
     pub(super) fn quiesce_deadline(&self, local: &Local) -> Option<Boot> {
-        let Order::Quiesce(Why::HandOver(_)) = &local.service.order else { return None };
+        let Order::Quiesce(Why::HandOver(_) | Why::Park(_)) = &local.service.order else { return None };
         let limit = Duration::from_millis(self.asked(local)?.value.quiesce_timeout_ms);
         Some(local.service.ordered_at.plus(limit))
     }
@@ -154,6 +175,8 @@ impl Why {
     fn reason(&self) -> String {
         match self {
             Self::HandOver(op) => format!("the lease is handed over (operation {op})"),
+            Self::Park(op) => format!("the lease is given up without a successor (operation {op})"),
+            Self::FenceRegression => "the database has seen a higher token than this turn's".to_owned(),
             Self::GiveUp => "this instance is to be stopped".to_owned(),
             Self::Deadline => "no renewal was accepted before the soft deadline; the store may be away".to_owned(),
             Self::LeaseLost => "the etcd lease was lost; a new turn is being asked for".to_owned(),
@@ -162,6 +185,8 @@ impl Why {
             }
             Self::EraRaised => "the era was raised; the turn of the old era has ended".to_owned(),
             Self::Corrupt(what) => what.clone(),
+            Self::Doomed(doom) => format!("{doom}: the instance is being ended"),
+            Self::Suspect(what) => format!("{what}; the lease is being confirmed"),
         }
     }
 }

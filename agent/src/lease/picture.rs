@@ -9,10 +9,13 @@
 use std::collections::BTreeMap;
 
 use handover_proto::keys::LeaseKeys;
-use handover_proto::lease::{Held, Holder, LeaseView, RawEntry, Seen};
+use handover_proto::lease::{EraValue, Held, Holder, LeaseView, RawEntry, Seen};
+use handover_proto::numbers::Era;
+use handover_proto::stored::decode;
 use handover_proto::txn::{Revision, Txn};
 use handover_store::client::{Change, Entry, Listing, TxnReply};
 
+use super::belief::{Belief, Shown, Worth};
 use super::deadline::Boot;
 
 /// What is known of the lease's keys.
@@ -23,29 +26,33 @@ pub struct Picture {
     as_of: BTreeMap<String, Revision>,
     newest: Revision,
     unreadable: BTreeMap<String, String>,
-    cluster: Option<u64>,
-    foreign: bool,
+    belief: Belief,
+    /// The store is believed anew, so a new listing is wanted.
+    anew: bool,
     listed: bool,
     confirmed: Option<Boot>,
     beat_gone: Option<(Revision, Boot)>,
     vacant: Option<(Revision, Boot)>,
+    /// Since when reads have shown that the holder key proves nothing.
+    unproven: Option<(Revision, Boot)>,
 }
 
 impl Picture {
-    /// Nothing is known yet, but perhaps which cluster it must be (from an earlier run in this state directory).
-    pub fn new(keys: LeaseKeys, cluster: Option<u64>) -> Self {
+    /// Nothing is known yet, but what an earlier run in this state directory knew of the store.
+    pub fn new(keys: LeaseKeys, belief: Belief) -> Self {
         Self {
             keys,
             view: LeaseView::default(),
             as_of: BTreeMap::new(),
             newest: 0,
             unreadable: BTreeMap::new(),
-            cluster,
-            foreign: false,
+            belief,
+            anew: false,
             listed: false,
             confirmed: None,
             beat_gone: None,
             vacant: None,
+            unproven: None,
         }
     }
 
@@ -64,9 +71,37 @@ impl Picture {
         self.listed
     }
 
+    /// Whether the watch has to begin anew: the store is believed anew, and is known only as far as one read.
+    pub fn wants_listing(&self) -> bool {
+        self.anew
+    }
+
+    /// The watch begins anew.
+    pub fn listing_begun(&mut self) {
+        self.anew = false;
+    }
+
     /// Which cluster answers.
     pub fn cluster(&self) -> Option<u64> {
-        self.cluster
+        self.belief.cluster()
+    }
+
+    /// What is known of the store as a whole.
+    pub fn belief(&self) -> &Belief {
+        &self.belief
+    }
+
+    /// Whether the holder key proves nothing about who works: it was written in a lower era, so before the store was
+    /// restored, or it was deleted.
+    pub fn is_unproven(&self) -> bool {
+        let written = self.view.holder.as_ref().map_or_else(Default::default, |seen| seen.value.era);
+        let deleted = self.listed && self.belief.last_turn() > self.view.turn_revision();
+        deleted || written < self.view.era.0
+    }
+
+    /// Since when reads have shown that the holder key proves nothing; none: none has yet, or it does prove something.
+    pub fn unproven(&self) -> Option<Boot> {
+        self.unproven.map(|(_, since)| since)
     }
 
     /// The newest revision that anything is known as of.
@@ -97,10 +132,13 @@ impl Picture {
 
     /// Why nobody may act on this picture; none: it is sound.
     pub fn trouble(&self) -> Option<String> {
-        if self.foreign {
-            return Some("another cluster answers than before: the store was replaced; if that is meant, stop the agent, remove \
-                 lease-keeper.json from its state directory, and start it again"
-                .to_owned());
+        if let Some(trouble) = self.belief.trouble() {
+            return Some(trouble);
+        }
+        let (shown, known) = (self.view.era.0, self.belief.era());
+        if self.listed && shown < known {
+            let (shown, known_era) = (shown.0, known.0);
+            return Some(format!("the era key shows {shown} after {known_era}; {}", super::belief::command(known)));
         }
         let unreadable = self.unreadable.values().next().cloned();
         unreadable.or_else(|| self.view.check().err().map(|corrupt| corrupt.to_string()))
@@ -108,7 +146,15 @@ impl Picture {
 
     /// Takes in a listing of everything under the lease's prefix.
     pub fn apply_listing(&mut self, listing: &Listing, now: Boot) {
-        if !self.is_ours(listing.cluster_id) {
+        let key = self.keys.era();
+        let era = listing.entries.iter().find(|entry| entry.key == key);
+        // A listing may have been read before what is known by now: its revision is not to be compared.
+        let (cluster, revision) = (listing.cluster_id, listing.revision);
+        let holder = self.keys.holder();
+        let holder = listing.entries.iter().find(|entry| entry.key == holder);
+        let rewritten = self.rewritten(holder.map_or(0, |entry| entry.mod_revision), revision);
+        let shown = Shown { cluster, revision, floor: 0, era: era_of(&key, era), rewritten };
+        if !self.counts(&shown, now) {
             return;
         }
         let mut keys: Vec<String> = self.as_of.keys().cloned().collect();
@@ -118,17 +164,26 @@ impl Picture {
             self.put(&key, entry, listing.revision, true);
         }
         self.newest = self.newest.max(listing.revision);
-        self.listed = true;
+        (self.listed, self.anew) = (true, false);
         self.confirm(now);
     }
 
-    /// Takes in the answer to `asked`, a linearizable read that [`handover_proto::lease::read`] began.
-    /// Returns whether it counts: not if another cluster answered.
-    pub fn apply_read(&mut self, asked: &Txn, reply: &TxnReply, now: Boot) -> bool {
-        if !self.is_ours(reply.origin.cluster_id) {
+    /// Takes in the answer to `asked`, a linearizable read that [`handover_proto::lease::read`] began when revision
+    /// `floor` was known (0: not to be compared). Returns whether it counts.
+    pub fn apply_read(&mut self, asked: &Txn, reply: &TxnReply, floor: Revision, now: Boot) -> bool {
+        let branch = if reply.succeeded { &asked.then } else { &asked.or_else };
+        let (mut era, mut rewritten) = (None, None);
+        for (key, entry) in super::renewal::reads(branch, reply) {
+            if key == self.keys.era() {
+                era = era_of(key, entry);
+            } else if key == self.keys.holder() {
+                rewritten = self.rewritten(entry.map_or(0, |entry| entry.mod_revision), reply.revision);
+            }
+        }
+        let shown = Shown { cluster: reply.origin.cluster_id, revision: reply.revision, floor, era, rewritten };
+        if !self.counts(&shown, now) {
             return false;
         }
-        let branch = if reply.succeeded { &asked.then } else { &asked.or_else };
         for (key, entry) in super::renewal::reads(branch, reply) {
             self.put(key, entry, reply.revision, true);
         }
@@ -138,16 +193,35 @@ impl Picture {
 
     /// Takes in what the watch says of one revision.
     pub fn apply_changes(&mut self, revision: Revision, changes: &[Change], now: Boot) {
+        if self.belief.trouble().is_some() {
+            return;
+        }
         for change in changes {
             self.put(&change.key, change.value.as_ref(), revision, false);
         }
         self.note_absence(now);
     }
 
-    /// The store was replaced under us: revisions of two clusters do not compare (F23).
-    fn is_ours(&mut self, cluster: u64) -> bool {
-        self.foreign = *self.cluster.get_or_insert(cluster) != cluster;
-        !self.foreign
+    /// Whether an answer counts. One of a store that is believed anew does, and all that was known before does not:
+    /// revisions of two clusters do not compare.
+    fn counts(&mut self, shown: &Shown, now: Boot) -> bool {
+        match self.belief.judge(shown, now) {
+            Worth::Nothing => false,
+            Worth::Counts => true,
+            Worth::Anew => {
+                *self = Self { anew: true, ..Self::new(self.keys.clone(), self.belief.clone()) };
+                true
+            }
+        }
+    }
+
+    /// The holder key's revision in an answer, and the later one that is known, if the answer is not the older news.
+    /// The revisions of its writes only grow.
+    fn rewritten(&self, shown: Revision, revision: Revision) -> Option<(Revision, Revision)> {
+        let key = self.keys.holder();
+        let newer = revision >= self.as_of.get(&key).copied().unwrap_or_default();
+        let known = self.belief.last_turn();
+        (newer && 0 < shown && shown < known).then_some((shown, known))
     }
 
     fn put(&mut self, key: &str, entry: Option<&Entry>, revision: Revision, is_read: bool) {
@@ -187,10 +261,13 @@ impl Picture {
         self.note_absence(now);
         let absent = self.held().map(|(seen, _)| seen.mod_revision).filter(|_| self.view.beat.is_none());
         self.beat_gone = since(self.beat_gone, absent, now);
+        let nothing = Some(self.view.turn_revision()).filter(|_| self.is_unproven());
+        self.unproven = since(self.unproven, nothing, now);
     }
 
     fn note_absence(&mut self, now: Boot) {
         let turn = self.view.turn_revision();
+        self.belief.note_turn(turn);
         let absent = Some(turn).filter(|_| self.view.beat.is_none());
         self.vacant = since(self.vacant, absent, now);
         // News from the watch can end the count, but not begin it.
@@ -202,6 +279,12 @@ impl Picture {
 fn since(before: Option<(Revision, Boot)>, absent: Option<Revision>, now: Boot) -> Option<(Revision, Boot)> {
     let turn = absent?;
     before.filter(|(counted, _)| *counted == turn).or(Some((turn, now)))
+}
+
+/// The era in an answer; none: it cannot be read.
+fn era_of(key: &str, entry: Option<&Entry>) -> Option<Era> {
+    let Some(entry) = entry else { return Some(Era::default()) };
+    decode::<EraValue>(key, &entry.value).ok().map(|value| value.era)
 }
 
 #[cfg(test)]

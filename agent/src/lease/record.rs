@@ -85,12 +85,43 @@ pub struct Ack {
     /// Units under way.
     #[serde(default)]
     pub in_flight: u64,
-    /// Its longest unit, in milliseconds (K4); none: as the agent's config says.
+    /// Its longest unit, in milliseconds; none: as the agent's config says.
     #[serde(default)]
     pub c_unit_ms: Option<u64>,
+    /// Grows with each finished unit, and within a long one; none: the service does not count.
+    #[serde(default)]
+    pub progress: Option<u64>,
+    /// `progress` grows at least this often while a unit runs, in milliseconds (K4).
+    #[serde(default)]
+    pub progress_interval_ms: Option<u64>,
+    /// The highest token that is installed in its database, as a decimal number (I12); none: not known.
+    #[serde(default)]
+    pub stored_token: Option<String>,
+    /// Its database ends a statement, and an idle transaction, after so many milliseconds (K6); none: not known.
+    #[serde(default)]
+    pub statement_timeout_ms: Option<u64>,
     /// One sentence for people.
     #[serde(default)]
     pub detail: String,
+}
+
+impl Ack {
+    /// An answer that says only what must be said.
+    pub fn new(token: Option<String>, seq: u64, state: AckState) -> Self {
+        Self {
+            v: RECORD_VERSION,
+            token,
+            seq,
+            state,
+            in_flight: 0,
+            c_unit_ms: None,
+            progress: None,
+            progress_interval_ms: None,
+            stored_token: None,
+            statement_timeout_ms: None,
+            detail: String::new(),
+        }
+    }
 }
 
 /// What one instance is told, as the keeper published it; a [`LeaseRecord`] once a reader's `now` is put in.
@@ -197,6 +228,15 @@ mod tests {
     fn an_answer_needs_only_what_decides() {
         let text = r#"{"v":1,"token":"48","seq":12,"state":"QUIESCED"}"#;
         let ack: Ack = serde_json::from_str(text).expect("an ack");
-        assert_eq!((ack.state, ack.c_unit_ms), (AckState::Quiesced, None));
+        assert_eq!(ack, Ack::new(Some("48".to_owned()), 12, AckState::Quiesced));
+    }
+
+    #[test]
+    fn an_answer_may_say_how_far_the_work_is_and_what_the_database_holds() {
+        let text = r#"{"v":1,"token":"48","seq":12,"state":"STARTED","in_flight":1,"progress":7,
+            "progress_interval_ms":250,"stored_token":"48","statement_timeout_ms":500,"of_a_later_version":true}"#;
+        let ack: Ack = serde_json::from_str(text).expect("an ack");
+        assert_eq!((ack.in_flight, ack.progress, ack.progress_interval_ms), (1, Some(7), Some(250)));
+        assert_eq!((ack.stored_token.as_deref(), ack.statement_timeout_ms), (Some("48"), Some(500)));
     }
 }

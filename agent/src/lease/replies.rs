@@ -3,14 +3,24 @@
 use std::time::Duration;
 
 use handover_proto::ids::{InstanceId, OpId};
+use handover_proto::numbers::Token;
 use handover_proto::txn::{Op, Txn};
 use handover_store::client::{Change, Entry, Grant, Renewal, StoreError, TxnReply};
 
+use super::certificate::Certificate;
 use super::deadline::{Boot, Deadlines};
 use super::local::{Chore, LiveLease, Local};
 use super::renewal::{Expectation, Verdict, accept};
 use super::state::{Core, Move, Order, Pending, Stage};
 use super::upkeep::REST;
+use super::versions::Survey;
+
+/// How often the members are asked for their versions (§1.14).
+const SURVEY_EVERY: Duration = Duration::from_secs(3600);
+/// After a member did not answer: it may come back as another version.
+const SURVEY_RETRY: Duration = Duration::from_secs(30);
+/// From one question for a certificate to the next: a service takes about so long to stop.
+const ASK_REST: Duration = Duration::from_millis(500);
 
 impl Core {
     pub(super) fn read_answered(&mut self, asked: &Txn, result: Result<TxnReply, StoreError>, now: Boot) {
@@ -18,7 +28,7 @@ impl Core {
         match result {
             Ok(reply) => {
                 self.store_trouble = None;
-                let counts = self.picture.apply_read(asked, &reply, now);
+                let counts = self.picture.apply_read(asked, &reply, self.read_floor, now);
                 self.read.end(if counts { now } else { now.plus(REST) });
             }
             Err(error) => {
@@ -74,7 +84,7 @@ impl Core {
                     self.picture.apply_changes(reply.revision, &[change], now);
                 }
             }
-            Ok(reply) => drop(self.picture.apply_read(asked, &reply, now)),
+            Ok(reply) => drop(self.picture.apply_read(asked, &reply, 0, now)),
             Err(StoreError::LeaseGone { .. }) => {
                 // One that carries a beat is judged by the beat.
                 local.live.take_if(|live| !live.used);
@@ -99,15 +109,17 @@ impl Core {
         let verdict = match &result {
             Ok(renewal) => {
                 self.store_trouble = None;
-                self.picture.apply_read(barrier, &renewal.barrier, now);
+                self.picture.apply_read(barrier, &renewal.barrier, expected.revision, now);
                 Ok(accept(self.picture.keys(), renewal, sent, now, expected))
             }
             Err(error) => Err(error.to_string()),
         };
         if let Err(error) = &verdict {
             self.store_trouble = Some(error.clone());
+            // Perhaps this member comes back as another version.
+            self.survey.hasten(now.plus(SURVEY_RETRY));
         }
-        let settings = &self.settings;
+        let (settings, suspected) = (&self.settings, self.suspected.map(|(_, at)| at));
         let Some(local) = self.locals.get_mut(id) else { return };
         let Some(live) = local.live.as_mut().filter(|live| live.id == expected.lease) else { return };
         match verdict {
@@ -116,7 +128,8 @@ impl Core {
                 live.ttl = ttl;
                 live.accepted = live.accepted.saturating_add(1);
                 live.doubt = None;
-                live.renew.end(if live.accepted < 2 { now } else { sent.plus(settings.interval) });
+                let again = live.accepted < 2 || suspected.is_some_and(|at| base < at);
+                live.renew.end(if again { now } else { sent.plus(settings.interval) });
                 let deadlines = Deadlines::of(base, ttl, settings);
                 local.extend(deadlines, now);
             }
@@ -131,7 +144,7 @@ impl Core {
         if let Ok(reply) = &result {
             self.store_trouble = None;
             if !reply.succeeded {
-                self.picture.apply_read(asked, reply, now);
+                self.picture.apply_read(asked, reply, 0, now);
             }
         }
         let Some(pending) = self.pending.as_mut().filter(|pending| pending.op == *op) else { return };
@@ -162,6 +175,31 @@ impl Core {
                 self.store_trouble = Some(error.to_string());
             }
         }
+    }
+
+    pub(super) fn roster_put(&mut self, asked: &Txn, result: Result<TxnReply, StoreError>, now: Boot) {
+        self.roster_put.end(now.plus(REST));
+        match result {
+            Ok(reply) if reply.succeeded => {
+                let known = self.picture.view().roster.as_ref().map(|seen| seen.create_revision);
+                if let Some(change) = written(asked, reply.revision, known) {
+                    self.picture.apply_changes(reply.revision, &[change], now);
+                }
+            }
+            Ok(reply) => drop(self.picture.apply_read(asked, &reply, 0, now)),
+            Err(error) => self.store_trouble = Some(error.to_string()),
+        }
+    }
+
+    pub(super) fn surveyed(&mut self, survey: Survey, now: Boot) {
+        let whole = self.trust.learn(survey);
+        self.survey.end(now.plus(if whole { SURVEY_EVERY } else { SURVEY_RETRY }));
+    }
+
+    pub(super) fn certified(&mut self, token: Token, result: Result<Certificate, String>, now: Boot) {
+        self.ask.end(now.plus(ASK_REST));
+        // One about another token would prove nothing about this one.
+        self.certificate = result.ok().filter(|certificate| certificate.token == token).or(self.certificate.take());
     }
 
     /// A transaction without an answer may be carried out later, whatever a read shows now.

@@ -14,11 +14,16 @@ use handover_proto::lease::StopProof;
 use handover_proto::numbers::{Era, Token};
 use handover_proto::txn::{LeaseId, Revision};
 
+use super::belief::Belief;
+use super::certificate::Certificate;
 use super::deadline::{Boot, Deadlines};
+use super::ladder::Doom;
 use super::local::{Chore, Local};
 use super::memory::{Memory, RememberedTurn};
 use super::picture::Picture;
 use super::settings::LeaseSettings;
+use super::suspect::Suspicion;
+use super::versions::Trust;
 
 /// The keeper's state. Changed by [`Core::started`](super::next) and [`Core::apply`](super::event) alone.
 #[derive(Debug, Clone)]
@@ -34,7 +39,17 @@ pub struct Core {
     /// Since when the open intent has been seen.
     pub(super) intent_since: Option<(OpId, Boot)>,
     pub(super) read: Chore,
+    /// The newest revision that was known when the read was begun.
+    pub(super) read_floor: Revision,
     pub(super) save: Chore,
+    /// Asking the members for their versions.
+    pub(super) survey: Chore,
+    /// What they said.
+    pub(super) trust: Trust,
+    pub(super) roster_put: Chore,
+    /// Asking the lost holder's agent for a certificate.
+    pub(super) ask: Chore,
+    pub(super) certificate: Option<Certificate>,
     /// No lease transaction before this: the last one did not get through.
     pub(super) move_rest: Boot,
     /// What is in the state file for certain.
@@ -45,6 +60,8 @@ pub struct Core {
     pub(super) store_trouble: Option<String>,
     /// The last failure of the state file; none: it was written since.
     pub(super) disk_trouble: Option<String>,
+    /// What may have happened to this host last, and when it was found: no renewal from before that counts any more.
+    pub(super) suspected: Option<(Suspicion, Boot)>,
 }
 
 /// A turn that an instance holds, or held until its service has stopped.
@@ -61,6 +78,8 @@ pub struct MyTurn {
     /// A T3, T4 or T5 may still arrive in the store. It compares this turn's revision, so only a new turn makes sure that
     /// it does not, and until then the service stays stopped.
     pub(super) haunted: bool,
+    /// An earlier agent process may have told the service to begin.
+    pub(super) inherited: bool,
 }
 
 /// What a service is to do.
@@ -83,6 +102,8 @@ pub enum Order {
 pub enum Why {
     /// To hand over, as this intent asks.
     HandOver(OpId),
+    /// To give the lease up without a successor, as this intent asks.
+    Park(OpId),
     /// The instance is to be stopped.
     GiveUp,
     /// No renewal was accepted in time.
@@ -93,8 +114,14 @@ pub enum Why {
     Haunted,
     /// The era was raised under the turn.
     EraRaised,
+    /// The database has seen a token that is not below this turn's (I12).
+    FenceRegression,
     /// The store's keys cannot be trusted.
     Corrupt(String),
+    /// This host may have been away: until a renewal that began afterwards is accepted.
+    Suspect(Suspicion),
+    /// Its processes are being ended.
+    Doomed(Doom),
 }
 
 /// One of the lease's transactions (`SAFETY.md` §1.6).
@@ -139,7 +166,10 @@ impl Core {
         // Deadlines, processes and instance ids end with the boot; which cluster it is does not.
         let restored = if memory.boot_id == boot_id { memory.turns.clone() } else { BTreeMap::new() };
         Self {
-            picture: Picture::new(keys, memory.cluster),
+            picture: Picture::new(
+                keys,
+                Belief::remembered(memory.cluster, memory.era, memory.last_turn, memory.went_back),
+            ),
             settings,
             boot_id: boot_id.to_owned(),
             locals: BTreeMap::new(),
@@ -147,12 +177,19 @@ impl Core {
             spent: BTreeMap::new(),
             intent_since: None,
             read: Chore::default(),
+            read_floor: 0,
             save: Chore::default(),
+            survey: Chore::default(),
+            trust: Trust::default(),
+            roster_put: Chore::default(),
+            ask: Chore::default(),
+            certificate: None,
             move_rest: Boot::default(),
             saved: memory,
             restored,
             store_trouble: None,
             disk_trouble: None,
+            suspected: None,
         }
     }
 
@@ -165,7 +202,10 @@ impl Core {
         };
         let mut turns = self.restored.clone();
         turns.extend(self.locals.iter().filter_map(turn));
-        Memory { cluster: self.picture.cluster(), turns, ..Memory::of_boot(&self.boot_id) }
+        let belief = self.picture.belief();
+        let (cluster, era, went_back) = (belief.cluster(), belief.era(), belief.went_back());
+        let last_turn = belief.last_turn();
+        Memory { cluster, era, last_turn, went_back, turns, ..Memory::of_boot(&self.boot_id) }
     }
 
     /// Whether the state file says for certain that this turn may end.

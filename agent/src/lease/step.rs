@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use handover_proto::ids::{InstanceId, OpId};
+use handover_proto::ids::{AgentId, InstanceId, OpId};
+use handover_proto::numbers::Token;
 use handover_proto::txn::{LeaseId, Txn};
 
 use super::deadline::Boot;
@@ -123,6 +124,19 @@ pub enum LeaseStep {
         /// The write.
         txn: Txn,
     },
+    /// Write the roster.
+    PutRoster(Txn),
+    /// Begin the watch anew: the store is believed anew.
+    Relist,
+    /// Ask every member for its version.
+    Survey,
+    /// Ask the lost holder's agent for a certificate that its service has stopped.
+    AskCertificate {
+        /// Whom.
+        agent: AgentId,
+        /// About which token.
+        token: Token,
+    },
     /// Revoke an etcd lease that carries nothing.
     Revoke {
         /// Which.
@@ -157,6 +171,10 @@ impl LeaseStep {
             Self::Renew { .. } => "Renew",
             Self::Grant { .. } => "Grant",
             Self::PutCandidate { .. } => "PutCandidate",
+            Self::PutRoster(_) => "PutRoster",
+            Self::Relist => "Relist",
+            Self::Survey => "Survey",
+            Self::AskCertificate { .. } => "AskCertificate",
             Self::Revoke { .. } => "Revoke",
             Self::Wait { .. } => "Wait",
         }

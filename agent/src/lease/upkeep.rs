@@ -10,6 +10,7 @@ use handover_proto::txn::{Cmp, LeaseId, Op, Txn};
 use super::deadline::Boot;
 use super::local::{LiveLease, Local};
 use super::memory::Memory;
+use super::next::Now;
 use super::renewal::{Expectation, Standing, barrier};
 use super::state::{Core, Stage};
 use super::wanted::Life;
@@ -85,15 +86,18 @@ impl Core {
     ///
     /// # Errors
     /// If it has no stored form.
-    pub(super) fn candidate_due(&self, local: &Local, now: Boot) -> Result<Option<Txn>, StoredError> {
-        let due = local.put.is_due(now) && local.is_alive() && !local.is_taking_up_work();
+    pub(super) fn candidate_due(&self, local: &Local, now: &Now) -> Result<Option<Txn>, StoredError> {
+        let due = local.put.is_due(now.boot) && local.is_alive() && !local.is_taking_up_work();
         let Some(live) = local.live.as_ref().filter(|_| due) else {
             return Ok(None);
         };
         let me = &local.wanted.owner.instance;
         let stands = self.picture.view().candidates.get(me);
         let rest = stands.map(|seen| seen.value.rest.clone()).unwrap_or_default();
-        let value = self.candidate(local, live, rest, now);
+        let mut value = self.candidate(local, live, rest, now.boot);
+        let before = stands.map(|seen| &seen.value).filter(|before| before.active == value.active);
+        let active_at_ms = before.map_or(Some(now.wall_ms), |before| before.active_at_ms);
+        value.active_at_ms = active_at_ms.filter(|_| value.active.is_some());
         if stands.is_some_and(|seen| seen.lease == live.id && seen.value == value) {
             return Ok(None);
         }
@@ -109,7 +113,7 @@ impl Core {
     fn candidate(&self, local: &Local, live: &LiveLease, rest: Rest, now: Boot) -> Candidate {
         let me = &local.wanted.owner.instance;
         let ready = self.is_ready_candidate(local, now);
-        let intent = self.picture.view().open_intent().filter(|intent| ready && intent.value.to == *me);
+        let intent = self.picture.view().open_intent().filter(|intent| ready && intent.value.to.as_ref() == Some(me));
         let token = local.turn.as_ref().map(|turn| turn.token);
         Candidate {
             v: STORED_VERSION,
@@ -121,6 +125,11 @@ impl Core {
             prepared_for: intent.map(|intent| intent.value.op.clone()),
             declined: local.declined.clone(),
             active: local.service.started.filter(|started| token == Some(*started)),
+            active_at_ms: None,
+            rank: local.wanted.rank,
+            rho_ppm: Some(self.settings.rho_ppm()),
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            stored_token: local.service.stored_token,
             rest,
         }
     }
@@ -134,8 +143,9 @@ impl Core {
         // The quarantine is counted from a read, so each moment without one makes the dark longer.
         let loss =
             self.picture.held().is_some() && self.picture.view().beat.is_none() && self.picture.beat_gone().is_none();
+        let unproven = self.picture.is_unproven() && self.picture.unproven().is_none();
         let due = now >= self.poll_at();
-        (outcome || loss || due).then(|| lease::read(self.picture.keys()))
+        (outcome || loss || unproven || due).then(|| lease::read(self.picture.keys()))
     }
 
     /// When the keys are to be read again, if nothing else has done so by then: a watch may fail in silence.
@@ -153,6 +163,24 @@ impl Core {
             return None;
         }
         Some(self.memory()).filter(|memory| *memory != self.saved)
+    }
+
+    /// The roster as the holder here should write it, if it is not so.
+    pub(super) fn roster_due(&self, now: Boot) -> Option<Txn> {
+        if !self.roster_put.is_due(now) || !self.picture.is_known() || self.picture.trouble().is_some() {
+            return None;
+        }
+        let (id, _) = self.locals.iter().find(|(id, local)| {
+            let present = local.turn.as_ref().is_some_and(|turn| self.is_present(id, turn));
+            present && local.is_alive() && !local.is_taking_up_work()
+        })?;
+        // A refusal is one of the holder's own transactions' reasons too, and said there.
+        lease::list_agents(self.picture.keys(), self.picture.view(), id).ok().flatten()
+    }
+
+    /// Whether the members are to be asked for their versions.
+    pub(super) fn survey_due(&self, now: Boot) -> bool {
+        self.survey.is_due(now) && !self.locals.is_empty() && !self.locals.values().any(Local::is_taking_up_work)
     }
 
     /// An etcd lease to be revoked.

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use handover_proto::blocker::BlockerKind;
-use handover_proto::ids::{InstanceId, OpId};
+use handover_proto::ids::{AgentId, InstanceId, OpId};
+use handover_proto::numbers::Token;
 
 use super::deadline::Boot;
+use super::ladder::Doom;
+use super::taking::numbers;
 
 /// What is waited for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,9 +25,40 @@ pub enum Waiting {
     /// The keys contradict each other, or cannot be read.
     #[error("an operator: {0}")]
     Corrupt(String),
-    /// The era was raised under a turn.
-    #[error("an operator: the era was raised while this instance held; stop it, or start it anew")]
-    EraRaised,
+    /// The holder key proves nothing.
+    #[error(
+        "the time that a holder of before the store's restore may still work: the holder key is of a lower era, or was \
+         deleted"
+    )]
+    Unproven(Option<Boot>),
+    /// I12.
+    #[error(
+        "an operator: the database has seen token {stored}, and the lease gives {token}: the store lost its newest turns; two \
+         people raise the era above {}: `handover lease era --raise --by NAME --second NAME --because \"fence regression\"`",
+        .stored.era().0
+    )]
+    FenceRegression {
+        /// Of the turn, or the highest that can be known before one.
+        token: Token,
+        /// As the service reported it.
+        stored: Token,
+    },
+    /// K7.
+    #[error(
+        "a change of config: all agents of a service have the same ttl and rho (K7), but {other} has {}, and this one {}",
+        numbers(.theirs), numbers(.ours)
+    )]
+    Unequal {
+        /// Who differs.
+        other: AgentId,
+        /// TTL in seconds, rho in millionths.
+        theirs: (u64, u32),
+        /// As theirs.
+        ours: (u64, u32),
+    },
+    /// Not in the roster.
+    #[error("a listed agent: {0} is not in the roster (key lease/roster), so it may not take over")]
+    NotListed(AgentId),
     /// The holder has died without proof that no process of it is left.
     #[error(
         "the end of the quarantine: the holder's process died, but it is not proved that none of its children is left"
@@ -33,6 +67,14 @@ pub enum Waiting {
     /// The service's QUIESCED.
     #[error("the service to finish its unit of work and acknowledge QUIESCED{}", because(.0))]
     Quiesce(Option<String>),
+    /// The end of processes that were killed.
+    #[error("the end of the instance's processes, which were killed: {doom}{}", because(.trouble))]
+    Kill {
+        /// Why they were.
+        doom: Doom,
+        /// Why the last kill did not work.
+        trouble: Option<String>,
+    },
     /// The service's STARTED.
     #[error("the service to install its token and acknowledge STARTED{}", because(.0))]
     Start(Option<String>),
@@ -65,10 +107,20 @@ pub enum Waiting {
     #[error("the instance that intent {0} names, or the intent to be withdrawn")]
     IntentForOther(OpId),
     /// The quarantine.
-    #[error("the end of the quarantine after the holder's loss")]
-    Quarantine(Option<Boot>),
-    /// Another candidate that has traffic.
-    #[error("instance {0}, which has traffic and so goes first")]
+    #[error("the end of the quarantine of {length:?} after the holder's loss ({because})")]
+    Quarantine {
+        /// None: no read has shown the beat absent yet.
+        end: Option<Boot>,
+        /// How long it is.
+        length: Duration,
+        /// Why so long.
+        because: String,
+    },
+    /// The last holder is back.
+    #[error("the last holder, which is back and goes first for a moment")]
+    FirstRefusal,
+    /// Another candidate that is preferred.
+    #[error("instance {0}, which is preferred and so goes first")]
     Courtesy(InstanceId),
     /// The transaction could not be built.
     #[error("a change of the lease's keys: {0}")]
@@ -85,15 +137,20 @@ impl Waiting {
         match self {
             Self::Store(_) | Self::Renewal(_) => BlockerKind::Store,
             Self::Outcome(_) => BlockerKind::Unknown,
-            Self::Corrupt(_) | Self::EraRaised | Self::Frozen | Self::UnitTooLong { .. } => BlockerKind::Operator,
+            Self::Corrupt(_) | Self::Frozen | Self::UnitTooLong { .. } | Self::Unequal { .. } => BlockerKind::Operator,
+            Self::FenceRegression { .. } => BlockerKind::FenceRegression,
             Self::Quiesce(_) => BlockerKind::Quiesce,
             Self::Start(_) | Self::Greeting(_) => BlockerKind::Start,
             Self::Successor(_) => BlockerKind::Lease,
+            Self::Kill { .. } => BlockerKind::Stop,
             Self::Disk(_) => BlockerKind::Disk,
             Self::Readiness => BlockerKind::Readiness,
             Self::DeadUnproven
             | Self::IntentForOther(_)
-            | Self::Quarantine(_)
+            | Self::Unproven(_)
+            | Self::NotListed(_)
+            | Self::Quarantine { .. }
+            | Self::FirstRefusal
             | Self::Courtesy(_)
             | Self::Refused(_) => BlockerKind::LeaseDark,
         }

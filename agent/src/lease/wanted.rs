@@ -29,8 +29,10 @@ pub struct LocalInstance {
     pub eligible: bool,
     /// It is ready. A holder goes on holding without.
     pub ready: bool,
-    /// It has traffic: goes first where several could take the lease.
+    /// It has traffic.
     pub serving: bool,
+    /// Where it stands among those that could take the lease: the lowest goes first.
+    pub rank: u32,
     /// Whether it lives, and is to.
     pub life: Life,
 }

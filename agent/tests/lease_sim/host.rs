@@ -171,7 +171,16 @@ impl World {
         let app = ([127, 0, 0, 1], 1).into();
         let slot = "a".parse().expect("slot");
         let serving = self.random.once_in(2);
-        let local = LocalInstance { owner, slot, app, eligible: true, ready: true, serving, life: Life::Running };
+        let local = LocalInstance {
+            owner,
+            slot,
+            app,
+            eligible: true,
+            ready: true,
+            serving,
+            rank: u32::from(!serving),
+            life: Life::Running,
+        };
         self.hosts[host].wanted.instances.insert(id, local);
         self.tell_wanted(host);
     }

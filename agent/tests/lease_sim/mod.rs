@@ -188,6 +188,7 @@ impl World {
                 handover_proto::lease::LeaseCause::HandOver { .. } => "T3",
                 handover_proto::lease::LeaseCause::Release => "T4",
                 handover_proto::lease::LeaseCause::Renewed => "T5",
+                handover_proto::lease::LeaseCause::BreakGlass(_) | handover_proto::lease::LeaseCause::Other => "T6",
             });
         }
         // Whatever the turn's change: nobody is inside a unit under an older token (I5; for T2 the quarantine's work).
@@ -224,7 +225,7 @@ impl World {
             op: self.random.hex().parse().expect("an op"),
             kind: IntentKind::Handoff,
             from,
-            to,
+            to: Some(to),
             quiesce_timeout_ms: 3_000,
             term: Term::new(Era(0), 1).expect("fits"),
             cause: Cause { rollout: None, step: 0, plan_hash: String::new() },

@@ -54,8 +54,7 @@ impl World {
             (false, true) => AckState::Started,
             (false, false) => AckState::Quiesced,
         };
-        let (token, seq) = (record.token.clone(), record.seq);
-        Some(Ack { v: 1, token, seq, state, in_flight: 0, c_unit_ms: None, detail: String::new() })
+        Some(Ack::new(record.token.clone(), record.seq, state))
     }
 
     /// A1: a unit begins only with the right to it, checked immediately before. A2: it ends in time.

@@ -7,6 +7,7 @@ use handover_agent::lease::deadline::Boot;
 use handover_agent::lease::event::Event;
 use handover_agent::lease::record::{Ack, LeaseRecord};
 use handover_agent::lease::step::LeaseStep;
+use handover_agent::lease::versions::Survey;
 use handover_proto::ids::InstanceId;
 use handover_store::client::{Renewal, StoreError};
 
@@ -58,6 +59,10 @@ impl World {
             | LeaseStep::Renew { .. }
             | LeaseStep::Grant { .. }
             | LeaseStep::PutCandidate { .. }
+            | LeaseStep::PutRoster(_)
+            | LeaseStep::Survey
+            | LeaseStep::AskCertificate { .. }
+            | LeaseStep::Relist
             | LeaseStep::Revoke { .. } => self.send(host, step, sent),
             LeaseStep::Begin { .. }
             | LeaseStep::End { .. }
@@ -105,6 +110,10 @@ impl World {
             LeaseStep::PutCandidate { instance, txn } => {
                 Event::CandidatePut { instance, asked: txn, result: Err(unknown()) }
             }
+            LeaseStep::PutRoster(asked) => Event::RosterPut { asked, result: Err(unknown()) },
+            LeaseStep::Survey => Event::Surveyed(Survey::default()),
+            LeaseStep::AskCertificate { token, .. } => Event::Certified { token, result: Err("no route".to_owned()) },
+            LeaseStep::Relist => Event::CutOff("no answer".to_owned()),
             LeaseStep::Revoke { lease } => Event::Revoked { lease },
             other => panic!("{} is not for the store", other.name()),
         };
@@ -131,6 +140,13 @@ impl World {
                 let result = self.store.txn(&txn);
                 Event::CandidatePut { instance, asked: txn, result }
             }
+            LeaseStep::PutRoster(asked) => {
+                let result = self.store.txn(&asked);
+                Event::RosterPut { asked, result }
+            }
+            LeaseStep::Survey => Event::Surveyed(Survey::default()),
+            LeaseStep::AskCertificate { token, .. } => Event::Certified { token, result: Err("no route".to_owned()) },
+            LeaseStep::Relist => Event::Listed(self.store.listing()),
             LeaseStep::Renew { instance, lease, barrier, expected, .. } => {
                 let end = end(self, self.settings.ttl);
                 let ttl = self.store.keep_alive(lease, end);

@@ -138,7 +138,10 @@ impl Agent {
             runtime_dir: self.runtime_dir.path().to_owned(),
         };
         let killed = self.killed.clone();
-        let kill = Arc::new(move |id: &InstanceId| killed.send_modify(|all| all.push((id.clone(), Instant::now()))));
+        let kill = Arc::new(move |id: &InstanceId| {
+            killed.send_modify(|all| all.push((id.clone(), Instant::now())));
+            Ok(())
+        });
         let keeper = spawn(self.settings.clone(), place, self.wanted.subscribe(), kill, shutdown.clone());
         self.keeper = Some((keeper.expect("a keeper"), shutdown));
     }
@@ -167,6 +170,7 @@ impl Agent {
             eligible: true,
             ready: true,
             serving: true,
+            rank: 0,
             life: Life::Running,
         };
         self.wanted.send_modify(|wanted| drop(wanted.instances.insert(instance.clone(), local)));
@@ -262,7 +266,7 @@ pub(crate) async fn ask(store: &Store, from: &InstanceId, to: &InstanceId, quies
         op: op.clone(),
         kind: IntentKind::Handoff,
         from: from.clone(),
-        to: to.clone(),
+        to: Some(to.clone()),
         quiesce_timeout_ms: u64::try_from(quiesce_timeout.as_millis()).expect("fits"),
         term: Term::new(Era(0), 1).expect("a term"),
         cause: Cause { rollout: None, step: 0, plan_hash: String::new() },

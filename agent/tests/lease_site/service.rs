@@ -166,21 +166,14 @@ impl Inner {
         let token = record.token.as_ref().map_or(0, |token| token.parse().expect("a number"));
         self.done
             .send_modify(|done| done.push(Done { at: Instant::now(), told: record.state, token, seq: record.seq }));
-        Ack {
-            v: 1,
-            token: record.token.clone(),
-            seq: record.seq,
-            state: if late {
-                AckState::Failed
-            } else if active {
-                AckState::Started
-            } else {
-                AckState::Quiesced
-            },
-            in_flight: 0,
-            c_unit_ms: Some(500),
-            detail: String::new(),
-        }
+        let state = if late {
+            AckState::Failed
+        } else if active {
+            AckState::Started
+        } else {
+            AckState::Quiesced
+        };
+        Ack { c_unit_ms: Some(500), ..Ack::new(record.token.clone(), record.seq, state) }
     }
 }
 

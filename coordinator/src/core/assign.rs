@@ -74,6 +74,7 @@ pub fn wanted(plan: &Plan, place: Place, host: &Host, term: Term) -> Assignment 
         slots,
         routes,
         drain: plan.rules.drain,
+        lease: Default::default(),
         hooks: Vec::new(),
         fallback: None,
     }

@@ -145,7 +145,7 @@ impl Lap<'_> {
             op: op.clone(),
             kind: intent,
             from: from.clone(),
-            to: to.clone(),
+            to: Some(to.clone()),
             quiesce_timeout_ms: duration::millis(self.plan.rules.quiesce_timeout),
             term: self.now.term,
             cause,

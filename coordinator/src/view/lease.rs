@@ -48,5 +48,9 @@ fn cause(cause: &LeaseCause) -> String {
         },
         LeaseCause::Release => "released without a successor".into(),
         LeaseCause::Renewed => "the same holder with a new token".into(),
+        LeaseCause::BreakGlass(order) => {
+            format!("moved by {} and {} past the protocol: {}", order.by, order.second, order.because)
+        }
+        LeaseCause::Other => "changed for a reason that only a newer version knows".into(),
     }
 }

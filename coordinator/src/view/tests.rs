@@ -69,6 +69,7 @@ impl Made {
             slots: BTreeMap::from([(slot.clone(), wish)]),
             routes: vec![Route { to: Upstream::Slot(slot), reads: 100, writes: 100 }],
             drain: DrainPolicy { deadline_ms: 1, at_deadline: AtDeadline::Wait },
+            lease: Default::default(),
             hooks: vec![],
             fallback: None,
         };
@@ -93,6 +94,7 @@ impl Made {
             op: op.clone(),
             cause: LeaseCause::Acquire,
             at_ms: 5,
+            stopped_at_ms: None,
         };
         let keys = self.world.keys.service(&billing()).lease();
         self.put(keys.holder(), &holder, 48);

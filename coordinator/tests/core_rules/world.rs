@@ -129,7 +129,8 @@ impl World {
 
     pub(crate) fn hand_over(&mut self) {
         let Some(open) = self.fleet.lease.open_intent().cloned() else { return };
-        let heir = self.fleet.lease.candidates.get(&open.value.to).expect("an heir").value.owner.clone();
+        let to = open.value.to.as_ref().expect("an heir");
+        let heir = self.fleet.lease.candidates.get(to).expect("an heir").value.owner.clone();
         self.revision += 1;
         let op = open.value.op.clone();
         let in_slot = if heir.version == self.plan.to { "b" } else { "a" };

@@ -14,8 +14,8 @@ use handover_proto::stored::{STORED_VERSION, decode, encode};
 use handover_proto::txn::{Op, Txn};
 use handover_proto::wire::agent_server::{Agent, AgentServer};
 use handover_proto::wire::{
-    AssignReply, AssignRequest, GateReport, InstanceReport, Lifecycle, ProcessState, Report, SlotReport, WatchRequest,
-    kind, refusal,
+    AssignReply, AssignRequest, CertifyReply, CertifyRequest, GateReport, InstanceReport, Lifecycle, ProcessState,
+    Report, SlotReport, WatchRequest, kind, refusal,
 };
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -205,6 +205,10 @@ impl Agent for Surface {
         let mut result = Ok(());
         self.state.send_modify(|state| result = state.take(request.get_ref()));
         result.map(|()| Response::new(AssignReply { accepted: self.state.borrow().accepted }))
+    }
+
+    async fn certify(&self, _request: Request<CertifyRequest>) -> Result<Response<CertifyReply>, Status> {
+        Err(Status::unimplemented("this agent keeps no lease"))
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<Report, Status>> + Send>>;

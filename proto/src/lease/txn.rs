@@ -3,19 +3,21 @@
 //! | # | function | who may send it |
 //! |---|---|---|
 //! | T1 | [`acquire`] | any ready candidate, when the holder key is absent or FREE |
-//! | T2 | [`take_over`] | any ready candidate, when the beat is gone **and** its quarantine is over |
+//! | T2 | [`take_over`] | any ready candidate of a listed agent, when the beat is gone **and** its quarantine is over |
 //! | T3 | [`hand_over`] | the holder's agent alone, after QUIESCED |
 //! | T4 | [`release`] | the holder's agent alone, after QUIESCED or when no process is left |
 //! | T5 | [`mint`] | the holder's agent alone, after it lost its etcd lease and its service stopped |
 //!
-//! T6 (break-glass) comes with the lease's own issue. Each function builds a transaction from one [`LeaseView`] and
+//! T6 (break-glass) is [`break_glass`](super::break_glass); what coordinator and operators may write stands beside it, in
+//! `orders`. Each function builds a transaction from one [`LeaseView`] and
 //! compares every revision that the view showed, so a transaction built from an old view writes nothing. A repeat of
 //! one that succeeded fails its compare. Every one carries an operation id: an unknown outcome is resolved by reading
 //! the holder key and comparing `op`.
 
-use super::values::{Beat, Free, Held, Holder, HolderState, Intent, LeaseCause, Owner, StopProof};
+use super::roster;
+use super::values::{Beat, Free, Held, Holder, HolderState, LeaseCause, Owner, StopProof};
 use super::view::{Corrupt, LeaseView, Seen};
-use crate::ids::{InstanceId, OpId};
+use crate::ids::{AgentId, InstanceId, OpId};
 use crate::keys::LeaseKeys;
 use crate::stored::{STORED_VERSION, StoredError, encode};
 use crate::txn::{Cmp, LeaseId, Op, Revision, Txn};
@@ -50,6 +52,24 @@ pub enum Refused {
     /// The successor has not said that it is prepared.
     #[error("the successor {0} has not prepared for the hand-over")]
     Unprepared(InstanceId),
+    /// The roster does not list the sender's agent.
+    #[error(
+        "agent {0} is not in the roster (key lease/roster), so it may not take over; the holder's agent lists every agent \
+         whose candidates it sees. If nobody listed is left, two people can give the lease away: \
+         `handover lease release --force --to AGENT`"
+    )]
+    NotListed(AgentId),
+    /// An order of two people that is not one.
+    #[error("{0}")]
+    NotTwo(&'static str),
+    /// An order that would be no change.
+    #[error("era {asked} is not above the present era {present}; give a higher one")]
+    NoHigherEra {
+        /// As it stands.
+        present: u16,
+        /// As asked.
+        asked: u16,
+    },
     /// Holder and beat contradict each other.
     #[error(transparent)]
     Corrupt(#[from] Corrupt),
@@ -69,8 +89,24 @@ pub struct Turn<'a> {
     pub ttl_s: u64,
     /// Id of this transaction.
     pub op: OpId,
-    /// Wall clock, Unix milliseconds.
+    /// When, for people.
+    pub stamp: Stamp,
+}
+
+/// When ownership changes: wall clock, Unix milliseconds, for people and never for decisions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stamp {
+    /// Now.
     pub at_ms: u64,
+    /// When the service of whoever held before was known to have stopped; none: nobody knows.
+    pub stopped_at_ms: Option<u64>,
+}
+
+impl Stamp {
+    /// Now, and nobody knows when the service stopped.
+    pub fn at(at_ms: u64) -> Self {
+        Self { at_ms, stopped_at_ms: None }
+    }
 }
 
 /// Reads all but the candidates, in one revision. Also the barrier of a renewal (§1.7).
@@ -78,8 +114,9 @@ pub fn read(keys: &LeaseKeys) -> Txn {
     Txn { then: read_ops(keys), ..Txn::default() }
 }
 
-fn read_ops(keys: &LeaseKeys) -> Vec<Op> {
-    [keys.holder(), keys.beat(), keys.era(), keys.intent(), keys.freeze()].into_iter().map(Op::Get).collect()
+pub(super) fn read_ops(keys: &LeaseKeys) -> Vec<Op> {
+    let all = [keys.holder(), keys.beat(), keys.era(), keys.intent(), keys.freeze(), keys.roster()];
+    all.into_iter().map(Op::Get).collect()
 }
 
 /// T1: the lease is free, with proof that the last holder stopped, or was never held.
@@ -90,7 +127,14 @@ pub fn acquire(keys: &LeaseKeys, view: &LeaseView, turn: &Turn<'_>) -> Result<Tx
     if let Some(held) = view.holder.as_ref().and_then(|seen| seen.value.held()) {
         return Err(Refused::Held(held.owner.instance.clone()));
     }
-    take(keys, view, turn, LeaseCause::Acquire)
+    let mut txn = take(keys, view, turn, LeaseCause::Acquire)?;
+    // No turn without a roster: else a holder that dies in its first moments could never be taken over from.
+    let agents = roster::with(view, [&turn.owner.agent]);
+    if let Some(agents) = agents {
+        txn.cmp.push(roster::as_seen(keys, view));
+        txn.then.push(roster::put(keys, view, agents)?);
+    }
+    Ok(txn)
 }
 
 /// T2: the holder was lost. The caller has waited the quarantine (§1.9) since it saw the beat absent.
@@ -101,7 +145,12 @@ pub fn take_over(keys: &LeaseKeys, view: &LeaseView, turn: &Turn<'_>) -> Result<
     if view.holder.as_ref().and_then(|seen| seen.value.held()).is_none() {
         return Err(Refused::NothingToTakeOver);
     }
-    take(keys, view, turn, LeaseCause::TakeOver)
+    if !view.lists(&turn.owner.agent) {
+        return Err(Refused::NotListed(turn.owner.agent.clone()));
+    }
+    let mut txn = take(keys, view, turn, LeaseCause::TakeOver)?;
+    txn.cmp.push(roster::as_seen(keys, view));
+    Ok(txn)
 }
 
 fn take(keys: &LeaseKeys, view: &LeaseView, turn: &Turn<'_>, cause: LeaseCause) -> Result<Txn, Refused> {
@@ -112,7 +161,7 @@ fn take(keys: &LeaseKeys, view: &LeaseView, turn: &Turn<'_>, cause: LeaseCause) 
     if view.frozen {
         return Err(Refused::Frozen);
     }
-    if let Some(intent) = view.open_intent().filter(|intent| intent.value.to != turn.owner.instance) {
+    if let Some(intent) = view.open_intent().filter(|intent| intent.value.is_for_other(&turn.owner.instance)) {
         return Err(Refused::IntentForOther(intent.value.op.clone()));
     }
     let mut cmp = compare_turn(keys, view, 0);
@@ -128,14 +177,14 @@ fn take(keys: &LeaseKeys, view: &LeaseView, turn: &Turn<'_>, cause: LeaseCause) 
 ///
 /// # Errors
 /// [`Refused`] if the view shows that it would be wrong.
-pub fn hand_over(keys: &LeaseKeys, view: &LeaseView, me: &InstanceId, at_ms: u64) -> Result<Txn, Refused> {
+pub fn hand_over(keys: &LeaseKeys, view: &LeaseView, me: &InstanceId, stamp: Stamp) -> Result<Txn, Refused> {
     let turn = my_turn(view, me)?;
     if view.frozen {
         return Err(Refused::Frozen);
     }
     let intent =
         view.open_intent().filter(|intent| intent.value.from == *me).ok_or_else(|| Refused::NoIntent(me.clone()))?;
-    let to = &intent.value.to;
+    let to = intent.value.to.as_ref().ok_or_else(|| Refused::NoIntent(me.clone()))?;
     let heir = view.candidates.get(to).ok_or_else(|| Refused::NoCandidate(to.clone()))?;
     if heir.value.prepared_for.as_ref() != Some(&intent.value.op) {
         return Err(Refused::Unprepared(to.clone()));
@@ -151,7 +200,7 @@ pub fn hand_over(keys: &LeaseKeys, view: &LeaseView, me: &InstanceId, at_ms: u64
         lease_id: heir.lease,
         ttl_s: heir.value.ttl_s,
         op: intent.value.op.clone(),
-        at_ms,
+        stamp,
     };
     write_turn(keys, view, &turn, cause, cmp)
 }
@@ -166,7 +215,7 @@ pub fn release(
     me: &InstanceId,
     stop_proof: StopProof,
     op: OpId,
-    at_ms: u64,
+    stamp: Stamp,
 ) -> Result<Txn, Refused> {
     let turn = my_turn(view, me)?;
     let last = view.holder.as_ref().map(|seen| seen.value.owner().clone());
@@ -178,7 +227,8 @@ pub fn release(
         turn: next_turn(view),
         op,
         cause: LeaseCause::Release,
-        at_ms,
+        at_ms: stamp.at_ms,
+        stopped_at_ms: stamp.stopped_at_ms,
     };
     // A beat that has expired meanwhile does not forbid it: with the proof in hand, FREE is the truth either way.
     let cmp = compare_turn(keys, view, if view.beat.is_some() { turn } else { 0 });
@@ -197,25 +247,15 @@ pub fn mint(keys: &LeaseKeys, view: &LeaseView, turn: &Turn<'_>) -> Result<Txn, 
     write_turn(keys, view, turn, LeaseCause::Renewed, cmp)
 }
 
-/// The coordinator's only way to move the lease: it asks. `leader` is its leader key with the create revision.
-///
-/// # Errors
-/// [`Refused`] if `from` does not hold.
-pub fn ask(keys: &LeaseKeys, view: &LeaseView, intent: &Intent, leader: (String, Revision)) -> Result<Txn, Refused> {
-    let turn = my_turn(view, &intent.from)?;
-    let cmp = vec![Cmp::CreateRevision(leader.0, leader.1), Cmp::ModRevision(keys.holder(), turn)];
-    Ok(Txn { cmp, then: vec![Op::put(keys.intent(), encode(intent)?)], or_else: read_ops(keys) })
-}
-
 /// Revision of `me`'s turn.
-fn my_turn(view: &LeaseView, me: &InstanceId) -> Result<Revision, Refused> {
+pub(super) fn my_turn(view: &LeaseView, me: &InstanceId) -> Result<Revision, Refused> {
     view.check()?;
     let mine: Option<&Seen<Holder>> = view.holder.as_ref().filter(|seen| seen.value.is_held_by(me));
     mine.map(|seen| seen.mod_revision).ok_or_else(|| Refused::NotHolder(me.clone()))
 }
 
 /// Every transaction compares holder, beat and era as they were read.
-fn compare_turn(keys: &LeaseKeys, view: &LeaseView, beat: Revision) -> Vec<Cmp> {
+pub(super) fn compare_turn(keys: &LeaseKeys, view: &LeaseView, beat: Revision) -> Vec<Cmp> {
     vec![
         Cmp::ModRevision(keys.holder(), view.turn_revision()),
         Cmp::ModRevision(keys.beat(), beat),
@@ -223,12 +263,12 @@ fn compare_turn(keys: &LeaseKeys, view: &LeaseView, beat: Revision) -> Vec<Cmp> 
     ]
 }
 
-fn next_turn(view: &LeaseView) -> u64 {
+pub(super) fn next_turn(view: &LeaseView) -> u64 {
     view.holder.as_ref().map_or(1, |seen| seen.value.turn + 1)
 }
 
 /// Holder and beat in one transaction, so that their mod revisions are one number (§1.4, rule 2).
-fn write_turn(
+pub(super) fn write_turn(
     keys: &LeaseKeys,
     view: &LeaseView,
     turn: &Turn<'_>,
@@ -243,7 +283,8 @@ fn write_turn(
         turn: next_turn(view),
         op: turn.op.clone(),
         cause,
-        at_ms: turn.at_ms,
+        at_ms: turn.stamp.at_ms,
+        stopped_at_ms: turn.stamp.stopped_at_ms,
     };
     let beat = Beat::of(&turn.owner.instance, &turn.op);
     let then =

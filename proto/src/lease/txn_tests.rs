@@ -10,9 +10,9 @@ use crate::txn::{Cmp, LeaseId, Op, Revision, Txn};
 
 /// As much of etcd as a transaction needs; the contract suite of `handover-store` holds the real ones to the same.
 #[derive(Default, Clone)]
-struct TinyStore {
+pub(super) struct TinyStore {
     revision: Revision,
-    keys: BTreeMap<String, (Vec<u8>, Revision, Revision, LeaseId)>,
+    pub(super) keys: BTreeMap<String, (Vec<u8>, Revision, Revision, LeaseId)>,
 }
 
 impl TinyStore {
@@ -25,7 +25,7 @@ impl TinyStore {
         }
     }
 
-    fn apply(&mut self, txn: &Txn) -> bool {
+    pub(super) fn apply(&mut self, txn: &Txn) -> bool {
         if !txn.cmp.iter().all(|cmp| self.holds(cmp)) {
             return false;
         }
@@ -43,12 +43,12 @@ impl TinyStore {
         true
     }
 
-    fn expire(&mut self, lease: LeaseId) {
+    pub(super) fn expire(&mut self, lease: LeaseId) {
         self.revision += 1;
         self.keys.retain(|_, k| k.3 != lease);
     }
 
-    fn view(&self) -> LeaseView {
+    pub(super) fn view(&self) -> LeaseView {
         let mut view = LeaseView::default();
         for (key, (value, modified, created, lease)) in &self.keys {
             let raw = RawEntry { value, mod_revision: *modified, create_revision: *created, lease: *lease };
@@ -57,18 +57,18 @@ impl TinyStore {
         view
     }
 
-    fn put<T: serde::Serialize>(&mut self, key: String, value: &T, lease: LeaseId) {
+    pub(super) fn put<T: serde::Serialize>(&mut self, key: String, value: &T, lease: LeaseId) {
         let then = vec![Op::put_with_lease(key, encode(value).expect("json"), lease)];
         assert!(self.apply(&Txn { then, ..Txn::default() }));
     }
 }
 
-fn keys() -> LeaseKeys {
+pub(super) fn keys() -> LeaseKeys {
     let env: Env = "test".parse().expect("env");
     EnvKeys::new(&env).service(&"billing".parse().expect("service")).lease()
 }
 
-fn owner(n: u8) -> Owner {
+pub(super) fn owner(n: u8) -> Owner {
     let agent: AgentId = format!("app-{n}").parse().expect("agent");
     Owner {
         instance: format!("{n:016x}").parse().expect("instance"),
@@ -79,11 +79,11 @@ fn owner(n: u8) -> Owner {
     }
 }
 
-fn turn(owner: &Owner, lease_id: LeaseId) -> Turn<'_> {
-    Turn { owner, lease_id, ttl_s: 10, op: OpId::random(), at_ms: 1 }
+pub(super) fn turn(owner: &Owner, lease_id: LeaseId) -> Turn<'_> {
+    Turn { owner, lease_id, ttl_s: 10, op: OpId::random(), stamp: Stamp::at(1) }
 }
 
-fn candidate(n: u8, lease_id: LeaseId, prepared_for: Option<OpId>) -> Candidate {
+pub(super) fn candidate(n: u8, lease_id: LeaseId, prepared_for: Option<OpId>) -> Candidate {
     Candidate {
         v: STORED_VERSION,
         owner: owner(n),
@@ -94,6 +94,11 @@ fn candidate(n: u8, lease_id: LeaseId, prepared_for: Option<OpId>) -> Candidate 
         prepared_for,
         declined: None,
         active: None,
+        active_at_ms: None,
+        rank: 0,
+        rho_ppm: None,
+        agent_version: String::new(),
+        stored_token: None,
         rest: Rest::new(),
     }
 }
@@ -104,7 +109,7 @@ fn intent(from: u8, to: u8) -> Intent {
         op: OpId::random(),
         kind: IntentKind::Handoff,
         from: owner(from).instance,
-        to: owner(to).instance,
+        to: Some(owner(to).instance),
         quiesce_timeout_ms: 30_000,
         term: Term::new(Era(0), 1).expect("term"),
         cause: Cause { rollout: None, step: 0, plan_hash: String::new() },
@@ -112,17 +117,19 @@ fn intent(from: u8, to: u8) -> Intent {
 }
 
 /// A store in which 1 holds under etcd lease 11, and 2 is a candidate under 22.
-fn held_by_1() -> TinyStore {
+pub(super) fn held_by_1() -> TinyStore {
     let mut store = TinyStore::default();
     let first = owner(1);
     let txn = acquire(&keys(), &store.view(), &turn(&first, 11)).expect("free");
     assert!(store.apply(&txn));
     store.put(keys().candidate(&owner(2).instance), &candidate(2, 22, None), 22);
+    let listed = list_agents(&keys(), &store.view(), &first.instance).expect("1 holds").expect("2 is new");
+    assert!(store.apply(&listed));
     store
 }
 
 /// The same, with an intent 1 -> 2 for which 2 has prepared.
-fn prepared() -> (TinyStore, Intent) {
+pub(super) fn prepared() -> (TinyStore, Intent) {
     let mut store = held_by_1();
     let wish = intent(1, 2);
     store.put("leader".into(), &1, 0);
@@ -133,7 +140,7 @@ fn prepared() -> (TinyStore, Intent) {
     (store, wish)
 }
 
-fn holder(store: &TinyStore) -> InstanceId {
+pub(super) fn holder(store: &TinyStore) -> InstanceId {
     store.view().holder.expect("a holder key").value.owner().instance.clone()
 }
 
@@ -154,7 +161,7 @@ fn the_first_to_acquire_wins_and_the_second_writes_nothing() {
 fn a_hand_over_moves_holder_and_beat_in_one_revision_and_a_repeat_does_nothing() {
     let (mut store, wish) = prepared();
     let before = store.view().token().expect("fits").expect("held");
-    let txn = hand_over(&keys(), &store.view(), &owner(1).instance, 2).expect("prepared");
+    let txn = hand_over(&keys(), &store.view(), &owner(1).instance, Stamp::at(2)).expect("prepared");
     assert!(store.apply(&txn));
     let view = store.view();
     assert_eq!(holder(&store), owner(2).instance);
@@ -170,14 +177,14 @@ fn a_hand_over_moves_holder_and_beat_in_one_revision_and_a_repeat_does_nothing()
 fn a_hand_over_is_refused_unless_its_successor_has_prepared_for_this_very_intent() {
     let (mut store, _) = prepared();
     store.put(keys().candidate(&owner(2).instance), &candidate(2, 22, Some(OpId::random())), 22);
-    let refused = hand_over(&keys(), &store.view(), &owner(1).instance, 2);
+    let refused = hand_over(&keys(), &store.view(), &owner(1).instance, Stamp::at(2));
     assert!(matches!(refused, Err(Refused::Unprepared(_))));
 }
 
 #[test]
 fn a_hand_over_fails_whole_if_the_successor_lost_its_etcd_lease_meanwhile() {
     let (mut store, wish) = prepared();
-    let txn = hand_over(&keys(), &store.view(), &owner(1).instance, 2).expect("prepared");
+    let txn = hand_over(&keys(), &store.view(), &owner(1).instance, Stamp::at(2)).expect("prepared");
     store.expire(22);
     assert!(!store.apply(&txn));
     // Even when it is back with a new lease: the beat would be bound to the dead one.
@@ -190,8 +197,8 @@ fn a_hand_over_fails_whole_if_the_successor_lost_its_etcd_lease_meanwhile() {
 fn nobody_but_the_holder_hands_over_releases_or_mints() {
     let (store, _) = prepared();
     let stranger = owner(2);
-    assert!(matches!(hand_over(&keys(), &store.view(), &stranger.instance, 2), Err(Refused::NotHolder(_))));
-    let released = release(&keys(), &store.view(), &stranger.instance, StopProof::Dead, OpId::random(), 2);
+    assert!(matches!(hand_over(&keys(), &store.view(), &stranger.instance, Stamp::at(2)), Err(Refused::NotHolder(_))));
+    let released = release(&keys(), &store.view(), &stranger.instance, StopProof::Dead, OpId::random(), Stamp::at(2));
     assert!(matches!(released, Err(Refused::NotHolder(_))));
     assert!(matches!(mint(&keys(), &store.view(), &turn(&stranger, 22)), Err(Refused::NotHolder(_))));
 }
@@ -199,7 +206,8 @@ fn nobody_but_the_holder_hands_over_releases_or_mints() {
 #[test]
 fn a_release_keeps_who_held_and_how_it_ended_and_frees_at_once() {
     let mut store = held_by_1();
-    let txn = release(&keys(), &store.view(), &owner(1).instance, StopProof::Dead, OpId::random(), 2).expect("held");
+    let txn = release(&keys(), &store.view(), &owner(1).instance, StopProof::Dead, OpId::random(), Stamp::at(2))
+        .expect("held");
     assert!(store.apply(&txn));
     let view = store.view();
     let Some(HolderState::Free(free)) = view.holder.as_ref().map(|seen| seen.value.state.clone()) else {
@@ -229,6 +237,9 @@ fn a_freeze_and_an_intent_for_somebody_else_hold_takers_back() {
     let mut store = held_by_1();
     store.expire(11);
     let third = owner(3);
+    store.put(keys().candidate(&third.instance), &candidate(3, 33, None), 33);
+    let listed = list_agents(&keys(), &store.view(), &owner(1).instance).expect("1's turn").expect("3 is new");
+    assert!(store.apply(&listed));
     let before_freeze = take_over(&keys(), &store.view(), &turn(&third, 33)).expect("lost");
     store.put(keys().freeze(), &1, 0);
     assert!(!store.apply(&before_freeze), "the freeze came first");
@@ -245,11 +256,11 @@ fn a_changed_era_stops_every_transaction_that_was_built_before() {
     let view = store.view();
     let me = owner(1);
     let txns = [
-        hand_over(&keys(), &view, &me.instance, 2).expect("prepared"),
-        release(&keys(), &view, &me.instance, StopProof::Quiesced, OpId::random(), 2).expect("held"),
+        hand_over(&keys(), &view, &me.instance, Stamp::at(2)).expect("prepared"),
+        release(&keys(), &view, &me.instance, StopProof::Quiesced, OpId::random(), Stamp::at(2)).expect("held"),
         mint(&keys(), &view, &turn(&me, 11)).expect("held"),
     ];
-    store.put(keys().era(), &EraValue { v: STORED_VERSION, era: Era(1) }, 0);
+    store.put(keys().era(), &EraValue::of(Era(1)), 0);
     for txn in txns {
         assert!(!store.clone().apply(&txn));
     }
@@ -293,7 +304,7 @@ fn a_holder_that_is_read_is_written_back_as_it_was() {
         let (stands, revision) = (&store.keys[&keys().holder()].0, store.keys[&keys().holder()].1);
         assert_eq!(&encode(&holder.value).expect("json"), stands, "revision {revision}");
         let view = store.view();
-        let txn = release(&keys(), &view, &owner(1).instance, StopProof::Dead, OpId::random(), 3);
+        let txn = release(&keys(), &view, &owner(1).instance, StopProof::Dead, OpId::random(), Stamp::at(3));
         assert!(txn.map(|txn| store.apply(&txn)).unwrap_or(true));
     }
 }

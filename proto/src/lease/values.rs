@@ -1,5 +1,7 @@
 //! What stands under the lease's keys.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::assignment::Cause;
@@ -26,6 +28,9 @@ pub struct Holder {
     pub cause: LeaseCause,
     /// Wall clock of the writer, Unix milliseconds; for people, never for decisions.
     pub at_ms: u64,
+    /// When the service of whoever held before was known to have stopped, as `at_ms`; none: nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_at_ms: Option<u64>,
     // No `rest`: every turn is a value of its own, so nothing is carried along; and beside the flattened `state`, serde
     // would put that one's fields into it as well, which makes a value that cannot be read.
 }
@@ -106,6 +111,35 @@ pub enum LeaseCause {
     Release,
     /// The same holder with a new process, or after its etcd lease was lost.
     Renewed,
+    /// Two people moved it past the protocol (T6).
+    BreakGlass(BreakGlass),
+    /// Written by a newer agent.
+    #[serde(other)]
+    Other,
+}
+
+/// Two people's order to move the lease past the protocol.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BreakGlass {
+    /// Who gave it.
+    pub by: String,
+    /// Who agreed: somebody else.
+    pub second: String,
+    /// Why, in a sentence.
+    pub because: String,
+    /// What they answer for; none: the quarantine was waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asserting: Option<Assertion>,
+}
+
+/// What two people may answer for in the place of a quarantine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Assertion {
+    /// The holder's host has no power: nothing on it works any more.
+    HostPoweredOff,
+    /// Every effect of the service passes the fence at its database, so that an old holder can do no harm.
+    FenceEnforced,
 }
 
 /// The beat: present as long as etcd believes in the holder.
@@ -140,7 +174,54 @@ pub struct Candidate {
     pub declined: Option<OpId>,
     /// The token under which its service has reported STARTED.
     pub active: Option<Token>,
+    /// When it did: its agent's wall clock, Unix milliseconds, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_at_ms: Option<u64>,
+    /// Where it stands among those that could take a lost or free lease: the lowest goes first.
+    #[serde(default = "unranked")]
+    pub rank: u32,
+    /// How far its agent lets clocks run apart, in millionths; equal for all candidates of a service (K7). None: an
+    /// older agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rho_ppm: Option<u32>,
+    /// Of its agent's program; empty: an older agent, which knows no park intents.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub agent_version: String,
+    /// The highest token in its database, as its service reported it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_token: Option<Token>,
     /// Of a newer agent.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// Where a candidate stands whose agent knows no ranks: behind all that do.
+fn unranked() -> u32 {
+    u32::MAX
+}
+
+/// The agents that may ever take over. One that is not listed may not.
+///
+/// Agents and not instances: an instance's id is random per start, so after a power cut nobody listed would exist.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Roster {
+    /// Version of the stored form.
+    pub v: u32,
+    /// Their names.
+    pub agents: BTreeSet<AgentId>,
+    /// Of a newer agent.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// Says that only the agents' roles may write the lease's keys: written by `handover store setup --apply`, as root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guard {
+    /// Version of the stored form.
+    pub v: u32,
+    /// When the roles were applied: wall clock, Unix milliseconds, for people.
+    pub at_ms: u64,
+    /// Of a newer program.
     #[serde(flatten)]
     pub rest: Rest,
 }
@@ -156,8 +237,9 @@ pub struct Intent {
     pub kind: IntentKind,
     /// Who holds.
     pub from: InstanceId,
-    /// Who is to hold.
-    pub to: InstanceId,
+    /// Who is to hold; none: nobody, it is parked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<InstanceId>,
     /// How long the service may take to finish its unit of work, in milliseconds; then the hand-over is declined.
     pub quiesce_timeout_ms: u64,
     /// The coordinator's term.
@@ -174,6 +256,8 @@ pub enum IntentKind {
     Handoff,
     /// Back: to the current version.
     Return,
+    /// To nobody: the holder quiesces and releases.
+    Park,
 }
 
 /// The era key.
@@ -183,6 +267,29 @@ pub struct EraValue {
     pub v: u32,
     /// The era.
     pub era: Era,
+    /// Who raised it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Who agreed: somebody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second: Option<String>,
+    /// Why, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
+}
+
+impl EraValue {
+    /// The era alone, with nobody's name to it.
+    pub fn of(era: Era) -> Self {
+        Self { v: STORED_VERSION, era, by: None, second: None, because: None }
+    }
+}
+
+impl Intent {
+    /// Whether it names somebody else than `instance`. A park intent names nobody.
+    pub fn is_for_other(&self, instance: &InstanceId) -> bool {
+        self.to.as_ref().is_some_and(|to| to != instance)
+    }
 }
 
 impl Holder {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::values::{Beat, Candidate, EraValue, Holder, Intent};
+use super::values::{Beat, Candidate, EraValue, Holder, Intent, IntentKind, Roster};
 use crate::ids::InstanceId;
 use crate::keys::LeaseKeys;
 use crate::numbers::{Era, NumberError, Token};
@@ -33,6 +33,8 @@ pub struct LeaseView {
     pub intent: Option<Seen<Intent>>,
     /// The era, and the revision of its key (0: there is none, era 0).
     pub era: (Era, Revision),
+    /// Who may take over.
+    pub roster: Option<Seen<Roster>>,
     /// Whether take-over is frozen.
     pub frozen: bool,
     /// The candidates, by instance.
@@ -70,9 +72,13 @@ impl LeaseView {
     }
 
     /// The intent, unless the holder key shows that it is done.
+    ///
+    /// One to park is about one turn: whoever takes the lease up again later, perhaps the same instance, is not meant.
     pub fn open_intent(&self) -> Option<&Seen<Intent>> {
         let done = self.holder.as_ref().map(|seen| &seen.value.op);
-        self.intent.as_ref().filter(|seen| done != Some(&seen.value.op))
+        let past =
+            |seen: &Seen<Intent>| seen.value.kind == IntentKind::Park && seen.mod_revision < self.turn_revision();
+        self.intent.as_ref().filter(|seen| done != Some(&seen.value.op) && !past(seen))
     }
 
     /// Attachment rule 2 (`SAFETY.md` §1.4): a beat belongs to the turn that wrote it.
@@ -121,6 +127,8 @@ impl LeaseView {
             self.beat = entry.map(|raw| raw.seen(key)).transpose()?;
         } else if key == keys.intent() {
             self.intent = entry.map(|raw| raw.seen(key)).transpose()?;
+        } else if key == keys.roster() {
+            self.roster = entry.map(|raw| raw.seen(key)).transpose()?;
         } else if key == keys.freeze() {
             self.frozen = entry.is_some();
         } else if key == keys.era() {

@@ -65,7 +65,7 @@ impl Asker {
             op: op.clone(),
             kind: IntentKind::Handoff,
             from: from.clone(),
-            to: to.clone(),
+            to: Some(to.clone()),
             quiesce_timeout_ms: QUIESCE_TIMEOUT_MS,
             term: self.leader.term,
             cause: Cause { rollout: None, step: 0, plan_hash: String::new() },

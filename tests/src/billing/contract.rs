@@ -166,6 +166,14 @@ pub struct Ack {
     pub in_flight: u32,
     /// The longest piece of work that we cannot abort, in milliseconds.
     pub c_unit_ms: u64,
+    /// Units that have ended so far.
+    pub progress: u64,
+    /// `progress` grows at least this often while a unit runs, in milliseconds.
+    pub progress_interval_ms: u64,
+    /// The highest token that is installed in the ledger; null: none, or not asked.
+    pub stored_token: Option<Token>,
+    /// The ledger ends a statement and waits for its lock no longer than this, in milliseconds.
+    pub statement_timeout_ms: u64,
     /// For people; says why for FAILED.
     pub detail: String,
 }

@@ -20,11 +20,13 @@ use crate::billing::faults::{Faults, Watched};
 use crate::billing::ledger::{Paid, Payment};
 use crate::billing::pieces::Pieces;
 use crate::billing::pull::Agent;
-use crate::billing::scheduler::{Message, View};
+use crate::billing::scheduler::{Message, Pace, View};
 use crate::chain::chain;
 
 /// The longest body that is read; a charge or a lease record is far below.
 const MAX_BODY_BYTES: usize = 64 * 1024;
+/// The agent hears after this long that the scheduler is in a unit: well within the second that it waits.
+const BUSY: Duration = Duration::from_millis(250);
 /// The longest `/slow` answer: longer than any drain deadline in the tests.
 const MAX_SLOW: Duration = Duration::from_secs(600);
 /// Marks billing's own failures, so that they are not taken for requests that the upgrade lost.
@@ -48,6 +50,8 @@ pub struct Billing {
     pub scheduler: Sender<Message>,
     /// What the scheduler shows.
     pub view: watch::Receiver<View>,
+    /// What the agent is told of its units.
+    pub pace: Pace,
     /// What is wrong with us.
     pub faults: Watched,
     /// What has been asked so far.
@@ -187,7 +191,7 @@ impl Billing {
             return Err(refused(StatusCode::CONFLICT, why));
         }
         if record.state == Told::Quiesce
-            && let Some(ack) = spoil_quiesce(&record, &self.faults.now()).await
+            && let Some(ack) = spoil_quiesce(&record, &self.faults.now(), &self.pace).await
         {
             return Ok(ack);
         }
@@ -198,23 +202,33 @@ impl Billing {
             deadline = pulled.deadline(&self.agent.clock, Some(sent));
             record = pulled;
         }
-        let (reply, answer) = oneshot::channel();
+        let at_work = self.pace.ack(&record, Answer::Started, View::default());
+        let goes_on = record.state == Told::Active && record.token == self.view.borrow().holding;
+        let (reply, mut answer) = oneshot::channel();
         let message =
             Message::Heard { record: Box::new(record), deadline: deadline.unwrap_or_default(), reply: Some(reply) };
         let gone = |_| refused(StatusCode::SERVICE_UNAVAILABLE, "the scheduler has ended");
         self.scheduler.send(message).map_err(|_| gone(()))?;
-        let ack = answer.await.map_err(|_| gone(()))?;
+        let limit = if goes_on { BUSY } else { Duration::MAX };
+        let ack = match tokio::time::timeout(limit, &mut answer).await {
+            Ok(ack) => ack.map_err(|_| gone(()))?,
+            Err(_) if self.view.borrow().in_flight > 0 => {
+                // The scheduler hears of the new deadline when its unit has ended.
+                let View { in_flight, progress, .. } = *self.view.borrow();
+                Ack { in_flight, progress, ..at_work }
+            }
+            Err(_) => answer.await.map_err(|_| gone(()))?,
+        };
         Ok(whole(StatusCode::OK, &json!(ack)))
     }
 }
 
 /// The two faults of an app that does not do what QUIESCE asks.
-async fn spoil_quiesce(record: &LeaseRecord, faults: &Faults) -> Option<Response<Body>> {
+async fn spoil_quiesce(record: &LeaseRecord, faults: &Faults, pace: &Pace) -> Option<Response<Body>> {
     if faults.ignore_quiesce {
         std::future::pending::<()>().await;
     }
-    let (token, seq, state) = (record.token, record.seq, Answer::Quiesced);
-    let lie = Ack { v: 1, token, seq, state, in_flight: 0, c_unit_ms: 0, detail: "not true".to_owned() };
+    let lie = Ack { detail: "not true".to_owned(), ..pace.ack(record, Answer::Quiesced, View::default()) };
     faults.quiesce_lie.then(|| whole(StatusCode::OK, &json!(lie)))
 }
 

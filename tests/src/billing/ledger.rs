@@ -159,6 +159,15 @@ impl Ledger {
         Ok(Installed { schedule, next_tick })
     }
 
+    /// The highest token that was ever installed; none: none was.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub fn stored_token(&self) -> Result<Option<Token>, LedgerError> {
+        let read = self.connection.query_row("SELECT token FROM fence WHERE service = 'billing'", [], |row| row.get(0));
+        read.map(|token: i64| Token::try_from(token).ok()).map_err(sqlite("reading the fence"))
+    }
+
     /// One unit of the scheduler: charges the tick after the last one under `token`, and returns its number.
     ///
     /// # Errors

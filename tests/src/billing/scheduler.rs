@@ -42,6 +42,10 @@ pub struct View {
     pub holding: Option<Token>,
     /// The last right ended because somebody else's token was higher.
     pub fenced: bool,
+    /// Units under way: one or none.
+    pub in_flight: u32,
+    /// Units that have ended.
+    pub progress: u64,
 }
 
 /// Numbers that the scheduler works with.
@@ -51,6 +55,30 @@ pub struct Pace {
     pub period: Duration,
     /// The longest unit, as declared to the agent.
     pub c_unit: Duration,
+    /// Progress grows at least this often while a unit runs, as declared to the agent.
+    pub progress: Duration,
+    /// The ledger waits for its lock no longer than this.
+    pub statement: Duration,
+}
+
+impl Pace {
+    /// The answer to `record`, as far as it follows from these numbers and what the scheduler shows of itself.
+    pub fn ack(&self, record: &LeaseRecord, state: Answer, view: View) -> Ack {
+        let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        Ack {
+            v: 1,
+            token: record.token,
+            seq: record.seq,
+            state,
+            in_flight: view.in_flight,
+            c_unit_ms: ms(self.c_unit),
+            progress: view.progress,
+            progress_interval_ms: ms(self.progress),
+            stored_token: None,
+            statement_timeout_ms: ms(self.statement),
+            detail: String::new(),
+        }
+    }
 }
 
 /// The scheduler of one process.
@@ -65,6 +93,9 @@ pub struct Scheduler {
     /// The interval of activity that is open in the activity file, with the last soft deadline seen in it.
     open: Option<(Token, BootNs)>,
     schedule: Option<Installed>,
+    /// Units under way and ended.
+    in_flight: u32,
+    progress: u64,
     last_unit_end: BootNs,
     not_before: BootNs,
 }
@@ -74,7 +105,21 @@ impl Scheduler {
     pub fn new(ledger: Ledger, activity: Activity, faults: Watched, pace: Pace, view: watch::Sender<View>) -> Self {
         let (right, open, schedule) = (Right::none(), None, None);
         let (last_unit_end, not_before) = (BootNs::default(), BootNs::default());
-        Self { right, ledger, activity, faults, pace, view, open, schedule, last_unit_end, not_before }
+        let (in_flight, progress) = (0, 0);
+        Self {
+            right,
+            ledger,
+            activity,
+            faults,
+            pace,
+            view,
+            open,
+            schedule,
+            in_flight,
+            progress,
+            last_unit_end,
+            not_before,
+        }
     }
 
     /// Works until it is told to close or nobody can tell it anything any more. Blocks.
@@ -115,10 +160,12 @@ impl Scheduler {
         // The edge is in the file before the agent hears of it, so a successor's interval cannot begin before ours ended.
         self.note_edges(why(record.state))?;
         if let Some(reply) = reply {
-            let c_unit_ms = u64::try_from(self.pace.c_unit.as_millis()).unwrap_or(u64::MAX);
+            let stored_token = self.ledger.stored_token().unwrap_or_else(|error| {
+                tracing::warn!(error = chain(&error), "the stored token is not known");
+                None
+            });
             // An agent that hung up will ask again; what it asked for is done all the same.
-            let _ =
-                reply.send(Ack { v: 1, token: record.token, seq: record.seq, state, in_flight: 0, c_unit_ms, detail });
+            let _ = reply.send(Ack { stored_token, detail, ..self.pace.ack(record, state, self.seen()) });
         }
         Ok(())
     }
@@ -159,6 +206,8 @@ impl Scheduler {
         }
         let Some((token, deadline)) = self.right.may_start(now) else { return Ok(()) };
         self.activity.note(now, token, Event::UnitStart { tick: next.next_tick })?;
+        self.in_flight = 1;
+        self.publish();
         if let Some(work) = self.faults.now().unit {
             std::thread::sleep(work);
         }
@@ -170,6 +219,8 @@ impl Scheduler {
             Err(LedgerError::OtherPeriod { .. } | LedgerError::Sqlite { .. }) => UnitEnd::Failed,
         };
         self.last_unit_end = BootNs::now();
+        (self.in_flight, self.progress) = (0, self.progress + 1);
+        self.publish();
         self.activity.note(self.last_unit_end, token, Event::UnitEnd { tick: next.next_tick, end })?;
         match charged {
             Ok(tick) => self.schedule = Some(Installed { next_tick: tick + 1, ..next }),
@@ -209,14 +260,17 @@ impl Scheduler {
     }
 
     fn publish(&self) {
-        let view = match self.right.standing() {
-            Standing::Active { token, .. } => View { holding: Some(token), fenced: false },
-            Standing::Ended { why: Ended::FencedByLedger | Ended::Told(Told::Fenced), .. } => {
-                View { holding: None, fenced: true }
-            }
-            Standing::Ended { .. } | Standing::Stopped => View::default(),
-        };
+        let view = self.seen();
         self.view.send_if_modified(|seen| std::mem::replace(seen, view) != view);
+    }
+
+    fn seen(&self) -> View {
+        let (holding, fenced) = match self.right.standing() {
+            Standing::Active { token, .. } => (Some(token), false),
+            Standing::Ended { why: Ended::FencedByLedger | Ended::Told(Told::Fenced), .. } => (None, true),
+            Standing::Ended { .. } | Standing::Stopped => (None, false),
+        };
+        View { holding, fenced, in_flight: self.in_flight, progress: self.progress }
     }
 }
 

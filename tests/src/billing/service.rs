@@ -51,10 +51,16 @@ async fn serve(settings: Settings, faults: Watched) -> anyhow::Result<()> {
     let (desk, desk_threads) = Desk::open(&settings.ledger, &writer)?;
     let (inbox, messages) = channel();
     let (view_sender, view) = watch::channel(View::default());
-    let ledger = Ledger::open(&settings.ledger, writer, settings.c_unit.mul_f64(0.6))?;
+    let pace = Pace {
+        period: settings.tick,
+        c_unit: settings.c_unit,
+        progress: settings.progress.unwrap_or(settings.c_unit / 2),
+        // A unit's own work comes on top.
+        statement: settings.c_unit.mul_f64(0.6),
+    };
+    let ledger = Ledger::open(&settings.ledger, writer, pace.statement)?;
     let activity = Activity::open(settings.activity.as_deref(), settings.instance.clone(), settings.version.clone())
         .context("opening the activity file")?;
-    let pace = Pace { period: settings.tick, c_unit: settings.c_unit };
     let scheduler = Scheduler::new(ledger, activity, faults.clone(), pace, view_sender);
     let (ended, scheduler_ended) = oneshot::channel();
     let scheduler = std::thread::spawn(move || {
@@ -73,8 +79,16 @@ async fn serve(settings: Settings, faults: Watched) -> anyhow::Result<()> {
     say_where(&listener)?;
     let (version, scheduler_inbox) = (settings.version.clone(), inbox.clone());
     let history = History::default();
-    let billing =
-        Arc::new(Billing { version, agent, desk, scheduler: scheduler_inbox, view, faults: faults.clone(), history });
+    let billing = Arc::new(Billing {
+        version,
+        agent,
+        desk,
+        scheduler: scheduler_inbox,
+        view,
+        pace,
+        faults: faults.clone(),
+        history,
+    });
     accept_until_told(listener, billing, sigterm, &faults, scheduler_ended).await?;
 
     pulls.abort();

@@ -35,6 +35,9 @@ pub struct Settings {
     /// The longest unit, as declared to the agent. A unit waits at most 60 % of it for the write lock.
     #[arg(long, default_value = "500ms", value_parser = span::parse)]
     pub c_unit: Duration,
+    /// How often progress is reported within a unit, as declared to the agent; without it, half of the longest unit.
+    #[arg(long, value_parser = span::parse)]
+    pub progress: Option<Duration>,
     /// A fault, as never-ready, bad-after=2s or bad-after-requests=100; may be repeated.
     #[arg(long = "fault", value_name = "KIND[=VALUE]")]
     pub faults: Vec<String>,

@@ -122,6 +122,33 @@ async fn quiesced_is_said_only_when_the_unit_in_flight_has_ended() {
 }
 
 #[tokio::test]
+async fn the_agent_hears_how_far_the_work_is_and_which_token_the_ledger_holds() {
+    let place = Place::new();
+    let agent = FakeAgent::start(place.path("agent.sock"));
+    let billing = Billing::start(&place, &agent.socket, &["--c-unit", "400ms"]);
+    let stopped = billing.push(&record(&billing.instance, Told::Stopped, 1, 47)).await;
+    assert_eq!((stopped.stored_token, stopped.progress, stopped.in_flight), (None, 0, 0));
+    assert_eq!((stopped.progress_interval_ms, stopped.statement_timeout_ms), (200, 240));
+    let started = billing.push(&active(&billing.instance, 2, 48)).await;
+    assert_eq!(started.stored_token, Some(token(48)));
+    until("two units", || place.charges().len() >= 2).await;
+    assert!(billing.push(&active(&billing.instance, 3, 48)).await.progress >= 2);
+}
+
+#[tokio::test]
+async fn in_a_unit_that_hangs_the_agent_is_answered_without_progress() {
+    let place = Place::new();
+    let agent = FakeAgent::start(place.path("agent.sock"));
+    let billing = Billing::start(&place, &agent.socket, &["--fault", "unit=600s"]);
+    billing.push(&active(&billing.instance, 1, 48)).await;
+    until("a unit in flight", || place.has(is_unit_start)).await;
+    for seq in 2..4 {
+        let ack = billing.push(&active(&billing.instance, seq, 48)).await;
+        assert_eq!((ack.state, ack.in_flight, ack.progress), (Answer::Started, 1, 0));
+    }
+}
+
+#[tokio::test]
 async fn quiesced_is_final_until_a_new_active() {
     let place = Place::new();
     let agent = FakeAgent::start(place.path("agent.sock"));

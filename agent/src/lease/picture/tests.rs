@@ -33,12 +33,12 @@ fn listing(entries: Vec<Entry>, revision: Revision) -> Listing {
 fn read(reads: [Option<Entry>; 2], revision: Revision) -> (Txn, TxnReply) {
     let [holder, beat] = reads;
     let origin = Origin { cluster_id: 1, member_id: 1, raft_term: 1 };
-    let reads = vec![holder, beat, None, None, None];
+    let reads = vec![holder, beat, None, None, None, None];
     (handover_proto::lease::read(&keys()), TxnReply { succeeded: true, revision, reads, origin })
 }
 
 fn held(turn: Revision) -> Picture {
-    let mut picture = Picture::new(keys(), None);
+    let mut picture = Picture::new(keys(), Belief::default());
     picture.apply_listing(&listing(vec![holder(turn), beat(turn)], turn), at(1));
     picture
 }
@@ -53,9 +53,9 @@ fn stands(entry: Entry) -> Change {
 
 #[test]
 fn it_is_known_only_after_a_listing() {
-    let mut picture = Picture::new(keys(), None);
+    let mut picture = Picture::new(keys(), Belief::default());
     let (asked, reply) = read([None, None], 4);
-    picture.apply_read(&asked, &reply, at(1));
+    picture.apply_read(&asked, &reply, 0, at(1));
     assert!(!picture.is_known(), "a read shows no candidates");
     picture.apply_listing(&listing(vec![], 4), at(2));
     assert!(picture.is_known());
@@ -65,7 +65,7 @@ fn it_is_known_only_after_a_listing() {
 fn news_older_than_a_read_that_overtook_them_are_dropped() {
     let mut picture = held(10);
     let (asked, reply) = read([Some(holder(20)), Some(beat(20))], 25);
-    picture.apply_read(&asked, &reply, at(2));
+    picture.apply_read(&asked, &reply, 0, at(2));
     picture.apply_changes(12, &[gone(keys().beat())], at(3));
     picture.apply_changes(20, &[stands(holder(20)), stands(beat(20))], at(3));
     assert_eq!((picture.view().turn_revision(), picture.view().beat_revision()), (20, 20));
@@ -89,10 +89,10 @@ fn the_quarantine_is_counted_from_a_read_and_not_from_the_watch() {
     picture.apply_changes(12, &[gone(keys().beat())], at(5_000));
     assert_eq!((picture.beat_gone(), picture.vacant()), (None, Some(at(5_000))));
     let (asked, reply) = read([Some(holder(10)), None], 12);
-    picture.apply_read(&asked, &reply, at(5_100));
+    picture.apply_read(&asked, &reply, 0, at(5_100));
     assert_eq!(picture.beat_gone(), Some(at(5_100)));
     let (asked, reply) = read([Some(holder(10)), None], 15);
-    picture.apply_read(&asked, &reply, at(6_000));
+    picture.apply_read(&asked, &reply, 0, at(6_000));
     assert_eq!(picture.beat_gone(), Some(at(5_100)), "later reads do not begin it anew");
 }
 
@@ -100,15 +100,15 @@ fn the_quarantine_is_counted_from_a_read_and_not_from_the_watch() {
 fn a_beat_that_reappears_or_another_turn_begins_the_count_anew() {
     let mut picture = held(10);
     let (asked, reply) = read([Some(holder(10)), None], 12);
-    picture.apply_read(&asked, &reply, at(1_000));
+    picture.apply_read(&asked, &reply, 0, at(1_000));
     assert!(picture.beat_gone().is_some());
     picture.apply_changes(13, &[stands(holder(13)), stands(beat(13))], at(2_000));
     assert_eq!(picture.beat_gone(), None);
     let (asked, reply) = read([Some(holder(13)), None], 14);
-    picture.apply_read(&asked, &reply, at(3_000));
+    picture.apply_read(&asked, &reply, 0, at(3_000));
     assert_eq!(picture.beat_gone(), Some(at(3_000)));
     let (asked, reply) = read([Some(holder(15)), None], 16);
-    picture.apply_read(&asked, &reply, at(4_000));
+    picture.apply_read(&asked, &reply, 0, at(4_000));
     assert_eq!(picture.beat_gone(), Some(at(4_000)), "another turn, another count");
 }
 

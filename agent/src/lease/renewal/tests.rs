@@ -50,7 +50,7 @@ fn origin() -> Origin {
 
 /// What a store in good order answers to the holder.
 fn good() -> Renewal {
-    let reads = vec![holder(TURN), beat(TURN, LEASE), None, None, None];
+    let reads = vec![holder(TURN), beat(TURN, LEASE), None, None, None, None];
     let barrier = TxnReply { succeeded: true, revision: 50, reads, origin: origin() };
     Renewal { ttl: Duration::from_secs(10), keep_alive: origin(), barrier }
 }
@@ -155,7 +155,7 @@ fn a_candidate_is_judged_by_its_own_key() {
     let expected = Expectation { standing: Standing::Candidate(me()), ..expected() };
     let verdict = |own| {
         let mut renewal = good();
-        renewal.barrier.reads = vec![None, None, None, None, None, own];
+        renewal.barrier.reads = vec![None, None, None, None, None, None, own];
         accept(&keys(), &renewal, at(1_000), at(1_900), &expected)
     };
     assert!(matches!(verdict(candidate(LEASE)), Verdict::Accepted { .. }));

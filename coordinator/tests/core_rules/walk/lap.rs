@@ -92,7 +92,7 @@ fn request(model: &Model, intent: &Intent) -> Request {
         let mut places = (0..model.hosts.len()).flat_map(|number| SIDES.map(|side| (number, side)));
         places.find(|place| name(*place) == *id).expect("an instance of this fleet")
     };
-    let (from, to) = (place(&intent.from), place(&intent.to));
+    let (from, to) = (place(&intent.from), place(intent.to.as_ref().expect("an heir")));
     assert_eq!(model.holder, Some(from), "somebody is asked who does not hold: {model:?}");
     assert_eq!(model.health(to), Health::Ready, "the lease is asked for one that is not ready: {model:?}");
     let forward = matches!(model.progress.state, State::Running { .. });
@@ -200,7 +200,7 @@ fn intent(rules: &Rules, model: &Model, request: Request) -> Intent {
         op: op_id(rules, request.op),
         kind: if request.to.1 == Side::Candidate { Handoff } else { Return },
         from: name(request.from),
-        to: name(request.to),
+        to: Some(name(request.to)),
         quiesce_timeout_ms: 30_000,
         term: term(),
         cause: rules.table.borrow()[model.hosts[0].stored].cause.clone(),

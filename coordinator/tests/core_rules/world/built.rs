@@ -79,6 +79,7 @@ pub(crate) fn serves(in_slot: &str, what: &str) -> Assignment {
         slots: BTreeMap::from([(slot(in_slot), wish)]),
         routes: vec![Route { to: Upstream::Slot(slot(in_slot)), reads: 100, writes: 100 }],
         drain: DrainPolicy { deadline_ms: 30_000, at_deadline: AtDeadline::Wait },
+        lease: Default::default(),
         hooks: Vec::new(),
         fallback: None,
     }
@@ -139,6 +140,11 @@ pub(crate) fn candidate(owner: Owner) -> Candidate {
         prepared_for: None,
         declined: None,
         active: None,
+        active_at_ms: None,
+        rank: 0,
+        rho_ppm: None,
+        agent_version: String::new(),
+        stored_token: None,
         rest: Rest::new(),
     }
 }
@@ -150,7 +156,8 @@ pub(crate) fn hold(lease: &mut LeaseView, id: &AgentId, in_slot: &str, what: &st
     let beat = Beat { v: 1, instance: owner.instance.clone(), op: op.clone() };
     let mut working = candidate(owner.clone());
     let state = HolderState::Held(Held { owner: owner.clone(), lease_id: 5, ttl_s: 10 });
-    let holder = Holder { v: 1, state, era: Era(0), turn: 1, op, cause: LeaseCause::Acquire, at_ms: 0 };
+    let holder =
+        Holder { v: 1, state, era: Era(0), turn: 1, op, cause: LeaseCause::Acquire, at_ms: 0, stopped_at_ms: None };
     lease.holder = Some(seen(holder, revision));
     lease.beat = Some(seen(beat, revision));
     working.active = lease.token().expect("a token");

@@ -3,7 +3,7 @@
 use super::Store;
 use super::error::{Failure, StoreError};
 use super::member::{CALL_TIMEOUT, Link};
-use super::store::no_header;
+use super::store::{Repeat, no_header};
 
 /// One member's own account.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +40,18 @@ impl Store {
         let mut all = answers.join_all().await;
         all.sort_by_key(|(index, _)| *index);
         all.into_iter().map(|(index, answer)| (self.member(index).endpoint().to_owned(), answer)).collect()
+    }
+
+    /// How many members the cluster has: more than endpoints are configured, perhaps.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreachable`] if no member answers in two rounds, [`StoreError::Refused`].
+    pub async fn cluster_size(&self) -> Result<usize, StoreError> {
+        let call = |mut link: Link| async move {
+            let reply = link.client.member_list().await.map_err(Failure::of)?;
+            Ok(reply.members().len())
+        };
+        self.ask("listing the members", Repeat::Read, call).await
     }
 
     async fn status_of(&self, index: usize) -> Result<MemberStatus, StoreError> {

@@ -27,7 +27,7 @@ pub struct Store {
 
 /// What may be done after an attempt whose outcome is open.
 #[derive(Clone, Copy)]
-enum Repeat {
+pub(super) enum Repeat {
     /// Ask again: it changes nothing.
     Read,
     /// Ask again: twice is as good as once.
@@ -162,7 +162,7 @@ impl Store {
     }
 
     /// Asks member after member until one answers, as far as `repeat` allows it.
-    async fn ask<T, F, C>(&self, operation: &str, repeat: Repeat, call: C) -> Result<T, StoreError>
+    pub(super) async fn ask<T, F, C>(&self, operation: &str, repeat: Repeat, call: C) -> Result<T, StoreError>
     where
         C: Fn(Link) -> F,
         F: Future<Output = Result<T, Failure>>,
