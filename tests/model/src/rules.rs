@@ -112,6 +112,19 @@ impl Model for Rules {
     }
 
     fn next_state(&self, state: &State, step: Step) -> Option<State> {
+        let mut next = self.take_step(state, step)?;
+        next.settle();
+        (next != *state).then_some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        let checked = self.checked.iter().map(|invariant| invariant.property());
+        checked.chain(self.reached.iter().map(|reach| reach.property())).collect()
+    }
+}
+
+impl Rules {
+    fn take_step(&self, state: &State, step: Step) -> Option<State> {
         match step {
             Step::Tick(slip) => self.tick(state, slip),
             Step::Grant(host, short) => self.grant(state, host, short),
@@ -150,11 +163,6 @@ impl Model for Rules {
             Step::Restore => self.restore(state),
             Step::RaiseEra => self.raise_era(state),
         }
-    }
-
-    fn properties(&self) -> Vec<Property<Self>> {
-        let checked = self.checked.iter().map(|invariant| invariant.property());
-        checked.chain(self.reached.iter().map(|reach| reach.property())).collect()
     }
 }
 

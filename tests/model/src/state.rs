@@ -349,6 +349,8 @@ pub struct Faults {
     pub unknowns: u8,
     /// Leases revoked early.
     pub revokes: u8,
+    /// Ticks by which clocks have slipped.
+    pub slips: u8,
 }
 
 /// What only the checkers see.
