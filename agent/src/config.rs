@@ -71,7 +71,7 @@ struct File {
     driver: DriverSettings,
     #[serde(default, rename = "probe")]
     probes: Vec<ProbeSettings>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::lease::preset::read")]
     lease: Option<LeaseSettings>,
     #[serde(rename = "slot")]
     slots: Vec<SlotSettings>,

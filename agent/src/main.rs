@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use handover_agent::lease::settings::LeaseSettings;
 use handover_agent::run;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -35,6 +36,13 @@ enum Command {
     Run(Options),
     /// Run the gate: the HTTP proxy in front of this host's instances.
     Gate(Options),
+    /// For the agent's own use: what it kills to try how long that takes.
+    #[command(hide = true)]
+    KillTarget {
+        /// Have no child.
+        #[arg(long)]
+        leaf: bool,
+    },
     /// Check the config and print what it means.
     Check(Options),
 }
@@ -58,17 +66,24 @@ fn main() -> ExitCode {
 }
 
 fn go(cli: &Cli) -> Result<()> {
+    if let Command::KillTarget { leaf } = &cli.command {
+        return Ok(handover_agent::kill_target::run(*leaf)?);
+    }
     // One thread: the data plane is a process of its own, and the lease keeper has its own thread.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
     match &cli.command {
         Command::Run(options) => runtime.block_on(run::run(run::read(&options.config)?)),
         Command::Gate(options) => runtime.block_on(run::run_gate(run::read(&options.config)?)),
+        Command::KillTarget { .. } => Ok(()),
         Command::Check(options) => {
             let config = run::read(&options.config)?;
             println!("agent {} of service {} in {}: the config is sound", config.agent, config.service, config.env);
             for (slot, address) in &config.slots {
                 println!("slot {slot} listens on {address}, behind the gate on {}", config.gate.listen);
+            }
+            if let Some(warning) = config.lease.as_ref().and_then(LeaseSettings::warning) {
+                eprintln!("handover-agent: {warning}");
             }
             Ok(())
         }

@@ -24,12 +24,16 @@ use crate::config::Config;
 use crate::driver::{Driver, Owner};
 use crate::gate::client::GateLink;
 use crate::host::Host;
+use crate::kill_target::{KILL_TARGET, OWN_PROGRAM};
+use crate::lease::deadline::Boot;
+use crate::lease::fitness::HostFacts;
 use crate::lease::wanted::Wanted;
 use crate::lease::{Certifier, KeeperHandle};
 use crate::register::{self, FromStore};
 use crate::routing::Routing;
 use crate::service::{AgentService, Offered};
 use crate::state::StateFile;
+use crate::watchdog;
 
 /// A gate answers within milliseconds; after this its silence is what there is to report.
 const FIRST_WORD: Duration = Duration::from_secs(1);
@@ -63,6 +67,7 @@ pub async fn run(config: Config) -> Result<()> {
     let (wanted, wanted_seen) = watch::channel(Wanted::default());
     let keeper = keeper(&config, &driver, wanted_seen)?;
     let (reports, reports_seen) = watch::channel(Report::default());
+    tokio::spawn(watchdog::keep_telling(reports_seen.clone(), keeper.as_ref().map(|keeper| keeper.laps.clone())));
     let certifier = keeper.as_ref().map(|keeper| (config.agent.clone(), keeper.certifier.clone()));
     let mut offers = serve(&config, store, (grpc, operations), reports_seen, certifier);
 
@@ -124,16 +129,22 @@ async fn follow_store(config: &Config, store: &Store, me: Registration) -> Resul
 }
 
 fn keeper(config: &Config, driver: &Arc<Driver>, wanted: watch::Receiver<Wanted>) -> Result<Option<KeeperHandle>> {
-    let Some(settings) = config.lease.clone() else { return Ok(None) };
-    let driver = driver.clone();
-    // Called on the keeper's own thread, and carried out there: nothing on the main loop can delay it.
+    let Some(settings) = config.lease.clone().filter(|lease| lease.enabled) else { return Ok(None) };
+    let host = HostFacts {
+        watchdog: watchdog::period(),
+        began: clock::process_began().map(|began| Boot::default().plus(began)),
+        ..HostFacts::default()
+    };
+    let (driver, tries) = (driver.clone(), driver.clone());
+    let target = [OWN_PROGRAM.to_owned(), KILL_TARGET.to_owned()];
+    let trial = Box::new(move || tries.kill_time(&target).map_err(|error| crate::report::chain(&error)));
+    // Called on a thread of the keeper's own, and carried out there: nothing on the main loop can delay it.
     let kill = Arc::new(move |instance: &InstanceId| {
-        let (driver, instance) = (driver.clone(), instance.clone());
-        tokio::spawn(async move {
-            if let Err(error) = driver.kill(&instance).await {
-                error!(%instance, %error, "the holder of a lease that is over could not be killed");
-            }
-        });
+        let killed = tokio::runtime::Handle::current().block_on(driver.kill(instance));
+        killed.map_err(|error| {
+            error!(%instance, %error, "the holder of a lease that is over could not be killed");
+            crate::report::chain(&error)
+        })
     });
     let place = crate::lease::Place {
         endpoints: config.store.clone(),
@@ -142,6 +153,8 @@ fn keeper(config: &Config, driver: &Arc<Driver>, wanted: watch::Receiver<Wanted>
         agent: config.agent.clone(),
         state_dir: config.state_dir.clone(),
         runtime_dir: config.runtime_dir.clone(),
+        host,
+        trial: Some(trial),
     };
     Ok(Some(crate::lease::spawn(settings, place, wanted, kill, CancellationToken::new())?))
 }

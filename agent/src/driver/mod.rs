@@ -26,6 +26,7 @@ mod survey;
 mod table;
 mod tail;
 mod template;
+mod trial;
 mod watched;
 
 use tokio::sync::mpsc;
@@ -110,6 +111,16 @@ impl Driver {
     pub async fn kill(&self, instance: &InstanceId) -> Result<(), DriverError> {
         match self {
             Self::Process(driver) => driver.kill(instance).await,
+        }
+    }
+
+    /// See [`ProcessDriver::kill_time`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn kill_time(&self, command: &[String]) -> Result<std::time::Duration, DriverError> {
+        match self {
+            Self::Process(driver) => driver.kill_time(command),
         }
     }
 

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use handover_proto::ids::InstanceId;
+use handover_proto::ids::{InstanceId, OpId};
 use handover_proto::keys::{EnvKeys, ServiceKeys};
-use handover_store::client::{Store, StoreError, WatchItem};
+use handover_store::client::{Store, StoreError, TxnReply, WatchItem};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 
@@ -21,8 +21,8 @@ use super::memory::Memory;
 use super::record::Published;
 use super::step::LeaseStep;
 
-/// Ends an instance's processes.
-pub type Kill = Arc<dyn Fn(&InstanceId) + Send + Sync>;
+/// Kills an instance's processes, and says what it could not do. It may block.
+pub type Kill = Arc<dyn Fn(&InstanceId) -> Result<(), String> + Send + Sync>;
 
 /// What effects are done with.
 pub(super) struct Effects {
@@ -47,9 +47,11 @@ impl Effects {
         match step {
             LeaseStep::Tell { instance, record, limit } => self.call(instance, &record, app, limit, now),
             LeaseStep::Kill { instance } => {
-                let kill = self.kill.clone();
-                // Not ours, so it may block.
-                drop(tokio::task::spawn_blocking(move || kill(&instance)));
+                let (events, kill) = (self.events.clone(), self.kill.clone());
+                drop(tokio::task::spawn_blocking(move || {
+                    let result = kill(&instance);
+                    say(&events, Event::Killed { instance, result });
+                }));
             }
             LeaseStep::Save(memory) => self.save(memory),
             LeaseStep::Read(asked) => self.then(async move {
@@ -58,6 +60,7 @@ impl Effects {
             }),
             LeaseStep::Move { op, txn, .. } => self.then(async move {
                 let result = store.txn(&txn).await;
+                log_answer(&op, now, &result);
                 Event::Moved { op, asked: txn, result }
             }),
             LeaseStep::Renew { instance, lease, member, barrier, expected } => self.then(async move {
@@ -162,6 +165,16 @@ async fn follow(store: Store, prefix: String, events: UnboundedSender<Event>) {
 /// The receiver is gone only when the keeper ends; nobody is left to tell then.
 pub(super) fn say(events: &UnboundedSender<Event>, event: Event) {
     drop(events.send(event));
+}
+
+/// For those who hold the log against the store's history: what was told of each transaction that moves the lease.
+fn log_answer(op: &OpId, sent: Boot, result: &Result<TxnReply, StoreError>) {
+    let (told, revision) = match result {
+        Ok(reply) if reply.succeeded => ("committed", reply.revision),
+        Ok(_) => ("refused", 0),
+        Err(_) => ("open", 0),
+    };
+    tracing::debug!(%op, sent_boot_ns = sent.ns(), told, revision, "answer");
 }
 
 fn log_revoke(lease: i64, result: Result<(), StoreError>) {

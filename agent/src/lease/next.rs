@@ -62,7 +62,7 @@ impl Core {
                 return Ok(step);
             }
         }
-        if self.relist {
+        if self.picture.wants_listing() {
             return Ok(LeaseStep::Relist);
         }
         if let Some(txn) = self.read_due(now.boot) {
@@ -164,10 +164,7 @@ impl Core {
         if !local.is_alive() {
             return None;
         }
-        let stopping = matches!(local.service.order, Order::Quiesce(_) | Order::Fenced);
-        if let Some(turn) = local.turn.as_ref().filter(|_| stopping && !local.is_stopped() && local.kill.is_due(now))
-            && now >= self.deadlines(turn).hard
-        {
+        if local.kill.is_due(now) && self.doom(local, now).is_some() {
             return Some(LeaseStep::Kill { instance: id.clone() });
         }
         let service = &local.service;
@@ -197,7 +194,8 @@ impl Core {
             Order::Quiesce(Why::HandOver(_) | Why::Park(_)) => {
                 self.quiesce_deadline(local).map_or(CALL_LIMIT, |end| end.since(now))
             }
-            Order::Quiesce(Why::GiveUp | Why::Haunted) => CALL_LIMIT,
+            // Asked several times before it counts as hanging.
+            Order::Quiesce(Why::GiveUp | Why::Haunted) => CALL_LIMIT.min(self.stall(local) / 4),
             Order::Quiesce(_) | Order::Fenced => deadlines.hard.since(now),
             Order::Unknown | Order::Stopped => self.settings.attempt,
         };
@@ -244,7 +242,7 @@ impl Core {
         moments.extend(self.spent.values().map(|chore| chore.due_at()));
         for local in self.locals.values() {
             moments.extend([local.grant.due_at(), local.put.due_at(), local.kill.due_at()]);
-            moments.extend([Some(local.service.not_before), self.quiesce_deadline(local)]);
+            moments.extend([Some(local.service.not_before), self.quiesce_deadline(local), self.judged_at(local)]);
             moments.push(local.live.as_ref().and_then(|live| live.renew.due_at()));
             let deadlines = local.turn.as_ref().map(|turn| self.deadlines(turn));
             moments.extend([deadlines.map(|d| d.soft), deadlines.map(|d| d.hard)]);

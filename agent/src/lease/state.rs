@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use handover_proto::ids::{InstanceId, OpId};
 use handover_proto::keys::LeaseKeys;
@@ -18,10 +19,13 @@ use handover_proto::txn::{LeaseId, Revision};
 use super::belief::Belief;
 use super::certificate::Certificate;
 use super::deadline::{Boot, Deadlines};
+use super::fitness::HostFacts;
+use super::ladder::Doom;
 use super::local::{Chore, Local};
 use super::memory::{Memory, RememberedTurn};
 use super::picture::Picture;
 use super::settings::LeaseSettings;
+use super::suspect::Suspicion;
 use super::versions::Trust;
 
 /// The keeper's state. Changed by [`Core::started`](super::next) and [`Core::apply`](super::event) alone.
@@ -49,8 +53,6 @@ pub struct Core {
     /// Asking the lost holder's agent for a certificate.
     pub(super) ask: Chore,
     pub(super) certificate: Option<Certificate>,
-    /// The store is believed anew, so the watch has to begin anew.
-    pub(super) relist: bool,
     /// No lease transaction before this: the last one did not get through.
     pub(super) move_rest: Boot,
     /// What is in the state file for certain.
@@ -61,6 +63,11 @@ pub struct Core {
     pub(super) store_trouble: Option<String>,
     /// The last failure of the state file; none: it was written since.
     pub(super) disk_trouble: Option<String>,
+    /// What may have happened to this host last, and when it was found: no renewal from before that counts any more.
+    pub(super) suspected: Option<(Suspicion, Boot)>,
+    pub(super) host: HostFacts,
+    /// From the start of this agent process to the first renewal of a turn that it inherited.
+    pub(super) restarted_in: Option<Duration>,
 }
 
 /// A turn that an instance holds, or held until its service has stopped.
@@ -117,6 +124,10 @@ pub enum Why {
     FenceRegression,
     /// The store's keys cannot be trusted.
     Corrupt(String),
+    /// This host may have been away: until a renewal that began afterwards is accepted.
+    Suspect(Suspicion),
+    /// Its processes are being ended.
+    Doomed(Doom),
 }
 
 /// One of the lease's transactions (`SAFETY.md` §1.6).
@@ -161,7 +172,10 @@ impl Core {
         // Deadlines, processes and instance ids end with the boot; which cluster it is does not.
         let restored = if memory.boot_id == boot_id { memory.turns.clone() } else { BTreeMap::new() };
         Self {
-            picture: Picture::new(keys, Belief::remembered(memory.cluster, memory.era, memory.went_back)),
+            picture: Picture::new(
+                keys,
+                Belief::remembered(memory.cluster, memory.era, memory.last_turn, memory.went_back),
+            ),
             settings,
             boot_id: boot_id.to_owned(),
             locals: BTreeMap::new(),
@@ -176,12 +190,14 @@ impl Core {
             roster_put: Chore::default(),
             ask: Chore::default(),
             certificate: None,
-            relist: false,
             move_rest: Boot::default(),
             saved: memory,
             restored,
             store_trouble: None,
             disk_trouble: None,
+            suspected: None,
+            host: HostFacts::default(),
+            restarted_in: None,
         }
     }
 
@@ -196,7 +212,8 @@ impl Core {
         turns.extend(self.locals.iter().filter_map(turn));
         let belief = self.picture.belief();
         let (cluster, era, went_back) = (belief.cluster(), belief.era(), belief.went_back());
-        Memory { cluster, era, went_back, turns, ..Memory::of_boot(&self.boot_id) }
+        let last_turn = belief.last_turn();
+        Memory { cluster, era, last_turn, went_back, turns, ..Memory::of_boot(&self.boot_id) }
     }
 
     /// Whether the state file says for certain that this turn may end.

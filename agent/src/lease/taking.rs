@@ -68,9 +68,7 @@ impl Core {
         if let Some(intent) = view.open_intent().filter(|intent| intent.value.is_for_other(&owner.instance)) {
             return Err(Waiting::IntentForOther(intent.value.op.clone()));
         }
-        if let Some(end) = self.unproven_end().filter(|end| now < *end) {
-            return Err(Waiting::Unproven(end));
-        }
+        self.proof_stands(now)?;
         let kind = if self.picture.held().is_some() { Move::TakeOver } else { Move::Acquire };
         if kind == Move::TakeOver {
             if !view.lists(&owner.agent) {
@@ -89,9 +87,7 @@ impl Core {
         // The next token is above everything that is known; a database that has seen a higher one outlived a restore.
         let newest = Token::new(self.era(), self.picture.revision().max(1)).ok();
         match (local.service.stored_token, newest) {
-            (Some(stored), Some(newest)) if stored > newest => {
-                Err(Waiting::FenceRegression { token: newest, stored, era: self.era() })
-            }
+            (Some(stored), Some(newest)) if stored > newest => Err(Waiting::FenceRegression { token: newest, stored }),
             (_, _) => Ok(()),
         }
     }
@@ -101,7 +97,7 @@ impl Core {
         let (token, stored) = (local.turn.as_ref()?.token, local.service.stored_token?);
         // Its own token stands there once its service was told to begin, if need be by an earlier agent process.
         let own = stored == token && (local.service.begun == Some(token) || local.turn.as_ref()?.inherited);
-        (stored >= token && !own).then(|| Waiting::FenceRegression { token, stored, era: self.era() })
+        (stored >= token && !own).then(|| Waiting::FenceRegression { token, stored })
     }
 
     /// K7: whoever differs from the holder's candidate, or else from the first ready one, stands back.
@@ -130,7 +126,16 @@ impl Core {
         willing && local.live.is_some() && self.picture.view().lists(&wanted.owner.agent)
     }
 
-    /// Until when a holder key that proves nothing is waited for: whoever worked before may have a whole deadline left.
+    /// A holder key that proves nothing is waited for: whoever worked before may have a whole deadline left.
+    pub(super) fn proof_stands(&self, now: Boot) -> Result<(), Waiting> {
+        match self.unproven_end() {
+            _ if !self.picture.is_unproven() => Ok(()),
+            Some(end) if now >= end => Ok(()),
+            end => Err(Waiting::Unproven(end)),
+        }
+    }
+
+    /// Until when; none: no read has shown it, or it does prove something.
     pub(super) fn unproven_end(&self) -> Option<Boot> {
         self.picture.unproven().map(|since| since.plus(self.settings.quarantine_of(self.settings.ttl)))
     }

@@ -136,9 +136,14 @@ impl Agent {
             agent: self.name.parse().expect("agent"),
             state_dir: self.state_dir.path().to_owned(),
             runtime_dir: self.runtime_dir.path().to_owned(),
+            host: Default::default(),
+            trial: None,
         };
         let killed = self.killed.clone();
-        let kill = Arc::new(move |id: &InstanceId| killed.send_modify(|all| all.push((id.clone(), Instant::now()))));
+        let kill = Arc::new(move |id: &InstanceId| {
+            killed.send_modify(|all| all.push((id.clone(), Instant::now())));
+            Ok(())
+        });
         let keeper = spawn(self.settings.clone(), place, self.wanted.subscribe(), kill, shutdown.clone());
         self.keeper = Some((keeper.expect("a keeper"), shutdown));
     }

@@ -57,7 +57,7 @@ pub enum Refused {
     #[error(
         "agent {0} is not in the roster (key lease/roster), so it may not take over; the holder's agent lists every agent \
          whose candidates it sees. If nobody listed is left, two people can give the lease away: \
-         `handover lease break-glass`"
+         `handover lease release --force --to AGENT`"
     )]
     NotListed(AgentId),
     /// An order of two people that is not one.
