@@ -36,6 +36,9 @@ pub(crate) struct Host {
     pub(crate) cut_until: [u64; 3],
     /// The member for everything but renewals.
     pub(crate) member: usize,
+    /// Its next lease transaction arrives after it has given up on it.
+    pub(crate) late_move: bool,
+    pub(crate) watch_behind_until: u64,
     /// The other agents do not hear it before this.
     pub(crate) alone_until: u64,
     pub(crate) frozen_until: u64,
@@ -66,6 +69,8 @@ impl Host {
             pump_at: 0,
             cut_until: [0; 3],
             member: n,
+            late_move: false,
+            watch_behind_until: 0,
             alone_until: 0,
             frozen_until: 0,
             agent_frozen_until: 0,

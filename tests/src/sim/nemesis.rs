@@ -42,6 +42,21 @@ impl World {
             Fault::Service(wrong) => self.go_wrong(who, wrong),
             Fault::Cut(ms) => self.cut(host, [true; 3], ms),
             Fault::HostLost => self.lose_host(host),
+            Fault::Snag => {
+                self.hosts[host].late_move = true;
+                if let Some(heir) = self.ask().filter(|heir| *heir != host) {
+                    let (after, short) = (self.chance.within(2_050, 2_400), self.chance.within(1_000, 5_000));
+                    self.soon(after, (At::Host(heir), Fault::Unready(short)));
+                }
+            }
+            Fault::Swap => {
+                if self.ask().is_some() {
+                    let after = self.chance.within(20, 200);
+                    self.soon(after, (At::Host(host), Fault::SlowWatch(2_500)));
+                    self.soon(after + 2, (At::Host(host), Fault::CandidateDeleted));
+                }
+            }
+            Fault::SlowWatch(ms) => self.hosts[host].watch_behind_until = self.now + ms * MS,
             Fault::Alone(ms) => self.hosts[host].alone_until = self.now + ms * MS,
             Fault::Unready(ms) => {
                 if let Some(who) = who.filter(|who| self.services[*who].alive) {
@@ -92,7 +107,7 @@ impl World {
                 self.stored();
             }
             Fault::Full(ms) => self.etcd.full_until = self.now + ms * MS,
-            _ => self.ask(host),
+            _ => drop(self.ask()),
         }
     }
 
@@ -211,29 +226,34 @@ impl World {
         self.stored();
     }
 
-    /// Asks the holder to hand over to some candidate, whether it is ready or not.
-    fn ask(&mut self, _host: usize) {
+    /// So many milliseconds from now.
+    fn soon(&mut self, after: u64, fault: (At, Fault)) {
+        let n = self.weather.faults.len();
+        self.weather.faults.push((self.now + after * MS, fault));
+        self.at(after * MS, Act::Fault { n });
+    }
+
+    /// Asks the holder to hand over to some candidate, whether it is ready or not. Gives the heir's host.
+    fn ask(&mut self) -> Option<usize> {
         let view = self.view();
-        let Some(from) =
-            view.holder.as_ref().and_then(|seen| seen.value.held()).map(|held| held.owner.instance.clone())
-        else {
-            return;
-        };
+        let from = view.holder.as_ref().and_then(|seen| seen.value.held()).map(|held| held.owner.instance.clone())?;
         let others: Vec<_> = view.candidates.keys().filter(|id| **id != from).cloned().collect();
         if others.is_empty() || view.intent.is_some() {
-            return;
+            return None;
         }
         let to = self.chance.one_of(&others).clone();
-        let (Ok(op), Ok(term)) = (self.chance.hex().parse(), Term::new(Era(0), 1)) else { return };
+        let heir = self.ids.get(&to).map(|who| self.services[*who].host)?;
+        let op = self.chance.hex().parse().ok()?;
+        let term = Term::new(Era(0), 1).ok()?;
         let cause = Cause { rollout: None, step: 0, plan_hash: String::new() };
-        let kind = IntentKind::Handoff;
-        let (kind, to) = if self.chance.percent(10) { (IntentKind::Park, None) } else { (kind, Some(to)) };
+        let park = self.chance.percent(10);
+        let (kind, to) = if park { (IntentKind::Park, None) } else { (IntentKind::Handoff, Some(to)) };
         let intent = Intent { v: 1, op, kind, from, to, quiesce_timeout_ms: 3_000, term, cause };
-        if let Ok(value) = encode(&intent) {
-            self.etcd.write(vec![(self.keys.intent(), Some((value, 0)))]);
-            self.stored();
-            self.count("intents");
-        }
+        let value = encode(&intent).ok()?;
+        self.etcd.write(vec![(self.keys.intent(), Some((value, 0)))]);
+        self.stored();
+        self.count("intents");
+        Some(heir)
     }
 
     /// The asker's turn: withdraws what was declined, done or came to nothing.

@@ -71,6 +71,12 @@ pub(crate) enum Fault {
     BackUp,
     /// The store goes back to its copy.
     Restore,
+    /// A hand-over is asked for, its transaction is late, and meanwhile the heir is not ready any more.
+    Snag,
+    /// A hand-over is asked for, and the heir's key is deleted and written anew while the holder's watch is behind.
+    Swap,
+    /// The host's watch is behind.
+    SlowWatch(u64),
     /// What is sent gets lost more often.
     Loss(u64),
 }
@@ -230,8 +236,10 @@ fn any_fault(chance: &mut Chance) -> (At, Fault) {
         83..85 => Fault::Unready(any),
         85..88 => Fault::Replace,
         88..91 => Fault::Second,
-        91..96 => Fault::Ask,
-        96..98 => Fault::Alone(any),
+        91..95 => Fault::Ask,
+        95 => Fault::Snag,
+        96 => Fault::Swap,
+        97 => Fault::Alone(any),
         _ => Fault::Loss(chance.within(100, 500)),
     };
     (at, fault)
