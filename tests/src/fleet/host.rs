@@ -147,7 +147,7 @@ port = {port_b}
             store = fleet.store,
             gate = self.gate_listen,
             builds = fleet.builds().display(),
-            ledger = ledger.display(),
+            ledger = ledger,
             activity = activity.display(),
             grace = fleet.options.grace,
         )
