@@ -9,6 +9,7 @@ pub mod keys;
 pub mod lease;
 pub mod lifecycle;
 pub mod numbers;
+pub mod planted;
 pub mod registration;
 pub mod stored;
 pub mod txn;

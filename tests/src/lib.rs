@@ -14,4 +14,5 @@ pub mod guard;
 pub mod load;
 pub mod postgres;
 pub mod receipt;
+pub mod sim;
 pub mod span;

@@ -2,12 +2,13 @@
 
 use handover_proto::ids::{InstanceId, OpId};
 use handover_proto::numbers::Token;
+use handover_proto::planted::{Mistake, planted};
 use handover_proto::txn::{LeaseId, Txn};
 use handover_store::client::{Change, Grant, Listing, Renewal, StoreError, TxnReply};
 
 use super::answer::took_in;
 use super::certificate::Certificate;
-use super::deadline::Boot;
+use super::deadline::{Boot, Deadlines};
 use super::local::Local;
 use super::memory::Memory;
 use super::record::Ack;
@@ -217,7 +218,7 @@ impl Core {
             revision: turn.revision,
             token: turn.token,
             adopted: now,
-            deadlines: None,
+            deadlines: planted(Mistake::BaseFromRestart).then(|| Deadlines::of(now, self.settings.ttl, &self.settings)),
             leaving: turn.leaving,
             haunted: turn.leaving,
             inherited: true,

@@ -8,6 +8,7 @@
 //! | F24: no hand-over without a durable record | [`Core::leaving_is_saved`] |
 
 use handover_proto::lease::{self, IntentKind, Refused, Stamp, StopProof, Turn};
+use handover_proto::planted::{Mistake, planted};
 use handover_proto::txn::Txn;
 
 use super::deadline::{Boot, Deadlines};
@@ -59,7 +60,7 @@ impl Core {
             Order::Unknown => return Err(Waiting::Renewal(local.doubt())),
             Order::Stopped | Order::Quiesce(_) | Order::Fenced => {}
         }
-        if !local.service.idle {
+        if !local.service.idle && !planted(Mistake::HandOverBeforeQuiesced) {
             return Err(Waiting::Quiesce(local.service.trouble.clone()));
         }
         if let Some(regression) = self.fence_regression(local).filter(|_| self.era() == turn.token.era()) {

@@ -10,8 +10,9 @@ use std::net::SocketAddr;
 
 use handover_proto::ids::{InstanceId, OpId};
 use handover_proto::keys::LeaseKeys;
-use handover_proto::lease::StopProof;
+use handover_proto::lease::{Held, StopProof};
 use handover_proto::numbers::{Era, Token};
+use handover_proto::planted::{Mistake, planted};
 use handover_proto::txn::{LeaseId, Revision};
 
 use super::belief::Belief;
@@ -212,12 +213,23 @@ impl Core {
 
     /// Whether the store shows this turn as the present one.
     pub(super) fn is_present(&self, id: &InstanceId, turn: &MyTurn) -> bool {
-        self.picture.held().is_some_and(|(seen, held)| seen.mod_revision == turn.revision && held.owner.instance == *id)
+        self.picture.held().is_some_and(|(seen, held)| seen.mod_revision == turn.revision && self.owns(held, id))
     }
 
     /// Whether the store shows `id` as the holder, by whichever turn.
     pub(super) fn is_holder(&self, id: &InstanceId) -> bool {
-        self.picture.held().is_some_and(|(_, held)| held.owner.instance == *id)
+        self.picture.held().is_some_and(|(_, held)| self.owns(held, id))
+    }
+
+    /// Whether the turn is `id`'s: one token stands for one process (`SAFETY.md` §1.4, rule 3).
+    pub(super) fn owns(&self, held: &Held, id: &InstanceId) -> bool {
+        if planted(Mistake::SameTokenForNewProcess) {
+            let alive = |id| self.locals.get(id).is_some_and(Local::is_alive);
+            return alive(id)
+                && (held.owner.instance == *id || !alive(&held.owner.instance))
+                && self.locals.get(id).is_some_and(|local| local.wanted.owner.agent == held.owner.agent);
+        }
+        held.owner.instance == *id
     }
 
     /// The store's era.
