@@ -103,6 +103,9 @@ pub enum LeaseError {
     /// The state file.
     #[error(transparent)]
     State(#[from] DurableError),
+    /// A mistake is to be planted that there is not; only in builds for chaos.
+    #[error(transparent)]
+    Planted(#[from] handover_proto::planted::NoSuchMistake),
     /// The thread or its runtime.
     #[error("cannot start the lease keeper's thread")]
     Thread(#[source] std::io::Error),
@@ -174,6 +177,8 @@ pub fn spawn(
     let desk = Desk { board: board_seen.clone(), clock: clock.clone(), callers: place.callers, acks };
     let run = move || {
         tick::raise();
+        // Mistakes are planted per thread, and decisions are made on this one; a shipped build has none.
+        handover_proto::planted::plant_from_env()?;
         let done = runtime.block_on(async move {
             let listener = UnixListener::from_std(listener).map_err(LeaseError::Thread)?;
             let aside = [

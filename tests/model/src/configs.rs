@@ -67,8 +67,11 @@ pub static DEPOSED_LEADER: Config =
 pub static SLOW_ANSWERS: Config =
     config("slow-answers", Bounds { turns: 2, attempt: 2, hangs: 1, intents: 0, leases: 1, ..Q }, &[Reach::TakenOver]);
 /// Clocks that run at different rates.
-pub static CLOCK_RATE: Config =
-    config("clock-rate", Bounds { turns: 2, slips: 1, hangs: 1, intents: 0, attempt: 0, leases: 1, ..Q }, &[Reach::TakenOver]);
+pub static CLOCK_RATE: Config = config(
+    "clock-rate",
+    Bounds { turns: 2, slips: 1, hangs: 1, intents: 0, attempt: 0, leases: 1, ..Q },
+    &[Reach::TakenOver],
+);
 /// The same, and a lease that is revoked early: the quarantine is just long enough.
 pub static QUARANTINE_RATE: Config = config(
     "quarantine-rate",
@@ -97,7 +100,8 @@ pub static PROCESSES: Config = config(
 pub static AGENT_RESTART: Config =
     config("agent-restart", Bounds { turns: 2, agents: 1, leases: 1, ..Q }, &[Reach::HandedOver, Reach::TakenOver]);
 /// Hosts are suspended between units; the clock goes on.
-pub static SUSPEND: Config = config("suspend", Bounds { turns: 2, suspends: 1, intents: 0, leases: 1, ..Q }, &[Reach::TakenOver]);
+pub static SUSPEND: Config =
+    config("suspend", Bounds { turns: 2, suspends: 1, intents: 0, leases: 1, ..Q }, &[Reach::TakenOver]);
 /// Hosts are paused anywhere, without any clock that shows it: only the fence excludes.
 pub static UNDETECTED_PAUSE: Config = Config {
     except: &[Invariant::I3],

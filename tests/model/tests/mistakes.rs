@@ -14,7 +14,9 @@ fn is_caught(mistake: Mistake) {
     let rules = Rules::mistaken(mistake);
     let checker = rules.clone().checker().threads(1).spawn_bfs().join();
     let path = checker.discovery(mistake.breaks().name());
-    let Some(path) = path else { panic!("{} broke nothing in {} states", mistake.name(), checker.unique_state_count()) };
+    let Some(path) = path else {
+        panic!("{} broke nothing in {} states", mistake.name(), checker.unique_state_count())
+    };
     let end = path.last_state().clone();
     assert!(!mistake.breaks().holds(&end), "the run ends where the invariant is broken");
     println!("{} breaks {:?}:\n{}", mistake.name(), mistake.breaks(), tale::tell(&rules, &path.into_actions()));
