@@ -4,7 +4,7 @@
 //! [`moves`] which transaction, [`upkeep`] the standing work) → [`started`] → `effects` (the doing) → the store, the
 //! service ([`record`]), and back.
 //!
-//! Everything but `keeper`, `effects`, `call`, `socket`, `files`, `tick` and [`clock`] is pure: time and answers come in as
+//! Everything but `keeper`, `effects`, `call`, `socket`, `files`, `tick`, `copied`, `trial` and [`clock`] is pure: time and answers come in as
 //! values.
 
 mod answer;
@@ -12,6 +12,7 @@ mod belief;
 mod call;
 pub mod certificate;
 pub mod clock;
+mod copied;
 pub mod deadline;
 mod doubt;
 mod effects;
