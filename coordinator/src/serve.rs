@@ -13,14 +13,19 @@ mod election;
 mod embedded;
 mod engine;
 mod failpoint;
+mod health;
 mod journal;
 mod leader;
 mod link;
 mod links;
+mod metrics;
 mod orders;
 mod reign;
 mod service;
+mod standing;
+mod standing_write;
 mod told;
+mod turns;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,12 +40,14 @@ use tokio::sync::watch;
 pub use election::{Election, LEADER_TTL};
 pub use embedded::{Embedded, EmbeddedError};
 pub use engine::{Engine, EngineError};
+pub(crate) use health::ask as members;
 pub use journal::{Append, AppendError, Appended};
 pub use leader::{Leader, Leadership, Mandate};
 pub use links::Links;
 pub use orders::Request;
 pub use reign::{Desk, reign};
 pub use service::refuse_view;
+pub use standing_write::WriteError;
 
 use crate::cli::args::{self, Global};
 use crate::clock::wall_ms;
@@ -72,7 +79,14 @@ pub async fn run(global: Global, serve: args::Serve) -> anyhow::Result<()> {
         None => global.store,
     };
     let store = Store::connect(&endpoints)?;
-    Coordinator { store, env: global.env, embedded }.run(listener, stop).await
+    let metrics = match serve.metrics {
+        Some(address) => {
+            let listener = TcpListener::bind(address).await;
+            Some(listener.with_context(|| format!("cannot answer metrics at {address}; choose another port"))?)
+        }
+        None => None,
+    };
+    Coordinator { store, env: global.env, embedded, metrics }.run(listener, stop).await
 }
 
 /// Resolves at the first SIGTERM or SIGINT.
@@ -97,6 +111,8 @@ pub struct Coordinator {
     pub env: Env,
     /// The embedded store to bring back if it goes away.
     pub embedded: Option<Embedded>,
+    /// Where Prometheus is answered.
+    pub metrics: Option<TcpListener>,
 }
 
 impl Coordinator {
@@ -114,6 +130,10 @@ impl Coordinator {
 
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(mirror(self.store.clone(), Arc::clone(&world)));
+        tasks.spawn(health::watch(self.store.clone(), Arc::clone(&world)));
+        if let Some(listener) = self.metrics {
+            tasks.spawn(metrics::serve(listener, world.subscribe(), leading.clone()));
+        }
         let (desk, handed_in) = watch::channel(None);
         tasks.spawn(reign(self.store.clone(), Arc::clone(&world), leading.clone(), desk));
         tasks.spawn(Links::new(Arc::clone(&world), leading.clone()).run());

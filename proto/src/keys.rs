@@ -102,6 +102,16 @@ impl ServiceKeys {
         format!("{}/rollout", self.prefix)
     }
 
+    /// All standing orders: what an operator asked for outside of a rollout.
+    pub fn orders(&self) -> String {
+        format!("{}/orders/", self.prefix)
+    }
+
+    /// One standing order; the number is padded so that key order is the order in which they were given.
+    pub fn order(&self, number: u64) -> String {
+        format!("{}/orders/{number:08}", self.prefix)
+    }
+
     /// The scheduler lease's past turns, as the coordinator recorded them.
     pub fn turns(&self) -> String {
         format!("{}/turns/", self.prefix)

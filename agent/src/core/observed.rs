@@ -150,6 +150,8 @@ pub struct Routes {
     pub remote: Vec<RemoteRoute>,
     /// Whether anything is to serve here at all; if not, requests are refused at once instead of held.
     pub open: bool,
+    /// Whether clients are told to go elsewhere, while they are still served.
+    pub leaving: bool,
 }
 
 /// A route to a slot of this host.

@@ -33,6 +33,7 @@ fn assigned(slots: &[(&str, &str, Lifecycle, u32)]) -> Assignment {
             .map(|(slot, _, _, weight)| Route { to: Upstream::Slot(id(slot)), reads: *weight, writes: *weight })
             .collect(),
         drain: DrainPolicy { deadline_ms: 30_000, at_deadline: AtDeadline::Wait },
+        leaving: false,
         lease: Default::default(),
         hooks: Vec::new(),
         fallback: None,

@@ -1,7 +1,9 @@
 //! Real keepers, a real store, real services: what the lease's integration tests are made of.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod etcd;
 pub(crate) mod history;
+pub(crate) mod net;
 pub(crate) mod service;
 
 use std::collections::BTreeMap;
@@ -13,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use handover_agent::lease::settings::LeaseSettings;
 use handover_agent::lease::wanted::{InstanceLease, KeeperStatus, LeaseState, Life, LocalInstance, Wanted};
-use handover_agent::lease::{KeeperHandle, Place, spawn};
+use handover_agent::lease::{Certifier, KeeperHandle, Place, spawn};
 use handover_proto::assignment::Cause;
 use handover_proto::ids::{InstanceId, OpId};
 use handover_proto::keys::{EnvKeys, LeaseKeys};
@@ -113,11 +115,16 @@ pub(crate) struct Agent {
 
 impl Agent {
     pub(crate) fn start(name: &str, store: &StoreSite, settings: LeaseSettings) -> Self {
+        Self::at(name, store.address, settings)
+    }
+
+    /// One whose keeper finds its store at `endpoint`.
+    pub(crate) fn at(name: &str, endpoint: SocketAddr, settings: LeaseSettings) -> Self {
         let mut agent = Self {
             name: name.to_owned(),
             state_dir: Arc::new(TempDir::new().expect("a directory")),
             runtime_dir: Arc::new(TempDir::new().expect("a directory")),
-            endpoint: store.address,
+            endpoint,
             settings,
             wanted: watch::Sender::new(Wanted::default()),
             killed: watch::Sender::default(),
@@ -146,6 +153,10 @@ impl Agent {
         });
         let keeper = spawn(self.settings.clone(), place, self.wanted.subscribe(), kill, shutdown.clone());
         self.keeper = Some((keeper.expect("a keeper"), shutdown));
+    }
+
+    pub(crate) fn certifier(&self) -> Certifier {
+        self.keeper.as_ref().expect("a keeper").0.certifier.clone()
     }
 
     /// Ends the keeper as a crash does: nothing is released, nobody is told.
@@ -271,13 +282,24 @@ pub(crate) async fn until_view(store: &Store, what: &str, holds: impl Fn(&LeaseV
 
 /// Asks for a hand-over, as the coordinator does.
 pub(crate) async fn ask(store: &Store, from: &InstanceId, to: &InstanceId, quiesce_timeout: Duration) -> OpId {
+    intend(store, IntentKind::Handoff, from, Some(to), quiesce_timeout).await
+}
+
+/// Asks for anything that an intent can ask for.
+pub(crate) async fn intend(
+    store: &Store,
+    kind: IntentKind,
+    from: &InstanceId,
+    to: Option<&InstanceId>,
+    quiesce_timeout: Duration,
+) -> OpId {
     let op = OpId::random();
     let intent = Intent {
         v: 1,
         op: op.clone(),
-        kind: IntentKind::Handoff,
+        kind,
         from: from.clone(),
-        to: Some(to.clone()),
+        to: to.cloned(),
         quiesce_timeout_ms: u64::try_from(quiesce_timeout.as_millis()).expect("fits"),
         term: Term::new(Era(0), 1).expect("a term"),
         cause: Cause { rollout: None, step: 0, plan_hash: String::new() },

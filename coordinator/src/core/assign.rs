@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use handover_proto::assignment::{Assignment, Cause, LeaseWish, Route, SlotWish, Upstream};
+use handover_proto::assignment::{Assignment, Cause, LeaseRules, LeaseWish, Prefer, Route, SlotWish, Upstream};
 use handover_proto::ids::{AgentId, SlotId, Version};
 use handover_proto::lifecycle::Lifecycle;
 use handover_proto::numbers::Term;
@@ -74,7 +74,9 @@ pub fn wanted(plan: &Plan, place: Place, host: &Host, term: Term) -> Assignment 
         slots,
         routes,
         drain: plan.rules.drain,
-        lease: Default::default(),
+        leaving: false,
+        // The version needs no preference: only one side may hold at any step.
+        lease: LeaseRules { prefer: Prefer { version: None, zone: plan.rules.prefer_zone.clone() } },
         hooks: Vec::new(),
         fallback: None,
     }
@@ -93,7 +95,8 @@ pub fn same(a: &Assignment, b: &Assignment) -> bool {
     };
     occupied(a) == occupied(b)
         && routes(a) == routes(b)
-        && (a.drain, &a.hooks, &a.fallback) == (b.drain, &b.hooks, &b.fallback)
+        && (a.drain, a.leaving, &a.lease, &a.hooks, &a.fallback)
+            == (b.drain, b.leaving, &b.lease, &b.hooks, &b.fallback)
 }
 
 /// What is wanted of the two slots of a host.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use handover_proto::wire::coordinator_server::{Coordinator, CoordinatorServer};
 use handover_proto::wire::{
-    DESCRIPTOR, HistoryReply, HistoryRequest, OrderReply, OrderRequest, PlanReply, SpecRequest, StartReply,
-    StatusReply, StatusRequest, kind, refusal,
+    DESCRIPTOR, GiveReply, GiveRequest, HistoryReply, HistoryRequest, OrderReply, OrderRequest, PlanReply, SpecRequest,
+    StartReply, StatusReply, StatusRequest, TurnsReply, TurnsRequest, kind, refusal,
 };
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -144,6 +144,15 @@ impl Coordinator for Service {
 
     async fn order(&self, request: Request<OrderRequest>) -> Result<Response<OrderReply>, Status> {
         self.ask(|reply| Order::Order(request.into_inner(), reply)).await
+    }
+
+    async fn give(&self, request: Request<GiveRequest>) -> Result<Response<GiveReply>, Status> {
+        self.ask(|reply| Order::Give(request.into_inner(), reply)).await
+    }
+
+    async fn turns(&self, request: Request<TurnsRequest>) -> Result<Response<TurnsReply>, Status> {
+        let turns = view::turns(&self.world.borrow(), request.get_ref(), wall_ms());
+        turns.map(Response::new).map_err(|error| refuse_view(&error))
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<StatusReply, Status>> + Send>>;
