@@ -71,6 +71,16 @@ fn log(fleet: &Fleet, host: usize) -> String {
     fleet.hosts[host].agent.as_ref().expect("an agent").output()
 }
 
+/// Processes of the holder's instance, its main one included.
+fn left_of(fleet: &Fleet, holder: &Holder) -> Vec<i32> {
+    let lines = activity(fleet);
+    let instance = lines.iter().find(|line| line.token.to_string() == holder.token).map(|line| line.instance.clone());
+    let mark = format!("HANDOVER_INSTANCE={}", instance.expect("it worked"));
+    let environ = |pid: &i32| std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let marked = |pid: &i32| environ(pid).split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes());
+    processes_of(fleet.dir()).into_iter().filter(marked).collect()
+}
+
 fn is_there(pid: Pid) -> bool {
     kill(pid, None).is_ok()
 }
@@ -130,21 +140,21 @@ fn an_agent_that_was_stopped_for_a_moment_has_its_service_stop_until_the_lease_i
 }
 
 #[test]
-fn a_crash_that_leaves_a_daemon_behind_is_a_stop_only_once_the_daemon_is_gone() {
+fn a_crash_that_leaves_processes_behind_is_a_stop_only_once_they_are_gone() {
     for leak in ["child", "daemon"] {
         let fleet = two_hosts();
         let before = holder(&fleet);
         assert!(works(&fleet, &before.token));
-        fleet.install("1.0.0", &format!("crash-in-unit = true\nleak = \"{leak}\"")).expect("a fault");
+        fleet.install("1.0.0", &format!("leak = \"{leak}\"")).expect("a fault");
+        let two = |fleet: &Fleet| Ok(left_of(fleet, &before).len() >= 2);
+        fleet.wait_for("a process beside the main one", two).expect("a leak");
+        fleet.install("1.0.0", "crash-in-unit = true").expect("a fault");
         fleet.wait_for("the crash", |_| Ok(!is_there(before.pid))).expect("crashed");
         fleet.install("1.0.0", "").expect("no fault");
         let dark = until_others_work(&fleet, &before.token);
         println!("dark after a crash with a {leak} left behind: {dark:?}");
-        let sleeps =
-            |pid: &i32| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"sleep"));
-        fleet
-            .wait_for("no process to be left behind", |fleet| Ok(!processes_of(fleet.dir()).iter().any(sleeps)))
-            .expect("cleared away");
+        let left = left_of(&fleet, &before);
+        assert!(left.is_empty(), "{left:?} are left of an instance whose turn was given on");
         let log = log(&fleet, before.host);
         assert!(
             log.contains("instance ended") && log.contains("proven=true") && log.contains("Release(Dead)"),

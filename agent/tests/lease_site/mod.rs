@@ -239,6 +239,15 @@ impl Agent {
         }
     }
 
+    /// Waits until the state file knows the turn of `instance`: a crash before that costs its token.
+    pub(crate) async fn until_saved(&self, instance: &InstanceId) {
+        let (file, began) = (self.state_dir.path().join("lease-keeper.json"), Instant::now());
+        while !std::fs::read_to_string(&file).is_ok_and(|text| text.contains(instance.as_str())) {
+            assert!(began.elapsed() < PATIENCE, "{} never named {instance}", file.display());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     pub(crate) async fn until_state(&self, instance: &InstanceId, state: LeaseState) -> InstanceLease {
         let what = format!("{instance} to be {state:?}");
         let status = self.until(&what, |s| s.instances.get(instance).is_some_and(|lease| lease.state == state)).await;
