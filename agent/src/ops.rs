@@ -115,6 +115,9 @@ fn ready(report: &Report, classes: &[Class]) -> Ready {
     if !report.gate.as_ref().is_some_and(|gate| gate.connected) {
         reasons.push("the gate does not answer its agent".to_owned());
     }
+    if report.gate.as_ref().is_some_and(|gate| gate.admission == "lame-duck") {
+        reasons.push("the host is being drained: what comes is still served, but nothing more should".to_owned());
+    }
     let instances: Vec<_> =
         report.slots.iter().filter_map(|slot| Some((&slot.slot, slot.instance.as_ref()?))).collect();
     for class in classes {
@@ -173,6 +176,15 @@ mod tests {
         let report = report(100, 0, true);
         assert_eq!((status("/ready/read", &report), status("/ready/write", &report)), (200, 503));
         assert_eq!(status("/ready", &report), 503);
+    }
+
+    #[test]
+    fn a_host_that_leaves_is_not_ready_although_it_still_serves() {
+        let mut report = report(100, 100, true);
+        report.gate.as_mut().expect("a gate").admission = "lame-duck".into();
+        assert_eq!((status("/ready", &report), status("/ready/read", &report)), (503, 503));
+        let answer = ready(&report, &[Class::Read]);
+        assert!(answer.reasons.iter().any(|reason| reason.contains("being drained")), "{answer:?}");
     }
 
     #[test]

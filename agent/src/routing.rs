@@ -65,7 +65,11 @@ impl Routing {
             let (instance, version) = (route.instance.clone(), route.version.clone());
             Some(Upstream { instance, version, address, reads: route.reads, writes: route.writes, ready: route.ready })
         });
-        let admission = if routes.open { Admission::Open } else { Admission::Shut };
+        let admission = match (routes.open, routes.leaving) {
+            (true, false) => Admission::Open,
+            (true, true) => Admission::LameDuck,
+            (false, _) => Admission::Shut,
+        };
         GateState { seq, admission, upstreams: local.collect() }
     }
 

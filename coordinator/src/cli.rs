@@ -9,8 +9,11 @@ mod out;
 pub mod outcome;
 mod render;
 mod setup;
+mod standing;
+mod store_orders;
 mod table;
 mod watch;
+mod when;
 mod words;
 
 use clap::CommandFactory as _;
@@ -27,7 +30,7 @@ use outcome::{CliError, Outcome};
 pub async fn run(args: Args) -> Result<Outcome, CliError> {
     let global = args.global;
     // A file that cannot be used is said before anything else is tried.
-    global.peers()?;
+    global.parties()?;
     match args.command {
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "handover", &mut std::io::stdout());
@@ -46,8 +49,12 @@ pub async fn run(args: Args) -> Result<Outcome, CliError> {
         }
         Command::Plan { spec } => Session::new(global).plan(&spec).await,
         Command::Rollout(rollout) => self::rollout(Session::new(global), rollout).await,
+        Command::Status => Session::new(global).status(&args::Which { rollout: None }).await,
+        Command::Audit { number } => Session::new(global).audit(number).await,
         Command::Fleet => Session::new(global).fleet().await,
-        Command::Lease(Lease::Show) => Session::new(global).lease().await,
+        Command::Lease(lease) => self::lease(Session::new(global), lease).await,
+        Command::Drain(drain) => Session::new(global).drain(&drain).await,
+        Command::Undrain(undrain) => Session::new(global).undrain(&undrain).await,
         Command::Why => Session::new(global).why().await,
     }
 }
@@ -62,6 +69,20 @@ async fn rollout(mut session: Session, rollout: Rollout) -> Result<Outcome, CliE
         Rollout::Abort(args) => session.order("abort", &args).await,
         Rollout::Rollback(args) => session.order("rollback", &args).await,
         Rollout::History(which) => session.history(&which).await,
+    }
+}
+
+async fn lease(mut session: Session, lease: Lease) -> Result<Outcome, CliError> {
+    match lease {
+        Lease::Show => session.lease().await,
+        Lease::Handoff(handoff) => session.handoff(&handoff).await,
+        Lease::Cancel { number, because } => session.cancel(number, &because).await,
+        Lease::Freeze { because } => session.freeze(&because).await,
+        Lease::Unfreeze { because } => session.unfreeze(&because).await,
+        Lease::Release(release) if release.force => session.break_glass(&release).await,
+        Lease::Release(release) => session.release(&release).await,
+        Lease::Era(era) => session.era(&era).await,
+        Lease::History { last } => session.turns(last).await,
     }
 }
 

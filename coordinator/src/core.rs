@@ -20,3 +20,6 @@ pub mod plan;
 pub mod progress;
 pub mod samples;
 pub mod spec;
+pub mod standing;
+pub mod store_health;
+pub mod turns;

@@ -13,14 +13,19 @@ mod election;
 mod embedded;
 mod engine;
 mod failpoint;
+mod health;
 mod journal;
 mod leader;
 mod link;
 mod links;
+mod metrics;
 mod orders;
 mod reign;
 mod service;
+mod standing;
+mod standing_write;
 mod told;
+mod turns;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,7 +34,7 @@ use anyhow::Context as _;
 use handover_proto::ids::Env;
 use handover_proto::peer::Role;
 use handover_store::client::{Store, WatchItem};
-use handover_tls::Peers;
+use handover_tls::Parties;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -37,12 +42,14 @@ use tokio::sync::watch;
 pub use election::{Election, LEADER_TTL};
 pub use embedded::{Embedded, EmbeddedError};
 pub use engine::{Engine, EngineError};
+pub(crate) use health::ask as members;
 pub use journal::{Append, AppendError, Appended};
 pub use leader::{Leader, Leadership, Mandate};
 pub use links::Links;
 pub use orders::Request;
 pub use reign::{Desk, reign};
 pub use service::refuse_view;
+pub use standing_write::WriteError;
 
 use crate::cli::args::{self, Global};
 use crate::clock::wall_ms;
@@ -57,9 +64,9 @@ pub const LEADER_HEADER: &str = "handover-leader";
 /// Whatever keeps it from starting, with its cause.
 pub async fn run(global: Global, serve: args::Serve) -> anyhow::Result<()> {
     let stop = stop_signal()?;
-    let peers = global.peers()?;
-    peers.may_listen(serve.listen).context("--listen")?;
-    peers.am(Role::Coordinator)?;
+    let parties = global.parties()?;
+    parties.may_listen(serve.listen).context("--listen")?;
+    parties.am(Role::Coordinator)?;
     let listener = TcpListener::bind(serve.listen).await;
     let listener =
         listener.with_context(|| format!("cannot listen at {}; does a coordinator run there?", serve.listen))?;
@@ -71,7 +78,14 @@ pub async fn run(global: Global, serve: args::Serve) -> anyhow::Result<()> {
         }
         None => Store::open(&global.store_access()?)?,
     };
-    Coordinator { store, env: global.env, embedded }.run_among(peers, listener, stop).await
+    let metrics = match serve.metrics {
+        Some(address) => {
+            let listener = TcpListener::bind(address).await;
+            Some(listener.with_context(|| format!("cannot answer metrics at {address}; choose another port"))?)
+        }
+        None => None,
+    };
+    Coordinator { store, env: global.env, embedded, metrics }.run_among(parties, listener, stop).await
 }
 
 /// Resolves at the first SIGTERM or SIGINT.
@@ -96,6 +110,8 @@ pub struct Coordinator {
     pub env: Env,
     /// The embedded store to bring back if it goes away.
     pub embedded: Option<Embedded>,
+    /// Where Prometheus is answered.
+    pub metrics: Option<TcpListener>,
 }
 
 impl Coordinator {
@@ -104,16 +120,16 @@ impl Coordinator {
     /// # Errors
     /// If this host cannot be identified, or the server breaks.
     pub async fn run(self, listener: TcpListener, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        self.run_among(Peers::plain(), listener, stop).await
+        self.run_among(Parties::plain(), listener, stop).await
     }
 
-    /// The same, with agents and command lines that are reached and recognised by these peers.
+    /// The same, with agents and command lines that are reached and recognised by these parties.
     ///
     /// # Errors
     /// As [`Coordinator::run`].
     pub async fn run_among(
         self,
-        peers: Peers,
+        parties: Parties,
         listener: TcpListener,
         stop: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
@@ -126,15 +142,19 @@ impl Coordinator {
 
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(mirror(self.store.clone(), Arc::clone(&world)));
+        tasks.spawn(health::watch(self.store.clone(), Arc::clone(&world)));
+        if let Some(listener) = self.metrics {
+            tasks.spawn(metrics::serve(listener, world.subscribe(), leading.clone()));
+        }
         let (desk, handed_in) = watch::channel(None);
         tasks.spawn(reign(self.store.clone(), Arc::clone(&world), leading.clone(), desk));
-        tasks.spawn(Links::new(Arc::clone(&world), leading.clone()).among(peers.clone()).run());
+        tasks.spawn(Links::new(Arc::clone(&world), leading.clone()).among(parties.clone()).run());
         if let Some(embedded) = self.embedded {
             tasks.spawn(embedded.keep(world.subscribe()));
         }
         let election = Election::new(self.store.clone(), &keys, me, world.subscribe(), leadership);
         let election = election.run(told(stopped.clone()));
-        let service = service::serve((listener, peers), Arc::clone(&world), leading, handed_in, told(stopped));
+        let service = service::serve((listener, parties), Arc::clone(&world), leading, handed_in, told(stopped));
         tracing::info!(%address, env = %self.env, "coordinator");
         let both = async { tokio::join!(election, service).1 };
         tokio::pin!(both);

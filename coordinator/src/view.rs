@@ -3,11 +3,14 @@
 mod blockers;
 mod fleet;
 mod lease;
+pub(crate) mod metrics;
+mod orders;
 mod rollout;
+mod turns;
 
 use handover_proto::ids::Service;
 use handover_proto::stored::StoredError;
-use handover_proto::wire::{HistoryReply, HistoryRequest, StatusReply, StatusRequest};
+use handover_proto::wire::{HistoryReply, HistoryRequest, StatusReply, StatusRequest, TurnsReply, TurnsRequest};
 
 use crate::rollout::{Rollout, RolloutError};
 use crate::world::World;
@@ -74,11 +77,15 @@ pub fn status(world: &World, request: &StatusRequest, viewer: &Viewer) -> Result
     reply.service = service.to_string();
     reply.fleet = fleet::rows(world, &service, &lease)?;
     reply.current_version = fleet::current_version(&reply.fleet);
-    reply.lease = Some(lease::status(&lease));
+    reply.lease = Some(lease::status(world, &service, &lease)?);
     reply.blockers = blockers::of_store(world);
+    let stage = world.stage(&service)?;
+    reply.orders = orders::statuses(&world.orders(&service)?, &stage, viewer, request.order);
     if let Some(rollout) = &rollout {
         reply.blockers.extend(blockers::of_rollout(world, rollout, viewer)?);
     }
+    reply.blockers.extend(blockers::of_orders(&reply.orders));
+    reply.blockers.extend(blockers::of_lease(reply.lease.as_ref(), &reply.blockers));
     let of_agents = blockers::of_agents(world, &service, &reply.blockers)?;
     reply.blockers.extend(of_agents);
     reply.rollout = rollout.as_ref().map(rollout::status);
@@ -112,15 +119,34 @@ fn named(world: &World, id: &str) -> Result<Option<Rollout>, ViewError> {
     Ok(Some(Rollout::read(world, &id)?))
 }
 
-/// The rollouts of a service, newest first, or one rollout's journal.
+/// The recorded turns of a service's lease, newest first.
+///
+/// # Errors
+/// [`ViewError`].
+pub fn turns(world: &World, request: &TurnsRequest, at_ms: u64) -> Result<TurnsReply, ViewError> {
+    let records = match service(world, &request.service)? {
+        Some(service) => world.turns(&service)?,
+        None => Vec::new(),
+    };
+    let last = usize::try_from(request.last).unwrap_or(usize::MAX);
+    Ok(TurnsReply { turns: turns::rows(&records, last), at_ms })
+}
+
+/// The rollouts of a service, newest first, or its standing orders, or one rollout's journal.
 ///
 /// # Errors
 /// [`ViewError`].
 pub fn history(world: &World, request: &HistoryRequest) -> Result<HistoryReply, ViewError> {
     if let Some(rollout) = named(world, &request.rollout)? {
-        return Ok(HistoryReply { rollouts: vec![rollout::status(&rollout)], lines: rollout::lines(&rollout) });
+        let rollouts = vec![rollout::status(&rollout)];
+        return Ok(HistoryReply { rollouts, lines: rollout::lines(&rollout), orders: Vec::new() });
     }
     let service = service(world, &request.service)?;
+    if request.orders {
+        let Some(service) = service else { return Ok(HistoryReply::default()) };
+        let (all, stage) = (world.orders(&service)?, world.stage(&service)?);
+        return Ok(HistoryReply { orders: orders::all(&all, &stage), ..HistoryReply::default() });
+    }
     let mut rollouts = Vec::new();
     for id in world.rollouts().iter().rev() {
         let rollout = Rollout::read(world, id)?;
@@ -128,7 +154,7 @@ pub fn history(world: &World, request: &HistoryRequest) -> Result<HistoryReply, 
             rollouts.push(rollout::status(&rollout));
         }
     }
-    Ok(HistoryReply { rollouts, lines: Vec::new() })
+    Ok(HistoryReply { rollouts, ..HistoryReply::default() })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! listing of the store and without reports, serves the command line when no coordinator answers.
 
 mod fleet;
+mod orders;
 mod read;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,10 @@ use handover_proto::numbers::Serial;
 use handover_proto::txn::Revision;
 use handover_proto::wire::Report;
 use handover_store::client::{Entry, Listing, WatchItem};
+
+use crate::core::store_health::Member;
+
+pub(crate) use orders::Stage;
 
 /// Everything known of one environment.
 #[derive(Debug, Clone)]
@@ -35,6 +40,10 @@ pub struct World {
     pub heard: BTreeMap<(Service, AgentId), Heard>,
     /// What the engine waits for, while it is ours.
     pub waiting: BTreeMap<Service, Waiting>,
+    /// When each lease's beat was seen to vanish, by its key, in Unix milliseconds.
+    beats_gone: BTreeMap<String, u64>,
+    /// The store's members, as they answered last.
+    pub members: Vec<Member>,
 }
 
 /// What a rollout waits for.
@@ -100,6 +109,8 @@ impl World {
             cut_off: None,
             heard: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            beats_gone: BTreeMap::new(),
+            members: Vec::new(),
         }
     }
 
@@ -135,7 +146,12 @@ impl World {
                 for change in changes {
                     match change.value {
                         Some(entry) => self.put(entry),
-                        None => self.delete(&change.key, revision),
+                        None => {
+                            if change.key.ends_with("/lease/beat") {
+                                self.beats_gone.insert(change.key.clone(), now_ms);
+                            }
+                            self.delete(&change.key, revision);
+                        }
                     }
                 }
             }
@@ -159,6 +175,7 @@ impl World {
 
     fn put(&mut self, entry: Entry) {
         if self.entries.get(&entry.key).is_none_or(|known| known.mod_revision <= entry.mod_revision) {
+            self.beats_gone.remove(&entry.key);
             self.entries.insert(entry.key.clone(), entry);
             self.edits += 1;
         }

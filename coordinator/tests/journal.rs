@@ -60,6 +60,7 @@ fn act(event: Event, agents: &[&str]) -> Act {
         slots: BTreeMap::new(),
         routes: vec![],
         drain: DrainPolicy { deadline_ms: 1000, at_deadline: handover_proto::assignment::AtDeadline::Wait },
+        leaving: false,
         lease: Default::default(),
         hooks: vec![],
         fallback: None,

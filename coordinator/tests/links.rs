@@ -46,6 +46,7 @@ impl Linked {
             slots: Default::default(),
             routes: vec![],
             drain: DrainPolicy { deadline_ms: 1000, at_deadline: AtDeadline::Wait },
+            leaving: false,
             lease: Default::default(),
             hooks: vec![],
             fallback: None,

@@ -29,6 +29,10 @@ pub struct Assignment {
     pub routes: Vec<Route>,
     /// How a slot that loses its traffic is drained.
     pub drain: DrainPolicy,
+    /// Whether the host leaves: balancers are told to send nothing here and clients to go elsewhere, while the gate still
+    /// serves what comes (lame duck).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
     /// Who goes first where several could take the scheduler lease.
     #[serde(default, skip_serializing_if = "LeaseRules::are_default")]
     pub lease: LeaseRules,

@@ -10,6 +10,7 @@ pub mod lease;
 pub mod lifecycle;
 pub mod numbers;
 pub mod peer;
+pub mod planted;
 pub mod registration;
 pub mod roles;
 pub mod stored;

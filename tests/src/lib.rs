@@ -6,6 +6,7 @@
 pub mod bench;
 pub mod billing;
 pub mod chain;
+pub mod chaos;
 pub mod clock;
 pub mod cluster;
 pub mod demo;
@@ -13,5 +14,7 @@ pub mod fleet;
 pub mod guard;
 pub mod load;
 pub mod pki;
+pub mod postgres;
 pub mod receipt;
+pub mod sim;
 pub mod span;

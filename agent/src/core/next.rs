@@ -133,5 +133,5 @@ fn routes<'a>(assignment: &'a Assignment, observed: &Observed, want: &dyn Fn(&Sl
         Upstream::Slot(_) => None,
     });
     let open = assignment.routes.iter().any(|route| route.reads + route.writes > 0);
-    Routes { local, remote: remote.collect(), open }
+    Routes { local, remote: remote.collect(), open, leaving: assignment.leaving }
 }

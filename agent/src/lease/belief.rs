@@ -23,6 +23,8 @@ const PROOF: Duration = Duration::from_secs(2);
 pub struct Belief {
     cluster: Option<u64>,
     era: Era,
+    /// The newest turn that it has shown.
+    last_turn: Revision,
     /// Since when every answer has shown a revision lower than one that was known when it was asked for.
     low: Option<(Boot, Revision, Revision)>,
     refused: Option<Refused>,
@@ -65,9 +67,19 @@ pub enum Worth {
 
 impl Belief {
     /// As an earlier process of this agent left it.
-    pub fn remembered(cluster: Option<u64>, era: Era, went_back: bool) -> Self {
+    pub fn remembered(cluster: Option<u64>, era: Era, last_turn: Revision, went_back: bool) -> Self {
         let refused = went_back.then_some(Refused::WentBack { shown: 0, known: 0 });
-        Self { cluster, era, low: None, refused }
+        Self { cluster, era, last_turn, low: None, refused }
+    }
+
+    /// The newest turn that it has shown: a lower one, later, is of a restored store.
+    pub fn last_turn(&self) -> Revision {
+        self.last_turn
+    }
+
+    /// It shows this turn.
+    pub fn note_turn(&mut self, turn: Revision) {
+        self.last_turn = self.last_turn.max(turn);
     }
 
     /// Which cluster is believed.
@@ -89,7 +101,7 @@ impl Belief {
     pub fn judge(&mut self, shown: &Shown, now: Boot) -> Worth {
         let other = *self.cluster.get_or_insert(shown.cluster) != shown.cluster;
         if (other || self.refused.is_some()) && shown.era.is_some_and(|era| era > self.era) {
-            *self = Self { cluster: Some(shown.cluster), era: shown.era.unwrap_or_default(), low: None, refused: None };
+            *self = Self { cluster: Some(shown.cluster), era: shown.era.unwrap_or_default(), ..Self::default() };
             return Worth::Anew;
         }
         if other {
@@ -142,10 +154,10 @@ impl Belief {
 
 /// What two people do about it.
 pub(super) fn command(known: Era) -> String {
-    let next = known.0.saturating_add(1);
     format!(
-        "make sure that nothing is left of the old one, then two people raise the era: `handover lease era --raise {next} \
-         --by NAME --second NAME --because \"store restored\"`"
+        "make sure that nothing is left of the old one, then two people raise the era above {}: `handover lease era \
+         --raise --by NAME --second NAME --because \"store restored\"`",
+        known.0
     )
 }
 

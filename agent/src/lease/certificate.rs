@@ -107,7 +107,7 @@ impl Core {
     /// Whom to ask for a certificate now, and about which token.
     pub(super) fn certificate_due(&self, now: Boot) -> Option<(AgentId, Token)> {
         let (_, held) = self.picture.held()?;
-        let waits = self.picture.unproven().is_none() && self.quarantine()?.end.is_some_and(|end| now < end);
+        let waits = !self.picture.is_unproven() && self.quarantine()?.end.is_some_and(|end| now < end);
         let token = self.picture.view().token().ok()??;
         let wanted = self.ask.is_due(now) && waits && self.certificate_for(token).is_none();
         (wanted && self.locals.values().any(|local| self.could_take(local))).then(|| (held.owner.agent.clone(), token))

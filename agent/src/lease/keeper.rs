@@ -1,6 +1,8 @@
 //! The keeper's thread: one current-thread runtime, one loop over the core, so that nothing else can delay a renewal.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -10,24 +12,29 @@ use handover_proto::keys::EnvKeys;
 use handover_proto::numbers::Token;
 use handover_proto::wire::CertifyReply;
 use handover_store::client::{Access, OpenError, Store};
-use handover_tls::Peers;
+use handover_tls::Parties;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::acks::Acks;
 use super::certificate::Certified;
 use super::clock::{ClockError, boot_now, identity, wall_ms};
-use super::effects::{Effects, Kill};
+use super::effects::{Effects, Kill, say};
 use super::event::Event;
+use super::fitness::{HostFacts, KillTime};
 use super::memory::Memory;
 use super::next::{NextError, Now};
-use super::settings::{LeaseSettings, SettingsError};
+use super::settings::{LeaseSettings, ServiceSide, SettingsError};
+use super::socket::desk::Desk;
+use super::socket::peer::Peers;
 use super::socket::{self, SocketError};
 use super::started::Illegal;
 use super::state::Core;
 use super::status::{Board, differs};
 use super::step::LeaseStep;
+use super::tick::{self, Ticker};
 use super::waiting::Waiting;
 use super::wanted::{KeeperStatus, Wanted};
 use super::{deadline::Boot, files};
@@ -35,10 +42,9 @@ use crate::durable::{self, DurableError};
 
 /// The state file in the state directory.
 const STATE_FILE: &str = "lease-keeper.json";
-/// The socket in the runtime directory.
-const SOCKET: &str = "lease.sock";
-/// Timers run on CLOCK_MONOTONIC, which a suspend stops and CLOCK_BOOTTIME does not: the keeper looks this often.
-const LONGEST_SLEEP: Duration = Duration::from_millis(200);
+/// Timers run on CLOCK_MONOTONIC, which a suspend stops and CLOCK_BOOTTIME does not. While there are deadlines the tick
+/// thread wakes the keeper after a suspend; without any, this is early enough.
+const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 /// After a lap that could not decide: nothing but an event helps, and it must not spin.
 const STUCK_REST: Duration = Duration::from_millis(500);
 
@@ -47,7 +53,7 @@ pub struct Place {
     /// The way to the store.
     pub store: Access,
     /// The other agents, which are asked for stop certificates.
-    pub peers: Peers,
+    pub parties: Parties,
     /// The environment.
     pub env: Env,
     /// The service.
@@ -58,7 +64,16 @@ pub struct Place {
     pub state_dir: PathBuf,
     /// Holds the socket and each slot's `lease.json`; exists.
     pub runtime_dir: PathBuf,
+    /// Who may ask on the socket.
+    pub peers: Peers,
+    /// What is known of the host.
+    pub host: HostFacts,
+    /// Tries how long a kill takes; it may block. None: `c_kill` is taken as configured.
+    pub trial: Option<Trial>,
 }
+
+/// Ends some processes of its own, and says how long that took.
+pub type Trial = Box<dyn FnOnce() -> Result<Duration, String> + Send>;
 
 /// The running keeper.
 pub struct KeeperHandle {
@@ -66,6 +81,8 @@ pub struct KeeperHandle {
     pub status: watch::Receiver<KeeperStatus>,
     /// Answers agents that would take over.
     pub certifier: Certifier,
+    /// Counts its decisions.
+    pub laps: Arc<AtomicU64>,
     /// Its thread.
     pub join: JoinHandle<Result<(), LeaseError>>,
 }
@@ -106,26 +123,32 @@ pub fn spawn(
     shutdown: CancellationToken,
 ) -> Result<KeeperHandle, LeaseError> {
     settings.check()?;
+    if let Some(warning) = settings.warning() {
+        tracing::warn!("{warning}");
+    }
     let clock = identity()?;
     boot_now()?;
     let store = Store::open(&place.store)?;
     let state_file = place.state_dir.join(STATE_FILE);
     let memory: Option<Memory> = durable::load(&state_file)?;
-    let listener = socket::bind(&place.runtime_dir.join(SOCKET))?;
+    let listener = socket::bind(&place.runtime_dir.join(socket::NAME), place.peers.names_others())?;
     let env = EnvKeys::new(&place.env);
     let service = env.service(&place.service);
     let call_path = settings.call_path.clone();
-    let core = Core::new(settings, service.lease(), &clock.boot_id, memory);
+    let acks = (settings.service == ServiceSide::Pull).then(Acks::default);
+    let host = HostFacts { kill: place.trial.as_ref().map_or(KillTime::Assumed, |_| KillTime::UnderWay), ..place.host };
+    let core = Core::new(settings, service.lease(), &clock.boot_id, memory).on_host(host);
     let (status, status_seen) = watch::channel(KeeperStatus::default());
     let (board, board_seen) = watch::channel(Board::new());
     let (events, inbox) = unbounded_channel();
     let effects = Effects {
         store,
-        peers: place.peers.clone(),
+        parties: place.parties.clone(),
         events,
         kill,
         clock: clock.clone(),
         call_path,
+        acks: acks.clone(),
         state_file,
         env,
         service,
@@ -134,14 +157,34 @@ pub fn spawn(
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(LeaseError::Thread)?;
     let (asks, asked) = unbounded_channel();
-    let keeper = Keeper { core, effects, inbox, wanted, status, board, asked, open: Vec::new(), shutdown };
+    let ticker = Ticker::start(&clock.boot_id).map_err(LeaseError::Thread)?;
+    let laps = Arc::new(AtomicU64::new(0));
+    let keeper = Keeper {
+        core,
+        effects,
+        inbox,
+        wanted,
+        status,
+        board,
+        asked,
+        open: Vec::new(),
+        ticker,
+        laps: laps.clone(),
+        shutdown,
+    };
+    let desk = Desk { board: board_seen.clone(), clock: clock.clone(), peers: place.peers, acks };
     let run = move || {
+        tick::raise();
         let done = runtime.block_on(async move {
             let listener = UnixListener::from_std(listener).map_err(LeaseError::Thread)?;
             let aside = [
-                tokio::spawn(socket::serve(listener, board_seen.clone(), clock.clone())),
+                tokio::spawn(socket::serve(listener, desk)),
                 tokio::spawn(files::keep(board_seen, place.runtime_dir, clock)),
             ];
+            if let Some(trial) = place.trial {
+                let events = keeper.effects.events.clone();
+                drop(tokio::task::spawn_blocking(move || say(&events, Event::KillTried(tried(trial())))));
+            }
             let done = keeper.run().await;
             aside.iter().for_each(tokio::task::JoinHandle::abort);
             done
@@ -151,7 +194,7 @@ pub fn spawn(
         done
     };
     let join = std::thread::Builder::new().name("lease-keeper".to_owned()).spawn(run).map_err(LeaseError::Thread)?;
-    Ok(KeeperHandle { status: status_seen, certifier: Certifier(asks), join })
+    Ok(KeeperHandle { status: status_seen, certifier: Certifier(asks), laps, join })
 }
 
 /// A token, and where the answer goes.
@@ -180,6 +223,8 @@ struct Keeper {
     asked: UnboundedReceiver<Question>,
     /// Questions whose answer waits for the state file.
     open: Vec<Question>,
+    ticker: Ticker,
+    laps: Arc<AtomicU64>,
     shutdown: CancellationToken,
 }
 
@@ -198,19 +243,25 @@ impl Keeper {
         let first = self.wanted.borrow_and_update().clone();
         self.core.apply(Event::Wanted(first), boot_now()?);
         loop {
+            self.look()?;
             let now = boot_now()?;
             let lap = self.lap(now);
+            self.laps.fetch_add(1, Ordering::Relaxed);
             let (until, reason) = lap.unwrap_or_else(|error| {
                 tracing::error!(error = %error, "the lease keeper cannot decide");
                 (Some(now.plus(STUCK_REST)), Some(Waiting::Refused(error.to_string())))
             });
             self.show(reason.as_ref(), now);
             self.answer(now);
+            self.ticker.watch(self.core.has_much_to_lose());
             let sleep = until.map_or(LONGEST_SLEEP, |until| until.since(now).min(LONGEST_SLEEP));
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => return Ok(()),
-                Some(event) = self.inbox.recv() => self.core.apply(event, boot_now()?),
+                Some(event) = self.inbox.recv() => {
+                    self.look()?;
+                    self.core.apply(event, boot_now()?);
+                }
                 Some(question) = self.asked.recv() => {
                     self.core.apply(Event::CertifyAsked(question.0), boot_now()?);
                     self.open.push(question);
@@ -219,9 +270,19 @@ impl Keeper {
                     let wanted = self.wanted.borrow_and_update().clone();
                     self.core.apply(Event::Wanted(wanted), boot_now()?);
                 }
+                () = self.ticker.found() => {}
                 () = tokio::time::sleep(sleep) => {}
             }
         }
+    }
+
+    /// Before anything is decided or taken in: has this host been away?
+    fn look(&mut self) -> Result<(), LeaseError> {
+        if let Some((what, at)) = self.ticker.look()? {
+            tracing::warn!("{what}; nothing from before counts until the lease is confirmed");
+            self.core.apply(Event::Suspected { what, at }, boot_now()?);
+        }
+        Ok(())
     }
 
     /// Steps until there is nothing to do but to wait: until when, and for what.
@@ -232,7 +293,7 @@ impl Keeper {
                 return Ok((until, reason));
             }
             self.core.started(&step, now)?;
-            log(&step);
+            log(&step, &self.core);
             if matches!(step, LeaseStep::Order { .. } | LeaseStep::Begin { .. } | LeaseStep::End { .. }) {
                 self.publish();
             }
@@ -275,7 +336,20 @@ impl Keeper {
     }
 }
 
-fn log(step: &LeaseStep) {
+fn tried(result: Result<Duration, String>) -> KillTime {
+    match result {
+        Ok(took) => {
+            tracing::info!(?took, "tried how long a kill takes");
+            KillTime::Took(took)
+        }
+        Err(error) => {
+            tracing::error!(error, "cannot try how long a kill takes");
+            KillTime::Failed(error)
+        }
+    }
+}
+
+fn log(step: &LeaseStep, core: &Core) {
     match step {
         LeaseStep::Begin { instance, turn } => tracing::info!(%instance, turn = ?turn, "holds the lease"),
         LeaseStep::End { instance } => tracing::info!(%instance, "its turn has ended"),
@@ -284,7 +358,8 @@ fn log(step: &LeaseStep) {
         }
         LeaseStep::Decline { instance, op } => tracing::warn!(%instance, %op, "declines to hand over"),
         LeaseStep::Kill { instance } => {
-            tracing::error!(%instance, "kills the instance: its service has not stopped by the hard deadline")
+            let why = core.doom_of(instance).map(|doom| doom.to_string()).unwrap_or_default();
+            tracing::error!(%instance, "kills the instance: {why}")
         }
         LeaseStep::Move { instance, kind, op, .. } => tracing::info!(%instance, %op, "sends {kind:?}"),
         other => tracing::debug!(step = other.name(), "lease step"),

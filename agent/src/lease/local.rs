@@ -7,6 +7,9 @@ use handover_proto::numbers::Token;
 use handover_proto::txn::LeaseId;
 
 use super::deadline::Boot;
+use super::fitness::Declared;
+use super::ladder::Doom;
+use super::stall::Pulse;
 use super::state::{MyTurn, Order};
 use super::wanted::{Life, LocalInstance};
 
@@ -22,6 +25,10 @@ pub(super) struct Local {
     pub(super) grant: Chore,
     pub(super) put: Chore,
     pub(super) kill: Chore,
+    /// Why its processes are being ended: for good.
+    pub(super) doomed: Option<Doom>,
+    /// Why the last kill failed.
+    pub(super) kill_trouble: Option<String>,
     pub(super) turn: Option<MyTurn>,
     pub(super) service: Service,
     /// The intent that it declined.
@@ -67,6 +74,8 @@ pub(super) struct Service {
     pub(super) idle: bool,
     /// The token under which it has reported STARTED.
     pub(super) started: Option<Token>,
+    /// Its signs of life.
+    pub(super) pulse: Pulse,
     /// Why the last call failed.
     pub(super) trouble: Option<String>,
     /// Its longest unit of work, as it reported it last.
@@ -75,6 +84,8 @@ pub(super) struct Service {
     pub(super) begun: Option<Token>,
     /// The highest token in its database, as it reported it last.
     pub(super) stored_token: Option<Token>,
+    /// What else it reported of itself.
+    pub(super) declared: Declared,
 }
 
 /// A call under way, with what it says.
@@ -126,6 +137,8 @@ impl Local {
             grant: Chore::default(),
             put: Chore::default(),
             kill: Chore::default(),
+            doomed: None,
+            kill_trouble: None,
             turn,
             service: Service::new(now),
             declined: None,
@@ -166,10 +179,12 @@ impl Service {
             not_before: now,
             idle: false,
             started: None,
+            pulse: Pulse::default(),
             trouble: None,
             c_unit: None,
             begun: None,
             stored_token: None,
+            declared: Declared::default(),
         }
     }
 

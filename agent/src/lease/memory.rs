@@ -27,6 +27,9 @@ pub struct Memory {
     /// The highest era that it has shown: a restored store is believed again only with a higher one.
     #[serde(default)]
     pub era: Era,
+    /// The newest turn that it has shown: a lower one, later, is of a restored store.
+    #[serde(default)]
+    pub last_turn: Revision,
     /// It went back to an older revision, and no higher era has been seen since.
     #[serde(default)]
     pub went_back: bool,
@@ -49,5 +52,17 @@ impl Memory {
     /// Empty, of this boot.
     pub fn of_boot(boot_id: &str) -> Self {
         Self { v: MEMORY_VERSION, boot_id: boot_id.to_owned(), ..Self::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_file_of_the_previous_form_knows_no_era_and_no_restore() {
+        let text = r#"{"v":1,"boot_id":"b","cluster":7,"turns":{"00000000000000aa":{"revision":48,"token":48,"leaving":true}}}"#;
+        let memory: Memory = serde_json::from_str(text).expect("the previous form");
+        assert_eq!((memory.era, memory.last_turn, memory.went_back, memory.turns.len()), (Era(0), 0, false, 1));
     }
 }

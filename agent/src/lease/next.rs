@@ -8,6 +8,7 @@ use std::time::Duration;
 use handover_proto::ids::{InstanceId, OpId};
 use handover_proto::lease::Refused;
 use handover_proto::numbers::{NumberError, Token};
+use handover_proto::planted::{Mistake, planted};
 use handover_proto::stored::StoredError;
 
 use super::deadline::{Boot, Deadlines};
@@ -61,7 +62,7 @@ impl Core {
                 return Ok(step);
             }
         }
-        if self.relist {
+        if self.picture.wants_listing() {
             return Ok(LeaseStep::Relist);
         }
         if let Some(txn) = self.read_due(now.boot) {
@@ -127,7 +128,7 @@ impl Core {
 
     fn new_turn(&self, local: &Local, now: Boot) -> Result<Option<MyTurn>, NextError> {
         let me = &local.wanted.owner.instance;
-        let Some((seen, held)) = self.picture.held().filter(|(_, held)| held.owner.instance == *me) else {
+        let Some((seen, held)) = self.picture.held().filter(|(_, held)| self.owns(held, me)) else {
             return Ok(None);
         };
         if !self.picture.is_known() || !local.is_alive() {
@@ -135,12 +136,14 @@ impl Core {
         }
         let base =
             local.live.as_ref().filter(|live| live.id == held.lease_id).and_then(|live| Some((live.base?, live.ttl)));
+        let base = base.or_else(|| planted(Mistake::BaseFromRestart).then_some((now, self.settings.ttl)));
+        let counted = if planted(Mistake::CreateRevisionToken) { seen.create_revision } else { seen.mod_revision };
         // A service that this process has not seen stopped may have been told ACTIVE by an earlier one, which may also
         // have sent a T3 or T4 since.
         let inherited = !local.service.idle;
         Ok(Some(MyTurn {
             revision: seen.mod_revision,
-            token: Token::new(seen.value.era, seen.mod_revision)?,
+            token: Token::new(seen.value.era, counted)?,
             adopted: now,
             deadlines: base.map(|(base, ttl)| Deadlines::of(base, ttl, &self.settings)),
             leaving: inherited,
@@ -161,10 +164,7 @@ impl Core {
         if !local.is_alive() {
             return None;
         }
-        let stopping = matches!(local.service.order, Order::Quiesce(_) | Order::Fenced);
-        if let Some(turn) = local.turn.as_ref().filter(|_| stopping && !local.is_stopped() && local.kill.is_due(now))
-            && now >= self.deadlines(turn).hard
-        {
+        if local.kill.is_due(now) && self.doom(local, now).is_some() {
             return Some(LeaseStep::Kill { instance: id.clone() });
         }
         let service = &local.service;
@@ -194,7 +194,8 @@ impl Core {
             Order::Quiesce(Why::HandOver(_) | Why::Park(_)) => {
                 self.quiesce_deadline(local).map_or(CALL_LIMIT, |end| end.since(now))
             }
-            Order::Quiesce(Why::GiveUp | Why::Haunted) => CALL_LIMIT,
+            // Asked several times before it counts as hanging.
+            Order::Quiesce(Why::GiveUp | Why::Haunted) => CALL_LIMIT.min(self.stall(local) / 4),
             Order::Quiesce(_) | Order::Fenced => deadlines.hard.since(now),
             Order::Unknown | Order::Stopped => self.settings.attempt,
         };
@@ -241,7 +242,7 @@ impl Core {
         moments.extend(self.spent.values().map(|chore| chore.due_at()));
         for local in self.locals.values() {
             moments.extend([local.grant.due_at(), local.put.due_at(), local.kill.due_at()]);
-            moments.extend([Some(local.service.not_before), self.quiesce_deadline(local)]);
+            moments.extend([Some(local.service.not_before), self.quiesce_deadline(local), self.judged_at(local)]);
             moments.push(local.live.as_ref().and_then(|live| live.renew.due_at()));
             let deadlines = local.turn.as_ref().map(|turn| self.deadlines(turn));
             moments.extend([deadlines.map(|d| d.soft), deadlines.map(|d| d.hard)]);

@@ -50,6 +50,12 @@ impl Core {
         if now >= self.deadlines(turn).soft {
             return Order::Quiesce(Why::Deadline);
         }
+        if let Some(doom) = local.doomed {
+            return Order::Quiesce(Why::Doomed(doom));
+        }
+        if let Some(what) = self.doubts_host(local) {
+            return Order::Quiesce(Why::Suspect(what));
+        }
         if !known || turn.deadlines.is_none() {
             return Order::Unknown;
         }
@@ -179,6 +185,8 @@ impl Why {
             }
             Self::EraRaised => "the era was raised; the turn of the old era has ended".to_owned(),
             Self::Corrupt(what) => what.clone(),
+            Self::Doomed(doom) => format!("{doom}: the instance is being ended"),
+            Self::Suspect(what) => format!("{what}; the lease is being confirmed"),
         }
     }
 }

@@ -27,12 +27,12 @@ pub struct Picture {
     newest: Revision,
     unreadable: BTreeMap<String, String>,
     belief: Belief,
+    /// The store is believed anew, so a new listing is wanted.
+    anew: bool,
     listed: bool,
     confirmed: Option<Boot>,
     beat_gone: Option<(Revision, Boot)>,
     vacant: Option<(Revision, Boot)>,
-    /// The newest turn that was ever shown.
-    last_turn: Revision,
     /// Since when reads have shown that the holder key proves nothing.
     unproven: Option<(Revision, Boot)>,
 }
@@ -47,11 +47,11 @@ impl Picture {
             newest: 0,
             unreadable: BTreeMap::new(),
             belief,
+            anew: false,
             listed: false,
             confirmed: None,
             beat_gone: None,
             vacant: None,
-            last_turn: 0,
             unproven: None,
         }
     }
@@ -71,6 +71,16 @@ impl Picture {
         self.listed
     }
 
+    /// Whether the watch has to begin anew: the store is believed anew, and is known only as far as one read.
+    pub fn wants_listing(&self) -> bool {
+        self.anew
+    }
+
+    /// The watch begins anew.
+    pub fn listing_begun(&mut self) {
+        self.anew = false;
+    }
+
     /// Which cluster answers.
     pub fn cluster(&self) -> Option<u64> {
         self.belief.cluster()
@@ -81,8 +91,15 @@ impl Picture {
         &self.belief
     }
 
-    /// Since when reads have shown a holder key that proves nothing about who works: it was written in a lower era, so
-    /// before the store was restored, or it was deleted. None: what it says is true.
+    /// Whether the holder key proves nothing about who works: it was written in a lower era, so before the store was
+    /// restored, or it was deleted.
+    pub fn is_unproven(&self) -> bool {
+        let written = self.view.holder.as_ref().map_or_else(Default::default, |seen| seen.value.era);
+        let deleted = self.listed && self.belief.last_turn() > self.view.turn_revision();
+        deleted || written < self.view.era.0
+    }
+
+    /// Since when reads have shown that the holder key proves nothing; none: none has yet, or it does prove something.
     pub fn unproven(&self) -> Option<Boot> {
         self.unproven.map(|(_, since)| since)
     }
@@ -133,7 +150,10 @@ impl Picture {
         let era = listing.entries.iter().find(|entry| entry.key == key);
         // A listing may have been read before what is known by now: its revision is not to be compared.
         let (cluster, revision) = (listing.cluster_id, listing.revision);
-        let shown = Shown { cluster, revision, floor: 0, era: era_of(&key, era), rewritten: None };
+        let holder = self.keys.holder();
+        let holder = listing.entries.iter().find(|entry| entry.key == holder);
+        let rewritten = self.rewritten(holder.map_or(0, |entry| entry.mod_revision), revision);
+        let shown = Shown { cluster, revision, floor: 0, era: era_of(&key, era), rewritten };
         if !self.counts(&shown, now) {
             return;
         }
@@ -144,7 +164,7 @@ impl Picture {
             self.put(&key, entry, listing.revision, true);
         }
         self.newest = self.newest.max(listing.revision);
-        self.listed = true;
+        (self.listed, self.anew) = (true, false);
         self.confirm(now);
     }
 
@@ -173,6 +193,9 @@ impl Picture {
 
     /// Takes in what the watch says of one revision.
     pub fn apply_changes(&mut self, revision: Revision, changes: &[Change], now: Boot) {
+        if self.belief.trouble().is_some() {
+            return;
+        }
         for change in changes {
             self.put(&change.key, change.value.as_ref(), revision, false);
         }
@@ -186,7 +209,7 @@ impl Picture {
             Worth::Nothing => false,
             Worth::Counts => true,
             Worth::Anew => {
-                *self = Self::new(self.keys.clone(), self.belief.clone());
+                *self = Self { anew: true, ..Self::new(self.keys.clone(), self.belief.clone()) };
                 true
             }
         }
@@ -197,7 +220,7 @@ impl Picture {
     fn rewritten(&self, shown: Revision, revision: Revision) -> Option<(Revision, Revision)> {
         let key = self.keys.holder();
         let newer = revision >= self.as_of.get(&key).copied().unwrap_or_default();
-        let known = self.view.turn_revision();
+        let known = self.belief.last_turn();
         (newer && 0 < shown && shown < known).then_some((shown, known))
     }
 
@@ -238,16 +261,13 @@ impl Picture {
         self.note_absence(now);
         let absent = self.held().map(|(seen, _)| seen.mod_revision).filter(|_| self.view.beat.is_none());
         self.beat_gone = since(self.beat_gone, absent, now);
-        let turn = self.view.turn_revision();
-        let written = self.view.holder.as_ref().map_or_else(Default::default, |seen| seen.value.era);
-        let deleted = self.listed && self.last_turn > turn;
-        let nothing = Some(turn).filter(|_| deleted || written < self.view.era.0);
+        let nothing = Some(self.view.turn_revision()).filter(|_| self.is_unproven());
         self.unproven = since(self.unproven, nothing, now);
     }
 
     fn note_absence(&mut self, now: Boot) {
         let turn = self.view.turn_revision();
-        self.last_turn = self.last_turn.max(turn);
+        self.belief.note_turn(turn);
         let absent = Some(turn).filter(|_| self.view.beat.is_none());
         self.vacant = since(self.vacant, absent, now);
         // News from the watch can end the count, but not begin it.

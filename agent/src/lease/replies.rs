@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use handover_proto::ids::{InstanceId, OpId};
 use handover_proto::numbers::Token;
-use handover_proto::txn::{Op, Revision, Txn};
+use handover_proto::planted::{Mistake, planted};
+use handover_proto::txn::{Op, Txn};
 use handover_store::client::{Change, Entry, Grant, Renewal, StoreError, TxnReply};
 
 use super::certificate::Certificate;
@@ -28,7 +29,7 @@ impl Core {
         match result {
             Ok(reply) => {
                 self.store_trouble = None;
-                let counts = self.take_in(asked, &reply, self.read_floor, now);
+                let counts = self.picture.apply_read(asked, &reply, self.read_floor, now);
                 self.read.end(if counts { now } else { now.plus(REST) });
             }
             Err(error) => {
@@ -50,6 +51,10 @@ impl Core {
         };
         local.grant.end(now);
         match result {
+            Ok(grant) if planted(Mistake::RequestedTtl) => {
+                local.live = Some(LiveLease::new(grant.id, min_ttl, false));
+                local.had_lease = true;
+            }
             // K2.
             Ok(grant) if grant.ttl >= min_ttl => {
                 local.live = Some(LiveLease::new(grant.id, grant.ttl, false));
@@ -84,7 +89,7 @@ impl Core {
                     self.picture.apply_changes(reply.revision, &[change], now);
                 }
             }
-            Ok(reply) => drop(self.take_in(asked, &reply, 0, now)),
+            Ok(reply) => drop(self.picture.apply_read(asked, &reply, 0, now)),
             Err(StoreError::LeaseGone { .. }) => {
                 // One that carries a beat is judged by the beat.
                 local.live.take_if(|live| !live.used);
@@ -109,7 +114,7 @@ impl Core {
         let verdict = match &result {
             Ok(renewal) => {
                 self.store_trouble = None;
-                self.take_in(barrier, &renewal.barrier, expected.revision, now);
+                self.picture.apply_read(barrier, &renewal.barrier, expected.revision, now);
                 Ok(accept(self.picture.keys(), renewal, sent, now, expected))
             }
             Err(error) => Err(error.to_string()),
@@ -119,18 +124,23 @@ impl Core {
             // Perhaps this member comes back as another version.
             self.survey.hasten(now.plus(SURVEY_RETRY));
         }
-        let settings = &self.settings;
+        let (settings, suspected) = (&self.settings, self.suspected.map(|(_, at)| at));
         let Some(local) = self.locals.get_mut(id) else { return };
         let Some(live) = local.live.as_mut().filter(|live| live.id == expected.lease) else { return };
         match verdict {
             Ok(Verdict::Accepted { base, ttl }) => {
+                let ttl = if planted(Mistake::RequestedTtl) { settings.ttl } else { ttl };
                 live.base = live.base.max(Some(base));
                 live.ttl = ttl;
                 live.accepted = live.accepted.saturating_add(1);
                 live.doubt = None;
-                live.renew.end(if live.accepted < 2 { now } else { sent.plus(settings.interval) });
+                let again = live.accepted < 2 || suspected.is_some_and(|at| base < at);
+                live.renew.end(if again { now } else { sent.plus(settings.interval) });
                 let deadlines = Deadlines::of(base, ttl, settings);
+                // The base of a turn of an earlier agent process is not known.
+                let inherits = local.turn.as_ref().is_some_and(|turn| turn.deadlines.is_none());
                 local.extend(deadlines, now);
+                self.note_renewal(inherits, now);
             }
             Ok(Verdict::OwnershipLost) => live.renew.end(now.plus(settings.interval)),
             Ok(Verdict::LeaseLost) => local.live = None,
@@ -143,7 +153,7 @@ impl Core {
         if let Ok(reply) = &result {
             self.store_trouble = None;
             if !reply.succeeded {
-                self.take_in(asked, reply, 0, now);
+                self.picture.apply_read(asked, reply, 0, now);
             }
         }
         let Some(pending) = self.pending.as_mut().filter(|pending| pending.op == *op) else { return };
@@ -158,7 +168,7 @@ impl Core {
                     self.move_rest = now.plus(REST);
                 }
             }
-            Err(StoreError::Unknown { reason, .. }) => {
+            Err(StoreError::Unknown { reason, .. }) if !planted(Mistake::UnknownIsFailure) => {
                 self.store_trouble = Some(reason);
                 pending.stage = Stage::Answered;
                 self.move_rest = now.plus(REST);
@@ -176,15 +186,6 @@ impl Core {
         }
     }
 
-    /// Takes a linearizable read in. Returns whether it counts.
-    fn take_in(&mut self, asked: &Txn, reply: &TxnReply, floor: Revision, now: Boot) -> bool {
-        let known = self.picture.is_known();
-        let counts = self.picture.apply_read(asked, reply, floor, now);
-        // Believed anew, it is known only as far as this read: the rest comes with a new watch.
-        self.relist |= known && !self.picture.is_known();
-        counts
-    }
-
     pub(super) fn roster_put(&mut self, asked: &Txn, result: Result<TxnReply, StoreError>, now: Boot) {
         self.roster_put.end(now.plus(REST));
         match result {
@@ -194,7 +195,7 @@ impl Core {
                     self.picture.apply_changes(reply.revision, &[change], now);
                 }
             }
-            Ok(reply) => drop(self.take_in(asked, &reply, 0, now)),
+            Ok(reply) => drop(self.picture.apply_read(asked, &reply, 0, now)),
             Err(error) => self.store_trouble = Some(error.to_string()),
         }
     }

@@ -8,6 +8,12 @@ use super::deadline::{Boot, Deadlines};
 
 /// A taker waits this much beyond the TTL: etcd expires late by up to a scan of 0.2 s (measured).
 const QUARANTINE_SLACK: Duration = Duration::from_millis(250);
+/// Below this, the time that was measured for a change of the store's leader on a quiet host is hardly enough on a busy one.
+const THIN_MARGIN: Duration = Duration::from_millis(500);
+/// A healthy service answers every second; this many seconds in which nothing is heard are no hiccup.
+const STALL: Duration = Duration::from_secs(10);
+/// Nor are so many of its longest units.
+const STALL_UNITS: u32 = 5;
 /// K2: etcd's smallest TTL and the renewal's attempts leave no room below this.
 const MIN_TTL: Duration = Duration::from_secs(6);
 
@@ -37,11 +43,29 @@ pub struct LeaseSettings {
     /// Longest gap between renewals while the store changes its leader: G. 4.3 s is the worst that was measured.
     #[serde(with = "crate::duration")]
     pub failover_gap: Duration,
+    /// A holder's service that shows no sign of life for so long is killed; at least three of its units. None: the longer
+    /// of 10 s and five units.
+    #[serde(with = "optional_duration", skip_serializing_if = "Option::is_none")]
+    pub stall: Option<Duration>,
     /// Wait before a take-over without proof of stop. Only longer than T·(1 + rho) + 0.25 s can be asked for.
     #[serde(with = "optional_duration", skip_serializing_if = "Option::is_none")]
     pub quarantine: Option<Duration>,
+    /// Whether the agent calls the service, or the service asks the agent.
+    pub service: ServiceSide,
     /// Where the service takes its calls.
     pub call_path: String,
+}
+
+/// Who begins the talk between agent and service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServiceSide {
+    /// The agent posts each record to the service's `call_path`, and the answer acknowledges it.
+    #[default]
+    Call,
+    /// The service reads records on `lease.sock` and acknowledges each by `POST /v1/ack`. The agent never calls; every
+    /// limit holds the same.
+    Pull,
 }
 
 impl Default for LeaseSettings {
@@ -55,7 +79,9 @@ impl Default for LeaseSettings {
             c_kill: Duration::from_secs(1),
             rho: 0.085,
             failover_gap: Duration::from_millis(4300),
+            stall: None,
             quarantine: None,
+            service: ServiceSide::Call,
             call_path: "/handover/lease".to_owned(),
         }
     }
@@ -102,6 +128,19 @@ pub enum SettingsError {
         wanted: Duration,
         /// As it must be at least.
         floor: Duration,
+    },
+    /// A pause of the service's own would be taken for its end.
+    #[error(
+        "lease: stall {stall:?} is not longer than three units of c_unit {c_unit:?} and three calls of interval + attempt \
+         ({calls:?}): a service that works would be killed; leave it out or raise it"
+    )]
+    Stall {
+        /// As configured.
+        stall: Duration,
+        /// The longest unit.
+        c_unit: Duration,
+        /// Three calls.
+        calls: Duration,
     },
     /// A number that cannot be meant.
     #[error("lease: {0}")]
@@ -156,11 +195,39 @@ impl LeaseSettings {
         if interval + self.attempt > soft / 2 {
             return Err(SettingsError::NoSecondTry { soft, interval, attempt: self.attempt });
         }
+        let calls = 3 * (interval + self.attempt);
+        if let Some(stall) = self.stall.filter(|stall| *stall <= calls.max(3 * self.c_unit)) {
+            return Err(SettingsError::Stall { stall, c_unit: self.c_unit, calls });
+        }
         let floor = self.quarantine_floor(self.ttl);
         match self.quarantine {
             Some(wanted) if wanted < floor => Err(SettingsError::Quarantine { wanted, floor }),
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// How long a holder's agent may take to come back: (D_soft − base) − i.
+    pub(super) fn restart_limit(&self) -> Duration {
+        self.soft_span().saturating_sub(self.interval)
+    }
+
+    /// What is allowed and still to be known: a margin that a slow store uses up.
+    pub fn warning(&self) -> Option<String> {
+        let (soft, needed) = (self.soft_span(), self.interval + self.failover_gap);
+        let margin = soft.saturating_sub(needed);
+        (margin < THIN_MARGIN).then(|| {
+            format!(
+                "lease: a holder may work for {soft:?} after its last renewal; interval + failover_gap is {needed:?}, so a \
+                 store that takes {margin:?} longer than measured stops the scheduler for a moment; use such numbers, and \
+                 the preset \"quick\", only with a store close by"
+            )
+        })
+    }
+
+    /// How long a holder's service may show no sign of life; `c_unit` as the service declared it, if it did.
+    pub fn stall_of(&self, c_unit: Option<Duration>) -> Duration {
+        let unit = self.c_unit.max(c_unit.unwrap_or_default());
+        self.stall.map_or(STALL.max(STALL_UNITS * unit), |stall| stall.max(3 * unit))
     }
 
     /// How long a taker waits after the beat of a holder with this TTL was seen absent, without proof of stop (§1.9).
@@ -241,6 +308,23 @@ mod tests {
     }
 
     #[test]
+    fn a_thin_margin_is_allowed_with_a_warning_that_names_it() {
+        assert_eq!((LeaseSettings::default().warning(), LeaseSettings::patient().warning()), (None, None));
+        let warning = LeaseSettings::quick().warning().expect("quick is thin");
+        assert!(warning.contains("190ms") && warning.contains("4.99s") && warning.contains("4.8s"), "{warning}");
+    }
+
+    #[test]
+    fn a_stall_that_a_working_service_could_reach_is_refused() {
+        let with = |stall| LeaseSettings { stall: Some(stall), ..LeaseSettings::default() };
+        assert!(matches!(with(secs(6)).check(), Err(SettingsError::Stall { .. })));
+        with(secs(7)).check().expect("longer than three calls and three units");
+        assert_eq!((with(secs(7)).stall_of(None), with(secs(7)).stall_of(Some(secs(4)))), (secs(7), secs(12)));
+        assert_eq!(LeaseSettings::default().stall_of(None), secs(10));
+        assert_eq!(LeaseSettings::default().stall_of(Some(secs(4))), secs(20));
+    }
+
+    #[test]
     fn the_quarantine_can_be_raised_but_not_lowered() {
         let with = |quarantine| LeaseSettings { quarantine: Some(quarantine), ..LeaseSettings::default() };
         assert!(matches!(with(secs(11)).check(), Err(SettingsError::Quarantine { .. })));
@@ -262,5 +346,8 @@ mod tests {
         assert_eq!((settings.ttl, settings.quarantine), (secs(20), Some(secs(30))));
         assert_eq!(toml::from_str::<LeaseSettings>("").expect("empty"), LeaseSettings::default());
         toml::from_str::<LeaseSettings>("tll = \"20s\"").expect_err("a slip of the pen");
+        let pull: LeaseSettings = toml::from_str("service = \"pull\"").expect("a config");
+        assert_eq!((pull.service, LeaseSettings::default().service), (ServiceSide::Pull, ServiceSide::Call));
+        toml::from_str::<LeaseSettings>("service = \"push\"").expect_err("neither");
     }
 }

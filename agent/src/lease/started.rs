@@ -3,6 +3,7 @@
 use handover_proto::ids::InstanceId;
 
 use super::deadline::Boot;
+use super::ladder::Doom;
 use super::local::{Call, Chore, LiveLease, Local};
 use super::record::{Published, Told};
 use super::state::{Core, Order, Pending, Stage, Why};
@@ -53,7 +54,7 @@ impl Core {
             LeaseStep::Survey => once("Survey", &mut self.survey),
             LeaseStep::AskCertificate { .. } => once("AskCertificate", &mut self.ask),
             LeaseStep::Relist => {
-                self.relist = false;
+                self.picture.listing_begun();
                 Ok(())
             }
             LeaseStep::Move { instance, kind, op, .. } => {
@@ -87,7 +88,8 @@ impl Core {
             | LeaseStep::Grant { instance, .. }
             | LeaseStep::PutCandidate { instance, .. } => {
                 let rest = now.plus(self.settings.c_kill);
-                self.local(step.name(), instance)?.started(step, now, rest)
+                let doom = self.locals.get(instance).and_then(|local| self.doom(local, now));
+                self.local(step.name(), instance)?.started(step, now, (rest, doom))
             }
         }
     }
@@ -136,7 +138,7 @@ impl Core {
 }
 
 impl Local {
-    fn started(&mut self, step: &LeaseStep, now: Boot, kill_rest: Boot) -> Result<(), Illegal> {
+    fn started(&mut self, step: &LeaseStep, now: Boot, kill: (Boot, Option<Doom>)) -> Result<(), Illegal> {
         let name = step.name();
         let illegal = || Illegal::Arrow { step: name, instance: self.wanted.owner.instance.clone() };
         match step {
@@ -156,10 +158,15 @@ impl Local {
             LeaseStep::Tell { record, .. } => {
                 self.service.sent = record.seq;
                 let (order, token) = (self.service.order.clone(), record.token);
+                self.service.pulse.asked();
                 self.service.call = Some(Call { seq: record.seq, order, token });
             }
             // Repeated as long as it takes: what was sent once may have met a process that was just starting another.
-            LeaseStep::Kill { .. } => self.kill = Chore { running: false, not_before: kill_rest },
+            LeaseStep::Kill { .. } => {
+                let (rest, doom) = kill;
+                self.kill = Chore { running: false, not_before: rest };
+                self.doomed = Some(doom.ok_or_else(illegal)?);
+            }
             LeaseStep::Renew { .. } => return once(name, &mut self.live.as_mut().ok_or_else(illegal)?.renew),
             LeaseStep::Grant { .. } => return once(name, &mut self.grant),
             LeaseStep::PutCandidate { .. } => return once(name, &mut self.put),
@@ -201,6 +208,7 @@ impl Local {
         self.service.order = order.clone();
         self.service.ordered_at = now;
         self.service.trouble = None;
+        self.service.pulse.restart(now);
         self.service.not_before = now.plus(REST);
         self.service.renumber(now);
         self.service.ordered_seq = self.service.seq;

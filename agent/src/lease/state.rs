@@ -7,20 +7,25 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use handover_proto::ids::{InstanceId, OpId};
 use handover_proto::keys::LeaseKeys;
-use handover_proto::lease::StopProof;
+use handover_proto::lease::{Held, StopProof};
 use handover_proto::numbers::{Era, Token};
+use handover_proto::planted::{Mistake, planted};
 use handover_proto::txn::{LeaseId, Revision};
 
 use super::belief::Belief;
 use super::certificate::Certificate;
 use super::deadline::{Boot, Deadlines};
+use super::fitness::HostFacts;
+use super::ladder::Doom;
 use super::local::{Chore, Local};
 use super::memory::{Memory, RememberedTurn};
 use super::picture::Picture;
 use super::settings::LeaseSettings;
+use super::suspect::Suspicion;
 use super::versions::Trust;
 
 /// The keeper's state. Changed by [`Core::started`](super::next) and [`Core::apply`](super::event) alone.
@@ -48,8 +53,6 @@ pub struct Core {
     /// Asking the lost holder's agent for a certificate.
     pub(super) ask: Chore,
     pub(super) certificate: Option<Certificate>,
-    /// The store is believed anew, so the watch has to begin anew.
-    pub(super) relist: bool,
     /// No lease transaction before this: the last one did not get through.
     pub(super) move_rest: Boot,
     /// What is in the state file for certain.
@@ -60,6 +63,11 @@ pub struct Core {
     pub(super) store_trouble: Option<String>,
     /// The last failure of the state file; none: it was written since.
     pub(super) disk_trouble: Option<String>,
+    /// What may have happened to this host last, and when it was found: no renewal from before that counts any more.
+    pub(super) suspected: Option<(Suspicion, Boot)>,
+    pub(super) host: HostFacts,
+    /// From the start of this agent process to the first renewal of a turn that it inherited.
+    pub(super) restarted_in: Option<Duration>,
 }
 
 /// A turn that an instance holds, or held until its service has stopped.
@@ -116,6 +124,10 @@ pub enum Why {
     FenceRegression,
     /// The store's keys cannot be trusted.
     Corrupt(String),
+    /// This host may have been away: until a renewal that began afterwards is accepted.
+    Suspect(Suspicion),
+    /// Its processes are being ended.
+    Doomed(Doom),
 }
 
 /// One of the lease's transactions (`SAFETY.md` §1.6).
@@ -160,7 +172,10 @@ impl Core {
         // Deadlines, processes and instance ids end with the boot; which cluster it is does not.
         let restored = if memory.boot_id == boot_id { memory.turns.clone() } else { BTreeMap::new() };
         Self {
-            picture: Picture::new(keys, Belief::remembered(memory.cluster, memory.era, memory.went_back)),
+            picture: Picture::new(
+                keys,
+                Belief::remembered(memory.cluster, memory.era, memory.last_turn, memory.went_back),
+            ),
             settings,
             boot_id: boot_id.to_owned(),
             locals: BTreeMap::new(),
@@ -175,12 +190,14 @@ impl Core {
             roster_put: Chore::default(),
             ask: Chore::default(),
             certificate: None,
-            relist: false,
             move_rest: Boot::default(),
             saved: memory,
             restored,
             store_trouble: None,
             disk_trouble: None,
+            suspected: None,
+            host: HostFacts::default(),
+            restarted_in: None,
         }
     }
 
@@ -195,7 +212,8 @@ impl Core {
         turns.extend(self.locals.iter().filter_map(turn));
         let belief = self.picture.belief();
         let (cluster, era, went_back) = (belief.cluster(), belief.era(), belief.went_back());
-        Memory { cluster, era, went_back, turns, ..Memory::of_boot(&self.boot_id) }
+        let last_turn = belief.last_turn();
+        Memory { cluster, era, last_turn, went_back, turns, ..Memory::of_boot(&self.boot_id) }
     }
 
     /// Whether the state file says for certain that this turn may end.
@@ -211,12 +229,23 @@ impl Core {
 
     /// Whether the store shows this turn as the present one.
     pub(super) fn is_present(&self, id: &InstanceId, turn: &MyTurn) -> bool {
-        self.picture.held().is_some_and(|(seen, held)| seen.mod_revision == turn.revision && held.owner.instance == *id)
+        self.picture.held().is_some_and(|(seen, held)| seen.mod_revision == turn.revision && self.owns(held, id))
     }
 
     /// Whether the store shows `id` as the holder, by whichever turn.
     pub(super) fn is_holder(&self, id: &InstanceId) -> bool {
-        self.picture.held().is_some_and(|(_, held)| held.owner.instance == *id)
+        self.picture.held().is_some_and(|(_, held)| self.owns(held, id))
+    }
+
+    /// Whether the turn is `id`'s: one token stands for one process (`SAFETY.md` §1.4, rule 3).
+    pub(super) fn owns(&self, held: &Held, id: &InstanceId) -> bool {
+        if planted(Mistake::SameTokenForNewProcess) {
+            let alive = |id| self.locals.get(id).is_some_and(Local::is_alive);
+            return alive(id)
+                && (held.owner.instance == *id || !alive(&held.owner.instance))
+                && self.locals.get(id).is_some_and(|local| local.wanted.owner.agent == held.owner.agent);
+        }
+        held.owner.instance == *id
     }
 
     /// The store's era.

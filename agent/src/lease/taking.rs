@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use handover_proto::lease::{Candidate, StopProof};
 use handover_proto::numbers::Token;
+use handover_proto::planted::{Mistake, planted};
 
 use super::deadline::Boot;
 use super::local::Local;
@@ -67,9 +68,7 @@ impl Core {
         if let Some(intent) = view.open_intent().filter(|intent| intent.value.is_for_other(&owner.instance)) {
             return Err(Waiting::IntentForOther(intent.value.op.clone()));
         }
-        if let Some(end) = self.unproven_end().filter(|end| now < *end) {
-            return Err(Waiting::Unproven(end));
-        }
+        self.proof_stands(now)?;
         let kind = if self.picture.held().is_some() { Move::TakeOver } else { Move::Acquire };
         if kind == Move::TakeOver {
             if !view.lists(&owner.agent) {
@@ -88,9 +87,7 @@ impl Core {
         // The next token is above everything that is known; a database that has seen a higher one outlived a restore.
         let newest = Token::new(self.era(), self.picture.revision().max(1)).ok();
         match (local.service.stored_token, newest) {
-            (Some(stored), Some(newest)) if stored > newest => {
-                Err(Waiting::FenceRegression { token: newest, stored, era: self.era() })
-            }
+            (Some(stored), Some(newest)) if stored > newest => Err(Waiting::FenceRegression { token: newest, stored }),
             (_, _) => Ok(()),
         }
     }
@@ -100,7 +97,7 @@ impl Core {
         let (token, stored) = (local.turn.as_ref()?.token, local.service.stored_token?);
         // Its own token stands there once its service was told to begin, if need be by an earlier agent process.
         let own = stored == token && (local.service.begun == Some(token) || local.turn.as_ref()?.inherited);
-        (stored >= token && !own).then(|| Waiting::FenceRegression { token, stored, era: self.era() })
+        (stored >= token && !own).then(|| Waiting::FenceRegression { token, stored })
     }
 
     /// K7: whoever differs from the holder's candidate, or else from the first ready one, stands back.
@@ -129,14 +126,28 @@ impl Core {
         willing && local.live.is_some() && self.picture.view().lists(&wanted.owner.agent)
     }
 
-    /// Until when a holder key that proves nothing is waited for: whoever worked before may have a whole deadline left.
+    /// A holder key that proves nothing is waited for: whoever worked before may have a whole deadline left.
+    pub(super) fn proof_stands(&self, now: Boot) -> Result<(), Waiting> {
+        match self.unproven_end() {
+            _ if !self.picture.is_unproven() => Ok(()),
+            Some(end) if now >= end => Ok(()),
+            end => Err(Waiting::Unproven(end)),
+        }
+    }
+
+    /// Until when; none: no read has shown it, or it does prove something.
     pub(super) fn unproven_end(&self) -> Option<Boot> {
         self.picture.unproven().map(|since| since.plus(self.settings.quarantine_of(self.settings.ttl)))
     }
 
     /// The wait before the present holder may be taken over from.
     pub(super) fn quarantine(&self) -> Option<Quarantine> {
-        let (_, held) = self.picture.held()?;
+        let (seen, held) = self.picture.held()?;
+        if planted(Mistake::NoQuarantine) || planted(Mistake::QuarantineFromEvent) {
+            let stamp = planted(Mistake::QuarantineFromEvent).then(|| Boot::from_ns(seen.value.at_ms));
+            let end = self.picture.beat_gone().map(|gone| stamp.unwrap_or(gone));
+            return Some(Quarantine { end, length: Duration::ZERO, because: "a mistake".to_owned() });
+        }
         let token = self.picture.view().token().ok().flatten();
         let certificate = token.and_then(|token| self.certificate_for(token));
         let (length, because) = match (certificate, self.trust.why_long()) {

@@ -143,8 +143,9 @@ impl Core {
         // The quarantine is counted from a read, so each moment without one makes the dark longer.
         let loss =
             self.picture.held().is_some() && self.picture.view().beat.is_none() && self.picture.beat_gone().is_none();
+        let unproven = self.picture.is_unproven() && self.picture.unproven().is_none();
         let due = now >= self.poll_at();
-        (outcome || loss || due).then(|| lease::read(self.picture.keys()))
+        (outcome || loss || unproven || due).then(|| lease::read(self.picture.keys()))
     }
 
     /// When the keys are to be read again, if nothing else has done so by then: a watch may fail in silence.

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use handover_proto::blocker::BlockerKind;
 use handover_proto::ids::{AgentId, InstanceId, OpId};
-use handover_proto::numbers::{Era, Token};
+use handover_proto::numbers::Token;
 
 use super::deadline::Boot;
+use super::fitness::Unfit;
+use super::ladder::Doom;
 use super::taking::numbers;
 
 /// What is waited for.
@@ -29,20 +31,18 @@ pub enum Waiting {
         "the time that a holder of before the store's restore may still work: the holder key is of a lower era, or was \
          deleted"
     )]
-    Unproven(Boot),
+    Unproven(Option<Boot>),
     /// I12.
     #[error(
         "an operator: the database has seen token {stored}, and the lease gives {token}: the store lost its newest turns; two \
-         people raise the era: `handover lease era --raise {} --by NAME --second NAME --because \"fence regression\"`",
-        .era.0.saturating_add(1)
+         people raise the era above {}: `handover lease era --raise --by NAME --second NAME --because \"fence regression\"`",
+        .stored.era().0
     )]
     FenceRegression {
         /// Of the turn, or the highest that can be known before one.
         token: Token,
         /// As the service reported it.
         stored: Token,
-        /// At present.
-        era: Era,
     },
     /// K7.
     #[error(
@@ -68,6 +68,14 @@ pub enum Waiting {
     /// The service's QUIESCED.
     #[error("the service to finish its unit of work and acknowledge QUIESCED{}", because(.0))]
     Quiesce(Option<String>),
+    /// The end of processes that were killed.
+    #[error("the end of the instance's processes, which were killed: {doom}{}", because(.trouble))]
+    Kill {
+        /// Why they were.
+        doom: Doom,
+        /// Why the last kill did not work.
+        trouble: Option<String>,
+    },
     /// The service's STARTED.
     #[error("the service to install its token and acknowledge STARTED{}", because(.0))]
     Start(Option<String>),
@@ -84,6 +92,9 @@ pub enum Waiting {
         /// By the agent's config.
         configured: Duration,
     },
+    /// K4 to K6, c_kill.
+    #[error(transparent)]
+    Unfit(Unfit),
     /// The successor.
     #[error("the successor that intent {0} names to be prepared")]
     Successor(OpId),
@@ -135,6 +146,9 @@ impl Waiting {
             Self::Quiesce(_) => BlockerKind::Quiesce,
             Self::Start(_) | Self::Greeting(_) => BlockerKind::Start,
             Self::Successor(_) => BlockerKind::Lease,
+            Self::Kill { .. } => BlockerKind::Stop,
+            Self::Unfit(Unfit::KillUnderWay) => BlockerKind::Start,
+            Self::Unfit(_) => BlockerKind::Operator,
             Self::Disk(_) => BlockerKind::Disk,
             Self::Readiness => BlockerKind::Readiness,
             Self::DeadUnproven

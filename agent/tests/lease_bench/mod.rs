@@ -1,5 +1,7 @@
 //! One core on a bench: the test is the clock, the store's patience and the service.
 
+#![allow(dead_code, reason = "each test file uses its own part")]
+
 #[path = "../lease_sim/store.rs"]
 pub(crate) mod store;
 
@@ -61,13 +63,10 @@ pub(crate) enum Mood {
     Good,
     /// Answers nothing; senders get an unknown outcome at once.
     Away,
-    #[allow(dead_code, reason = "not every test file has doubts")]
     /// Carries lease transactions out, and their answers are lost.
     Deaf,
-    #[allow(dead_code, reason = "not every test file has doubts")]
     /// Lease transactions wait in [`Bench::held`], for their senders with an unknown outcome.
     Late,
-    #[allow(dead_code, reason = "not every test file has doubts")]
     /// Lease transactions and renewals are on their way; nobody has answered yet.
     Slow,
 }
@@ -76,14 +75,20 @@ pub(crate) struct Bench {
     pub(crate) core: Core,
     pub(crate) store: ModelStore,
     pub(crate) now: Boot,
+    /// Wall clock, which decides nothing.
+    pub(crate) wall_ms: u64,
     pub(crate) mood: Mood,
     /// The state file cannot be written.
     pub(crate) disk_full: bool,
     pub(crate) saved: Option<Memory>,
     /// The service's answers; `None`: it does not answer.
     pub(crate) obeys: Option<AckState>,
+    /// What else its answers say.
+    pub(crate) says: Ack,
     pub(crate) steps: Vec<LeaseStep>,
     pub(crate) held: Vec<Txn>,
+    /// Why kills fail.
+    pub(crate) kill_trouble: Option<String>,
     pub(crate) waits: Option<Waiting>,
     /// What the members say of themselves.
     pub(crate) survey: Survey,
@@ -105,12 +110,15 @@ impl Bench {
             cursor: store.log.len(),
             store,
             now: Boot::from_ns(1_000_000_000_000),
+            wall_ms: 0,
             mood: Mood::Good,
             disk_full: false,
             saved: None,
             obeys: Some(AckState::Quiesced),
+            says: Ack::new(None, 0, AckState::Started),
             steps: Vec::new(),
             held: Vec::new(),
+            kill_trouble: None,
             waits: None,
             survey: Survey::default(),
             certificate: None,
@@ -191,7 +199,7 @@ impl Bench {
         for _ in 0..500 {
             self.watch();
             let op = self.op();
-            let step = self.core.next(&Now { boot: self.now, wall_ms: 0, op }).expect("a decision");
+            let step = self.core.next(&Now { boot: self.now, wall_ms: self.wall_ms, op }).expect("a decision");
             self.core.started(&step, self.now).expect("a legal step");
             if let LeaseStep::Wait { reason, .. } = step {
                 self.waits = reason;
@@ -239,13 +247,10 @@ impl Bench {
                 let result = if away { Err(unknown()) } else { self.store.txn(&txn) };
                 Some(Event::CandidatePut { instance, asked: txn, result })
             }
-            LeaseStep::Renew { instance, lease, barrier, expected, .. } => {
-                let ttl = self.store.keep_alive(lease, u64::MAX);
-                let (sent, keep_alive) = (self.now, self.store.origin());
-                let answer = self.store.txn(&barrier).map(|barrier| Renewal { ttl, keep_alive, barrier });
-                let result = if away { Err(unknown()) } else { answer };
-                Some(Event::Renewed { instance, sent, expected, barrier, result })
+            LeaseStep::Renew { instance, expected, barrier, .. } if away => {
+                Some(Event::Renewed { instance, sent: self.now, expected, barrier, result: Err(unknown()) })
             }
+            LeaseStep::Renew { .. } => Some(self.answer_renewal(&step, self.now)),
             LeaseStep::Grant { instance, ttl } => {
                 let result = if away { Err(unknown()) } else { Ok(self.store.grant(ttl, u64::MAX)) };
                 Some(Event::Granted { instance, result })
@@ -265,6 +270,10 @@ impl Bench {
             }
             LeaseStep::Relist => (!away).then(|| Event::Listed(self.store.listing())),
             LeaseStep::Tell { instance, record, .. } => self.answer(instance, &record),
+            LeaseStep::Kill { instance } => {
+                let result = self.kill_trouble.clone().map_or(Ok(()), Err);
+                Some(Event::Killed { instance, result })
+            }
             LeaseStep::Begin { .. }
             | LeaseStep::End { .. }
             | LeaseStep::Leave { .. }
@@ -273,9 +282,16 @@ impl Bench {
             | LeaseStep::Adopt { .. }
             | LeaseStep::Drop { .. }
             | LeaseStep::Forget { .. }
-            | LeaseStep::Kill { .. }
             | LeaseStep::Wait { .. } => None,
         }
+    }
+
+    /// The store's answer to a renewal that was sent at `sent`.
+    pub(crate) fn answer_renewal(&mut self, step: &LeaseStep, sent: Boot) -> Event {
+        let LeaseStep::Renew { instance, lease, barrier, expected, .. } = step.clone() else { panic!("{step:?}") };
+        let (ttl, keep_alive) = (self.store.keep_alive(lease, u64::MAX), self.store.origin());
+        let result = self.store.txn(&barrier).map(|barrier| Renewal { ttl, keep_alive, barrier });
+        Event::Renewed { instance, sent, expected, barrier, result }
     }
 
     fn transact(&mut self, txn: &Txn) -> Result<TxnReply, StoreError> {
@@ -299,7 +315,8 @@ impl Bench {
     /// The acknowledgement of `record`.
     pub(crate) fn ack(&self, instance: InstanceId, record: &Published, state: AckState) -> Event {
         let token = record.token.map(|token| token.get().to_string());
-        Event::Answered { instance, seq: record.seq, result: Ok(Ack::new(token, record.seq, state)) }
+        let ack = Ack { token, seq: record.seq, state, ..self.says.clone() };
+        Event::Answered { instance, seq: record.seq, result: Ok(ack) }
     }
 
     /// The service of instance `n` answers the last call, late.
@@ -309,10 +326,25 @@ impl Bench {
         self.hear(event);
     }
 
+    /// Instance `n` dies, and `n + 1` is started in its place.
+    pub(crate) fn restart(&mut self, n: u8) {
+        self.change(n, |local| local.life = Life::Dead { proven: true });
+        self.report(n + 1);
+    }
+
     /// What the last call to instance `n` said.
     pub(crate) fn last_call(&self, n: u8) -> Published {
         let call = self.steps.iter().rev().find_map(|step| match step {
             LeaseStep::Tell { instance, record, .. } if *instance == id(n) => Some(record.clone()),
+            _ => None,
+        });
+        call.expect("a call")
+    }
+
+    /// How long the last call to instance `n` may take.
+    pub(crate) fn last_limit(&self, n: u8) -> Duration {
+        let call = self.steps.iter().rev().find_map(|step| match step {
+            LeaseStep::Tell { instance, limit, .. } if *instance == id(n) => Some(*limit),
             _ => None,
         });
         call.expect("a call")
@@ -363,13 +395,22 @@ impl Bench {
 
     /// The coordinator asks instance `from` to hand over to `to`.
     pub(crate) fn ask(&mut self, from: u8, to: u8) -> OpId {
+        self.intend(IntentKind::Handoff, from, Some(id(to)))
+    }
+
+    /// The coordinator asks instance `from` to park the lease.
+    pub(crate) fn park(&mut self, from: u8) -> OpId {
+        self.intend(IntentKind::Park, from, None)
+    }
+
+    fn intend(&mut self, kind: IntentKind, from: u8, to: Option<InstanceId>) -> OpId {
         let op = self.op();
         let intent = Intent {
             v: 1,
             op: op.clone(),
-            kind: IntentKind::Handoff,
+            kind,
             from: id(from),
-            to: Some(id(to)),
+            to,
             quiesce_timeout_ms: 3_000,
             term: Term::new(Era(0), 1).expect("fits"),
             cause: Cause { rollout: None, step: 0, plan_hash: String::new() },
@@ -380,15 +421,25 @@ impl Bench {
 
     /// Instance `n` elsewhere is a ready candidate; returns its lease.
     pub(crate) fn prepare(&mut self, n: u8, op: Option<&OpId>) -> LeaseId {
-        let lease_id = self.store.grant(ms(10_000), u64::MAX).id;
-        let candidate = Candidate {
+        let candidate = Candidate { prepared_for: op.cloned(), ..self.candidate(n) };
+        self.offer(&candidate);
+        candidate.lease_id
+    }
+
+    pub(crate) fn offer(&mut self, candidate: &Candidate) {
+        self.put(keys().candidate(&candidate.owner.instance), candidate, candidate.lease_id);
+    }
+
+    /// A ready candidate elsewhere, with an etcd lease of its own.
+    pub(crate) fn candidate(&mut self, n: u8) -> Candidate {
+        Candidate {
             v: 1,
             owner: owner(n),
-            lease_id,
+            lease_id: self.store.grant(ms(10_000), u64::MAX).id,
             ttl_s: 10,
             ready: true,
             serving: true,
-            prepared_for: op.cloned(),
+            prepared_for: None,
             declined: None,
             active: None,
             active_at_ms: None,
@@ -397,9 +448,17 @@ impl Bench {
             agent_version: String::new(),
             stored_token: None,
             rest: serde_json::Map::new(),
-        };
-        self.put(keys().candidate(&id(n)), &candidate, lease_id);
-        lease_id
+        }
+    }
+
+    /// Instance `n` elsewhere, which holds, releases the lease.
+    #[allow(dead_code, reason = "not every test file has another holder")]
+    pub(crate) fn other_releases(&mut self, n: u8) {
+        let op = self.op();
+        let txn = lease::release(&keys(), &self.view(), &id(n), lease::StopProof::Quiesced, op, Stamp::at(0))
+            .expect("it holds");
+        assert!(self.store.txn(&txn).expect("a write").succeeded);
+        self.settle();
     }
 
     /// Instance `n` elsewhere acquires the free lease; returns its etcd lease.
@@ -411,6 +470,21 @@ impl Bench {
         assert!(self.store.txn(&txn).expect("a write").succeeded);
         self.list(&[1, 2, 3, 9]);
         lease_id
+    }
+
+    /// The store's members say these versions, and the guard key stands or not.
+    pub(crate) fn members(&mut self, versions: &[&str], guarded: bool) {
+        let said = (1..).zip(versions).map(|(member, version)| (member, (*version).to_owned())).collect();
+        let survey = Survey { versions: said, size: Some(versions.len()), guarded: Some(guarded), embedded: false };
+        self.survey = survey.clone();
+        self.hear(Event::Surveyed(survey));
+    }
+
+    /// The store is as it was when `past` was taken: from now on it answers so.
+    pub(crate) fn restore(&mut self, past: ModelStore) {
+        self.store = past;
+        self.cursor = self.store.log.len();
+        self.settle();
     }
 
     /// The holder's agent lists the agents of these instances.

@@ -16,19 +16,21 @@ pub(crate) fn lease_gone() -> StoreError {
 /// A key with its new value and lease; none: it is deleted.
 type Write = (String, Option<(Vec<u8>, LeaseId)>);
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(crate) struct ModelStore {
+    /// Grows when the store is restored as another cluster.
+    pub(crate) restores: u64,
     pub(crate) revision: Revision,
     pub(crate) keys: BTreeMap<String, Entry>,
     /// Each with its end, in milliseconds of true time.
     pub(crate) leases: BTreeMap<LeaseId, (Duration, u64)>,
     pub(crate) log: Vec<(Revision, Vec<Change>)>,
-    last_lease: LeaseId,
+    pub(crate) last_lease: LeaseId,
 }
 
 impl ModelStore {
     pub(crate) fn origin(&self) -> Origin {
-        Origin { cluster_id: CLUSTER, member_id: 1, raft_term: 2 }
+        Origin { cluster_id: CLUSTER + self.restores, member_id: 1, raft_term: 2 }
     }
 
     fn holds(&self, cmp: &Cmp) -> bool {
@@ -111,6 +113,10 @@ impl ModelStore {
     }
 
     pub(crate) fn listing(&self) -> Listing {
-        Listing { entries: self.keys.values().cloned().collect(), revision: self.revision, cluster_id: CLUSTER }
+        Listing {
+            entries: self.keys.values().cloned().collect(),
+            revision: self.revision,
+            cluster_id: CLUSTER + self.restores,
+        }
     }
 }

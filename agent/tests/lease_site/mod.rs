@@ -1,7 +1,9 @@
 //! Real keepers, a real store, real services: what the lease's integration tests are made of.
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
 
+pub(crate) mod etcd;
 pub(crate) mod history;
+pub(crate) mod net;
 pub(crate) mod service;
 
 use std::collections::BTreeMap;
@@ -12,10 +14,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use handover_agent::lease::settings::LeaseSettings;
+use handover_agent::lease::socket::peer::{Peers, SlotPeer};
 use handover_agent::lease::wanted::{InstanceLease, KeeperStatus, LeaseState, Life, LocalInstance, Wanted};
-use handover_agent::lease::{KeeperHandle, Place, spawn};
+use handover_agent::lease::{Certifier, KeeperHandle, Place, spawn};
 use handover_proto::assignment::Cause;
-use handover_proto::ids::{InstanceId, OpId};
+use handover_proto::ids::{InstanceId, OpId, SlotId};
 use handover_proto::keys::{EnvKeys, LeaseKeys};
 use handover_proto::lease::{Intent, IntentKind, LeaseView, Owner, RawEntry};
 use handover_proto::numbers::{Era, Term};
@@ -23,7 +26,7 @@ use handover_proto::stored::encode;
 use handover_proto::txn::{Op, Txn};
 use handover_store::client::Store;
 use handover_store::server::{ServerOptions, serve};
-use handover_tls::Peers;
+use handover_tls::Parties;
 use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -107,6 +110,8 @@ pub(crate) struct Agent {
     pub(crate) runtime_dir: Arc<TempDir>,
     endpoint: SocketAddr,
     settings: LeaseSettings,
+    own_uid: u32,
+    peers: BTreeMap<SlotId, SlotPeer>,
     wanted: watch::Sender<Wanted>,
     pub(crate) killed: watch::Sender<Vec<(InstanceId, Instant)>>,
     keeper: Option<(KeeperHandle, CancellationToken)>,
@@ -114,12 +119,30 @@ pub(crate) struct Agent {
 
 impl Agent {
     pub(crate) fn start(name: &str, store: &StoreSite, settings: LeaseSettings) -> Self {
+        Self::at(name, store.address, settings)
+    }
+
+    /// One whose keeper finds its store at `endpoint`.
+    pub(crate) fn at(name: &str, endpoint: SocketAddr, settings: LeaseSettings) -> Self {
+        Self::start_for(name, endpoint, settings, nix::unistd::geteuid().as_raw(), BTreeMap::new())
+    }
+
+    /// With these users allowed on its socket.
+    pub(crate) fn start_for(
+        name: &str,
+        endpoint: SocketAddr,
+        settings: LeaseSettings,
+        own_uid: u32,
+        peers: BTreeMap<SlotId, SlotPeer>,
+    ) -> Self {
         let mut agent = Self {
             name: name.to_owned(),
             state_dir: Arc::new(TempDir::new().expect("a directory")),
             runtime_dir: Arc::new(TempDir::new().expect("a directory")),
-            endpoint: store.address,
+            endpoint,
             settings,
+            own_uid,
+            peers,
             wanted: watch::Sender::new(Wanted::default()),
             killed: watch::Sender::default(),
             keeper: None,
@@ -132,17 +155,27 @@ impl Agent {
         let shutdown = CancellationToken::new();
         let place = Place {
             store: vec![self.endpoint.to_string()].into(),
-            peers: Peers::plain(),
+            parties: Parties::plain(),
             env: "test".parse().expect("env"),
             service: "billing".parse().expect("service"),
             agent: self.name.parse().expect("agent"),
             state_dir: self.state_dir.path().to_owned(),
             runtime_dir: self.runtime_dir.path().to_owned(),
+            peers: Peers::new(self.own_uid, self.peers.clone()),
+            host: Default::default(),
+            trial: None,
         };
         let killed = self.killed.clone();
-        let kill = Arc::new(move |id: &InstanceId| killed.send_modify(|all| all.push((id.clone(), Instant::now()))));
+        let kill = Arc::new(move |id: &InstanceId| {
+            killed.send_modify(|all| all.push((id.clone(), Instant::now())));
+            Ok(())
+        });
         let keeper = spawn(self.settings.clone(), place, self.wanted.subscribe(), kill, shutdown.clone());
         self.keeper = Some((keeper.expect("a keeper"), shutdown));
+    }
+
+    pub(crate) fn certifier(&self) -> Certifier {
+        self.keeper.as_ref().expect("a keeper").0.certifier.clone()
     }
 
     /// Ends the keeper as a crash does: nothing is released, nobody is told.
@@ -259,13 +292,24 @@ pub(crate) async fn until_view(store: &Store, what: &str, holds: impl Fn(&LeaseV
 
 /// Asks for a hand-over, as the coordinator does.
 pub(crate) async fn ask(store: &Store, from: &InstanceId, to: &InstanceId, quiesce_timeout: Duration) -> OpId {
+    intend(store, IntentKind::Handoff, from, Some(to), quiesce_timeout).await
+}
+
+/// Asks for anything that an intent can ask for.
+pub(crate) async fn intend(
+    store: &Store,
+    kind: IntentKind,
+    from: &InstanceId,
+    to: Option<&InstanceId>,
+    quiesce_timeout: Duration,
+) -> OpId {
     let op = OpId::random();
     let intent = Intent {
         v: 1,
         op: op.clone(),
-        kind: IntentKind::Handoff,
+        kind,
         from: from.clone(),
-        to: Some(to.clone()),
+        to: to.cloned(),
         quiesce_timeout_ms: u64::try_from(quiesce_timeout.as_millis()).expect("fits"),
         term: Term::new(Era(0), 1).expect("a term"),
         cause: Cause { rollout: None, step: 0, plan_hash: String::new() },

@@ -63,7 +63,7 @@ struct Inner {
     ledger: Ledger,
     /// Until when it may work: CLOCK_BOOTTIME, nanoseconds.
     soft: Mutex<u64>,
-    /// Numbers of records seen, to drop late ones.
+    /// Numbers of records seen, to drop late ones. The highest possible one: it is dead.
     seq: Mutex<u64>,
 }
 
@@ -96,6 +96,8 @@ impl TestService {
     /// Its process dies.
     pub(crate) fn die(&mut self) -> Instant {
         self.tasks.drain(..).for_each(|task| task.abort());
+        // A call that it has taken already must not bring it back to work.
+        *self.inner.seq.lock().expect("lock") = u64::MAX;
         self.inner.ledger.end(&self.inner.name);
         Instant::now()
     }

@@ -1,5 +1,6 @@
 //! What can be typed. Text becomes ids and durations here, and is trusted afterwards.
 
+pub mod lease;
 mod store;
 mod tls;
 
@@ -11,10 +12,13 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 use handover_proto::ids::{Env, RolloutId, Service};
 use handover_store::client::Access;
-use handover_tls::{Peers, TlsError, TlsFiles};
+use handover_tls::{Parties, TlsError, TlsFiles};
 
 pub use store::{Setup, Store, StoreCommand};
 pub use tls::{PeerTls, StoreTls};
+
+use lease::DRAIN_EXAMPLES;
+pub use lease::{Drain, Lease, Undrain};
 
 /// Where a coordinator listens unless told otherwise.
 pub const COORDINATOR: &str = "127.0.0.1:2791";
@@ -28,6 +32,8 @@ Examples:
   handover plan upgrade.toml                  what an upgrade would do; changes nothing
   handover rollout start upgrade.toml         upgrade, and watch until it has ended
   handover rollout abort --reason 'error 500' go back to the version before
+  handover lease handoff --to app-02          move the scheduler lease
+  handover drain app-03                       take a host out
   handover why                                why nothing moves
 
 Exit codes: 0 done, 1 usage or internal error, 2 the plan has changes, 3 rolled back,
@@ -46,6 +52,13 @@ Exit code 0: the fleet is already as the spec wants it; 2: there are changes; 5:
 Examples:
   handover plan upgrade.toml
   handover --json plan upgrade.toml | jq .steps";
+
+const AUDIT_EXAMPLES: &str = "\
+The last hundred orders that are over are kept. What rollouts did is in `handover rollout history`.
+
+Examples:
+  handover audit
+  handover audit 12";
 
 const START_EXAMPLES: &str = "\
 Interrupting the command does not interrupt the rollout; `handover rollout watch` shows it again.
@@ -109,11 +122,25 @@ pub enum Command {
     /// Start a rollout, look at it, or give it an order
     #[command(subcommand)]
     Rollout(Rollout),
+    /// Show where the service stands: rollout, lease, open orders and every instance
+    Status,
+    /// List what was ordered outside of rollouts, or one order's log
+    #[command(after_help = AUDIT_EXAMPLES)]
+    Audit {
+        /// The order's number
+        number: Option<u64>,
+    },
     /// Show every instance: what is reported beside what is assigned
     Fleet,
-    /// Look at the scheduler lease
+    /// Look at the scheduler lease, or move it
     #[command(subcommand)]
     Lease(Lease),
+    /// Take a host out: its lease first, then its traffic, then what it has in flight
+    #[command(after_help = DRAIN_EXAMPLES)]
+    Drain(Drain),
+    /// Give a drained host its traffic back
+    #[command(after_help = DRAIN_EXAMPLES)]
+    Undrain(Undrain),
     /// Say why nothing moves, most important reason first
     Why,
     /// Run the coordinator; start several and one of them leads
@@ -180,13 +207,6 @@ pub struct OrderArgs {
     pub watch: bool,
 }
 
-/// The scheduler lease.
-#[derive(Debug, Subcommand)]
-pub enum Lease {
-    /// Show who holds it, since when, and who could
-    Show,
-}
-
 /// How the coordinator runs.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Serve {
@@ -199,6 +219,9 @@ pub struct Serve {
     /// Where the embedded store listens; used only without --store
     #[arg(long, default_value = STORE, value_name = "ADDR")]
     pub store_listen: SocketAddr,
+    /// Where to answer Prometheus at /metrics; left out: nowhere
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<SocketAddr>,
 }
 
 impl Global {
@@ -215,9 +238,9 @@ impl Global {
     ///
     /// # Errors
     /// [`TlsError`] if a file cannot be used.
-    pub fn peers(&self) -> Result<Peers, TlsError> {
+    pub fn parties(&self) -> Result<Parties, TlsError> {
         let tls = self.peer_tls.files()?.as_ref().map(TlsFiles::open).transpose()?;
-        Ok(Peers::new(self.env.clone(), tls))
+        Ok(Parties::new(self.env.clone(), tls))
     }
 
     /// The service as requests carry it; empty: the only one.

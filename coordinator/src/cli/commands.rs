@@ -24,9 +24,24 @@ pub(super) struct Session {
 impl Session {
     /// For one command.
     pub(super) fn new(global: Global) -> Self {
-        let coordinators = Coordinators::new(&global.coordinator, global.timeout).among(global.peers());
+        let coordinators = Coordinators::new(&global.coordinator, global.timeout).among(global.parties());
         let out = Out::new(global.json);
         Self { global, coordinators, out }
+    }
+
+    /// What holds for every command.
+    pub(super) fn global(&self) -> &Global {
+        &self.global
+    }
+
+    /// Whom to ask.
+    pub(super) fn coordinators(&self) -> &Coordinators {
+        &self.coordinators
+    }
+
+    /// Where the answer goes.
+    pub(super) fn out(&self) -> &Out {
+        &self.out
     }
 
     /// `handover plan`.
@@ -75,7 +90,7 @@ impl Session {
     }
 
     async fn follow(&mut self, rollout: String, start: Start) -> Result<Outcome, CliError> {
-        let request = StatusRequest { service: self.global.service_name(), rollout };
+        let request = StatusRequest { service: self.global.service_name(), rollout, order: 0 };
         watch::until_ended(&self.coordinators, request, start, self.global.timeout, &mut self.out).await
     }
 
@@ -118,17 +133,9 @@ impl Session {
     /// # Errors
     /// [`CliError`].
     pub(super) async fn history(&self, which: &Which) -> Result<Outcome, CliError> {
-        let request = HistoryRequest { service: self.global.service_name(), rollout: id(which.rollout.as_ref()) };
-        let reply = self.coordinators.read(|mut c| {
-            let request = request.clone();
-            async move { c.history(request).await }
-        });
-        let reply = match reply.await {
-            Err(CliError::NoCoordinator { addresses, .. }) => {
-                fallback::history(&self.global, addresses, &request).await?
-            }
-            other => other?,
-        };
+        let request =
+            HistoryRequest { service: self.global.service_name(), rollout: id(which.rollout.as_ref()), orders: false };
+        let reply = self.past(request).await?;
         let text = render::history(&reply);
         if reply.lines.is_empty() {
             self.out.answers(&reply.rollouts, &text)?;
@@ -138,13 +145,46 @@ impl Session {
         Ok(Outcome::Done)
     }
 
+    /// `handover audit`.
+    ///
+    /// # Errors
+    /// [`CliError`].
+    pub(super) async fn audit(&self, number: Option<u64>) -> Result<Outcome, CliError> {
+        let request = HistoryRequest { service: self.global.service_name(), rollout: String::new(), orders: true };
+        let mut orders = self.past(request).await?.orders;
+        if let Some(number) = number {
+            orders.retain(|order| order.number == number);
+            let unknown = || format!("there is no order {number}; `handover audit` lists those that are kept");
+            let order = orders.first().ok_or_else(|| CliError::Refused { kind: String::new(), sentence: unknown() })?;
+            self.out.answer(order, &render::order_log(order))?;
+            return Ok(Outcome::Done);
+        }
+        self.out.answers(&orders, &render::orders(&orders))?;
+        Ok(Outcome::Done)
+    }
+
+    async fn past(&self, request: HistoryRequest) -> Result<handover_proto::wire::HistoryReply, CliError> {
+        let reply = self.coordinators.read(|mut c| {
+            let request = request.clone();
+            async move { c.history(request).await }
+        });
+        match reply.await {
+            Err(CliError::NoCoordinator { addresses, .. }) => {
+                fallback::history(&self.global, addresses, &request).await
+            }
+            other => other,
+        }
+    }
+
     /// `handover fleet`.
     ///
     /// # Errors
     /// [`CliError`].
     pub(super) async fn fleet(&self) -> Result<Outcome, CliError> {
         let reply = self.picture(String::new()).await?;
-        self.out.answers(&reply.fleet, &render::fleet(&reply))?;
+        let mut text = render::fleet(&reply);
+        text.extend(render::notes(&reply));
+        self.out.answers(&reply.fleet, &text)?;
         Ok(Outcome::Done)
     }
 
@@ -170,8 +210,8 @@ impl Session {
     }
 
     /// The status from a coordinator, or, if none answers, from the store.
-    async fn picture(&self, rollout: String) -> Result<StatusReply, CliError> {
-        let request = StatusRequest { service: self.global.service_name(), rollout };
+    pub(super) async fn picture(&self, rollout: String) -> Result<StatusReply, CliError> {
+        let request = StatusRequest { service: self.global.service_name(), rollout, order: 0 };
         let reply = self.coordinators.read(|mut c| {
             let request = request.clone();
             async move { c.status(request).await }
@@ -201,7 +241,7 @@ fn spec_request(path: &Path) -> Result<SpecRequest, CliError> {
 }
 
 /// Who asks, for the journal: `user@host`.
-fn operator() -> String {
+pub(super) fn operator() -> String {
     let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
     let host = nix::unistd::gethostname().ok().map(|host| host.to_string_lossy().into_owned());
     format!("{}@{}", user.unwrap_or_else(|| "unknown".into()), host.unwrap_or_else(|| "unknown".into()))

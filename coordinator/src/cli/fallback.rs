@@ -1,6 +1,6 @@
 //! When no coordinator answers: the store knows almost everything, all but the agents' reports.
 
-use handover_proto::wire::{HistoryReply, HistoryRequest, StatusReply, StatusRequest};
+use handover_proto::wire::{HistoryReply, HistoryRequest, StatusReply, StatusRequest, TurnsReply, TurnsRequest};
 use handover_store::client::Store;
 
 use super::args::Global;
@@ -37,15 +37,25 @@ pub(super) async fn history(
     view::history(&world, request).map_err(|error| CliError::of(&refuse_view(&error)))
 }
 
+/// The lease's history as the store has it.
+///
+/// # Errors
+/// As [`status`].
+pub(super) async fn turns(global: &Global, addresses: String, request: &TurnsRequest) -> Result<TurnsReply, CliError> {
+    let world = read(global, addresses).await?;
+    view::turns(&world, request, wall_ms()).map_err(|error| CliError::of(&refuse_view(&error)))
+}
+
 async fn read(global: &Global, addresses: String) -> Result<World, CliError> {
     let world = World::new(&global.env);
     let store = Store::open(&global.store_access()?)?;
-    let listing = store
-        .list(&world.keys.prefix())
-        .await
-        .map_err(|source| CliError::Nobody { addresses: addresses.clone(), source })?;
+    let listing = async { Ok((store.list(&world.keys.prefix()).await?, crate::serve::members(&store).await)) };
+    let (listing, members) =
+        listing.await.map_err(|source| CliError::Nobody { addresses: addresses.clone(), source })?;
     eprintln!(
         "handover: no coordinator answers at {addresses}; this is what the store says, without the agents' reports"
     );
-    Ok(World::of_listing(&global.env, listing))
+    let mut world = World::of_listing(&global.env, listing);
+    world.members = members;
+    Ok(world)
 }

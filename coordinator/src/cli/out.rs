@@ -62,6 +62,14 @@ impl Out {
         }
     }
 
+    /// Lines for people.
+    ///
+    /// # Errors
+    /// If standard output is gone.
+    pub(super) fn lines(&self, lines: &[String]) -> Result<(), CliError> {
+        write_lines(lines)
+    }
+
     /// A list: each value as one JSON line, or all of it as text.
     ///
     /// # Errors

@@ -74,6 +74,20 @@ pub enum CliError {
         /// What was waited for.
         what: String,
     },
+    /// The same for an order outside of a rollout.
+    #[error(
+        "{what} is not over after the time given with --timeout; it goes on, `handover why` says what it waits for"
+    )]
+    StillRuns {
+        /// What was waited for.
+        what: String,
+    },
+    /// Not a time.
+    #[error("{0}")]
+    Time(String),
+    /// The store said no to what was written straight to it.
+    #[error("the store was not changed")]
+    Straight(#[from] super::store_orders::StraightError),
     /// A file of the operator cannot be read.
     #[error("cannot read the spec {file}; check the path")]
     Spec {
@@ -122,7 +136,8 @@ impl CliError {
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::Refused { kind, .. } if kind == kind::POLICY => Outcome::Refused,
-            Self::TimedOut { .. } => Outcome::TimedOut,
+            Self::TimedOut { .. } | Self::StillRuns { .. } => Outcome::TimedOut,
+            Self::Straight(error) if error.is_refusal() => Outcome::Refused,
             _ => Outcome::Error,
         }
     }

@@ -1,6 +1,10 @@
 //! Answers as text: pure functions from wire messages to lines.
 
-use handover_proto::wire::{Blocker, FleetRow, HistoryReply, LeaseStatus, PlanReply, RolloutStatus, StatusReply};
+use handover_proto::wire::{Blocker, FleetRow, HistoryReply, PlanReply, RolloutStatus, StatusReply};
+
+mod lease;
+
+pub(super) use lease::{lease, order_log, orders, turns};
 
 use super::table::table;
 use super::words::{age, clock, date, version};
@@ -13,8 +17,18 @@ pub(super) fn status(reply: &StatusReply) -> Vec<String> {
             vec![format!("{}: no rollout yet; current version {}", service(reply), version(&reply.current_version))]
         }
     };
+    lines.extend(notes(reply));
     lines.push(String::new());
     lines.extend(fleet(reply));
+    lines
+}
+
+/// What is out of the ordinary apart from the rollout: a dark lease, a freeze, orders that are open.
+pub(super) fn notes(reply: &StatusReply) -> Vec<String> {
+    let lease = reply.lease.as_ref();
+    let mut lines: Vec<String> = lease.and_then(|lease| lease::dark(lease, reply.at_ms)).into_iter().collect();
+    lines.extend(lease.and_then(lease::frozen));
+    lines.extend(reply.orders.iter().filter(|order| order.ended_ms == 0).map(lease::order));
     lines
 }
 
@@ -71,15 +85,17 @@ fn cells(row: &FleetRow, now_ms: u64) -> Vec<String> {
     };
     // A report of an agent that is not heard is a memory, and is marked as one.
     let reported = if row.alive { dash(&row.reported) } else { format!("{}?", dash(&row.reported)) };
+    // Without a report nothing is known of the traffic.
+    let known = |text: String| if row.reported_shares { text } else { "-".to_owned() };
     vec![
         row.agent.clone(),
         dash(&row.slot),
         dash(&row.version),
         reported,
         dash(&row.assigned),
-        format!("{} %", row.reads),
-        format!("{} %", row.writes),
-        in_flight,
+        known(format!("{} %", row.reads)),
+        known(format!("{} %", row.writes)),
+        known(in_flight),
         dash(&row.lease),
         age(row.since_ms, now_ms),
     ]
@@ -116,31 +132,6 @@ pub(super) fn plan(reply: &PlanReply) -> Vec<String> {
         String::new(),
     ];
     lines.extend(table(&["STEP", "WAVE", "KIND", "WHAT", "AGENTS"], &rows));
-    lines
-}
-
-/// Who holds the scheduler lease, and who could.
-pub(super) fn lease(status: &LeaseStatus, now_ms: u64) -> Vec<String> {
-    let mut lines = vec![format!("Lease     {}", status.state)];
-    if !status.agent.is_empty() {
-        let by = format!("{}  instance {}  version {}", status.agent, status.instance, status.version);
-        lines.push(format!("{:<9} {by}", if status.state == "free" { "Last" } else { "Holder" }));
-        lines.push(format!(
-            "Turn      {}  token {}  since {} ({})",
-            status.turn,
-            status.token,
-            date(status.since_ms),
-            age(status.since_ms, now_ms)
-        ));
-        lines.push(format!("Cause     {}", status.cause));
-        lines.push(format!("Beat      {}", if status.beating { "present" } else { "absent" }));
-    }
-    lines.push(format!("Guard     {}", status.guard));
-    if !status.intent.is_empty() {
-        lines.push(format!("Intent    {}", status.intent));
-    }
-    let candidates = if status.candidates.is_empty() { "none".to_owned() } else { status.candidates.join(", ") };
-    lines.push(format!("Could     {candidates}"));
     lines
 }
 

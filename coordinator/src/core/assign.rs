@@ -74,6 +74,7 @@ pub fn wanted(plan: &Plan, place: Place, host: &Host, term: Term) -> Assignment 
         slots,
         routes,
         drain: plan.rules.drain,
+        leaving: false,
         lease: Default::default(),
         hooks: Vec::new(),
         fallback: None,
@@ -93,7 +94,7 @@ pub fn same(a: &Assignment, b: &Assignment) -> bool {
     };
     occupied(a) == occupied(b)
         && routes(a) == routes(b)
-        && (a.drain, &a.hooks, &a.fallback) == (b.drain, &b.hooks, &b.fallback)
+        && (a.drain, a.leaving, &a.hooks, &a.fallback) == (b.drain, b.leaving, &b.hooks, &b.fallback)
 }
 
 /// What is wanted of the two slots of a host.

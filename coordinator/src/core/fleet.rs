@@ -23,6 +23,8 @@ pub struct Fleet {
     pub agents: BTreeMap<AgentId, Agent>,
     /// The lease's keys.
     pub lease: LeaseView,
+    /// Hosts that a standing order keeps out, with its number.
+    pub drained: BTreeMap<AgentId, u64>,
 }
 
 /// One agent.

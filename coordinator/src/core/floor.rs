@@ -35,7 +35,11 @@ fn serves_now(agent: &Agent) -> bool {
     is_covered(agent, |_, instance| (instance.reads, instance.writes))
 }
 
+/// A host that leaves is out of its balancers, whatever its gate still serves.
 fn will_serve(agent: &Agent, assignment: &Assignment) -> bool {
+    if assignment.leaving {
+        return false;
+    }
     is_covered(agent, |slot, instance| {
         let wish = assignment.slots.get(slot);
         let stays = wish.is_some_and(|w| w.lifecycle == Lifecycle::Serving && w.version == instance.version);

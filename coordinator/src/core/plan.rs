@@ -102,7 +102,14 @@ impl Plan {
     /// If they are no plan.
     pub fn from_bytes(key: &str, bytes: &[u8]) -> Result<Self, StoredError> {
         let plan: Self = decode(key, bytes)?;
-        Ok(Self { hash: sha256_hex(bytes), ..plan })
+        Ok(Self { hash: plan.hash_of(bytes), ..plan })
+    }
+
+    /// The hash of what is planned: its bytes without the rollout's random id, so that two dry runs on the same fleet
+    /// give the same one.
+    fn hash_of(&self, bytes: &[u8]) -> String {
+        let id = format!("\"id\":\"{}\",", self.id);
+        sha256_hex(String::from_utf8_lossy(bytes).replacen(&id, "", 1).as_bytes())
     }
 
     /// As it is stored: always the same bytes for the same plan.
@@ -113,7 +120,7 @@ impl Plan {
         encode(self)
     }
 
-    /// SHA-256 of its bytes, hexadecimal.
+    /// SHA-256 of its bytes without the rollout's id, hexadecimal.
     pub fn hash(&self) -> &str {
         &self.hash
     }

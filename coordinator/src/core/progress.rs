@@ -176,6 +176,15 @@ impl Progress {
             State::GoingBack { .. } | State::Ended { .. } => false,
         }
     }
+
+    /// Whether the lease is in the rollout's hands: at the step that moves it, or on a way back that may.
+    pub fn moves_lease(&self, plan: &Plan) -> bool {
+        match &self.state {
+            State::Running { step } | State::Paused { step, .. } => plan.step(*step) == Some(&Step::Lease),
+            State::GoingBack { .. } => true,
+            State::Ended { .. } => false,
+        }
+    }
 }
 
 fn is_retire(plan: &Plan, step: u32) -> bool {

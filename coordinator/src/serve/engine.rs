@@ -14,6 +14,8 @@ use super::failpoint::{self, Side};
 use super::journal::{Append, AppendError, Appended};
 use super::leader::Mandate;
 use super::orders::Request;
+use super::standing::Memory;
+use super::standing_write::WriteError;
 use super::told::{sentence, span};
 use crate::clock::{boot, wall_ms};
 use crate::core::event::{JournalError, Record};
@@ -43,6 +45,9 @@ pub enum EngineError {
     /// A rollout cannot be continued.
     #[error(transparent)]
     Rollout(#[from] RolloutError),
+    /// A standing order could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
     /// The world is gone: the coordinator stops.
     #[error("the coordinator stops")]
     Stopped,
@@ -54,6 +59,7 @@ pub struct Engine {
     pub(super) world: Arc<watch::Sender<World>>,
     pub(super) mandate: Mandate,
     courses: BTreeMap<RolloutId, Course>,
+    pub(super) memory: Memory,
 }
 
 /// A rollout under way, and what this coordinator remembers of it.
@@ -84,7 +90,7 @@ impl Lap {
 impl Engine {
     /// An engine under `mandate`. `world` must be kept up to date by somebody else.
     pub fn new(store: Store, world: Arc<watch::Sender<World>>, mandate: Mandate) -> Self {
-        Self { store, world, mandate, courses: BTreeMap::new() }
+        Self { store, world, mandate, courses: BTreeMap::new(), memory: Memory::default() }
     }
 
     /// Decides at every change and answers requests, until the leadership is lost.
@@ -119,7 +125,7 @@ impl Engine {
         }
     }
 
-    /// One lap for each rollout that runs.
+    /// One lap for each rollout that runs, and for each standing order.
     async fn round(&mut self) -> Result<Lap, EngineError> {
         let claims = claims(&self.world.borrow());
         self.courses.retain(|id, _| claims.iter().any(|(_, claimed)| claimed == id));
@@ -140,7 +146,8 @@ impl Engine {
             };
             lap = lap.and(one);
         }
-        Ok(lap)
+        let (wrote, until) = self.standing_round().await?;
+        Ok(lap.and(if wrote { Lap::Again } else { Lap::Wait(until) }))
     }
 
     async fn lap(&mut self, service: &Service, id: &RolloutId) -> Result<Lap, EngineError> {

@@ -1,6 +1,7 @@
 //! Where a test makes the coordinator die: `HANDOVER_CRASH_AFTER=<n>:<before|after>`.
 //!
-//! The process aborts once journal record `n` (of any rollout) is committed: `before` its assignments can have gone to
+//! The process aborts once line `n` of any standing order's log is written (`HANDOVER_CRASH_AFTER=order:<n>:<before|after>`:
+//! before or after anybody here knows of it), or once journal record `n` (of any rollout) is committed: `before` its assignments can have gone to
 //! an agent, or `after` the agents have accepted them. For the crash loop of the tests; never set it elsewhere.
 
 use std::sync::OnceLock;
@@ -20,6 +21,20 @@ pub(super) enum Side {
 fn place() -> Option<(u64, Side)> {
     static PLACE: OnceLock<Option<(u64, Side)>> = OnceLock::new();
     *PLACE.get_or_init(|| parse(&std::env::var("HANDOVER_CRASH_AFTER").ok()?))
+}
+
+/// The same for standing orders.
+fn order_place() -> Option<(u64, Side)> {
+    static PLACE: OnceLock<Option<(u64, Side)>> = OnceLock::new();
+    *PLACE.get_or_init(|| parse(std::env::var("HANDOVER_CRASH_AFTER").ok()?.strip_prefix("order:")?))
+}
+
+/// Dies here if a test says so: `line` lines stand in a standing order's log.
+pub(super) fn reach_order(line: u64, side: Side) {
+    if order_place() == Some((line, side)) {
+        tracing::error!(line, ?side, "HANDOVER_CRASH_AFTER: aborting");
+        std::process::abort();
+    }
 }
 
 fn parse(text: &str) -> Option<(u64, Side)> {

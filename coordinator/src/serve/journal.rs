@@ -184,16 +184,8 @@ impl Append {
     /// # Errors
     /// [`AppendError`]; nothing was written then.
     pub async fn commit(&self, store: &Store, mandate: &Mandate) -> Result<Appended, AppendError> {
-        loop {
-            match store.txn(&self.txn).await {
-                Ok(reply) => return self.judge(&reply, mandate),
-                Err(error @ (StoreError::Unknown { .. } | StoreError::Unreachable { .. })) => {
-                    tracing::warn!(seq = self.record.seq, %error, "a journal record has no answer yet, sending it again");
-                    tokio::time::sleep(AGAIN).await;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
+        let reply = insist(store, &self.txn).await?;
+        self.judge(&reply, mandate)
     }
 
     fn judge(&self, reply: &TxnReply, mandate: &Mandate) -> Result<Appended, AppendError> {
@@ -215,7 +207,14 @@ impl Append {
     }
 
     fn appended(&self, revision: Revision) -> Appended {
-        let entries = self.txn.then.iter().filter_map(|op| match op {
+        Appended::of(&self.txn, revision)
+    }
+}
+
+impl Appended {
+    /// What a transaction has written in this revision.
+    pub(super) fn of(txn: &Txn, revision: Revision) -> Self {
+        let entries = txn.then.iter().filter_map(|op| match op {
             Op::Put { key, value, lease } => Some(Entry {
                 key: key.clone(),
                 value: value.clone(),
@@ -226,10 +225,23 @@ impl Append {
             }),
             Op::Delete(_) | Op::Get(_) => None,
         });
-        let deleted = self.txn.then.iter().filter_map(|op| match op {
+        let deleted = txn.then.iter().filter_map(|op| match op {
             Op::Delete(key) => Some(key.clone()),
             Op::Put { .. } | Op::Get(_) => None,
         });
-        Appended { entries: entries.collect(), deleted: deleted.collect(), serial: Serial(revision) }
+        Self { entries: entries.collect(), deleted: deleted.collect(), serial: Serial(revision) }
+    }
+}
+
+/// Sends a transaction that recognises its own repeat, until there is an answer.
+pub(super) async fn insist(store: &Store, txn: &Txn) -> Result<TxnReply, StoreError> {
+    loop {
+        match store.txn(txn).await {
+            Err(error @ (StoreError::Unknown { .. } | StoreError::Unreachable { .. })) => {
+                tracing::warn!(%error, "a record has no answer yet, sending it again");
+                tokio::time::sleep(AGAIN).await;
+            }
+            other => return other,
+        }
     }
 }

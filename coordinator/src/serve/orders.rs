@@ -1,12 +1,13 @@
 //! What is asked of the leader: to start a rollout, or to order something of one.
 
 use handover_proto::ids::{OpId, RolloutId, Service};
-use handover_proto::wire::{OrderReply, OrderRequest, SpecRequest, StartReply, kind, refusal};
+use handover_proto::wire::{GiveReply, GiveRequest, OrderReply, OrderRequest, SpecRequest, StartReply, kind, refusal};
 use tokio::sync::oneshot;
 use tonic::{Code, Status};
 
 use super::engine::{Engine, EngineError};
 use super::journal::{Append, AppendError};
+use super::standing_write::WriteError;
 use crate::cause::chain;
 use crate::clock::wall_ms;
 use crate::core::event::{Event, Record, sha256_hex};
@@ -25,6 +26,8 @@ pub enum Request {
     Start(SpecRequest, oneshot::Sender<Result<StartReply, Status>>),
     /// Order something of one.
     Order(OrderRequest, oneshot::Sender<Result<OrderReply, Status>>),
+    /// Order something outside of a rollout.
+    Give(GiveRequest, oneshot::Sender<Result<GiveReply, Status>>),
 }
 
 /// Why a request is not carried out.
@@ -42,6 +45,14 @@ pub(super) enum Refused {
     Rollout(#[from] RolloutError),
     #[error(transparent)]
     Engine(#[from] EngineError),
+    #[error(transparent)]
+    Standing(#[from] crate::core::standing::give::Refused),
+    #[error("there is no such agent")]
+    NoAgent(#[source] handover_proto::ids::IdError),
+    #[error("no agent has registered, so there is no service to order something of")]
+    NoService,
+    #[error("the request names no order that this coordinator knows; is the command line newer than it?")]
+    NoWhat,
     #[error("{0} is not an order; these are: pause, resume, abort, rollback")]
     NoOrder(String),
     #[error("{0:?} is not an operation id; it is made by the command line")]
@@ -60,18 +71,23 @@ impl Refused {
     pub(super) fn status(&self) -> Status {
         let sentence = chain(self);
         match self {
-            Self::Spec(_) | Self::NoOrder(_) | Self::NoOp(_) | Self::View(ViewError::Several(_)) => {
-                refusal(Code::InvalidArgument, kind::INVALID, sentence)
-            }
+            Self::Spec(_)
+            | Self::NoOrder(_)
+            | Self::NoOp(_)
+            | Self::NoAgent(_)
+            | Self::NoWhat
+            | Self::View(ViewError::Several(_)) => refusal(Code::InvalidArgument, kind::INVALID, sentence),
             Self::View(ViewError::Stored(_) | ViewError::Rollout(_)) | Self::Rollout(_) => {
                 refusal(Code::DataLoss, kind::STORE, sentence)
             }
-            Self::Engine(EngineError::Append(AppendError::Deposed { .. })) => {
-                refusal(Code::FailedPrecondition, kind::NOT_LEADER, sentence)
-            }
+            Self::Engine(
+                EngineError::Append(AppendError::Deposed { .. }) | EngineError::Write(WriteError::Deposed { .. }),
+            ) => refusal(Code::FailedPrecondition, kind::NOT_LEADER, sentence),
             Self::Engine(_) => refusal(Code::Internal, kind::STORE, sentence),
             Self::Plan(_)
             | Self::Order(_)
+            | Self::Standing(_)
+            | Self::NoService
             | Self::View(_)
             | Self::Busy { .. }
             | Self::NoneRuns(_)
@@ -102,9 +118,14 @@ impl Engine {
                 let result = self.order(&request).await;
                 tell(result, reply)
             }
+            Request::Give(request, reply) => {
+                let result = self.give(&request).await;
+                tell(result, reply)
+            }
         };
         match result {
             Err(Refused::Engine(EngineError::Append(error @ AppendError::Deposed { .. }))) => Err(error.into()),
+            Err(Refused::Engine(EngineError::Write(error @ WriteError::Deposed { .. }))) => Err(error.into()),
             Ok(()) | Err(_) => Ok(()),
         }
     }

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use super::engine::Engine;
 use super::leader::Leadership;
 use super::orders::Request;
+use super::turns::Recorder;
 use crate::world::World;
 
 /// Requests that wait while the engine is in a lap.
@@ -38,6 +39,9 @@ pub async fn reign(
         tokio::select! {
             // Dropped in the middle of whatever it does: what it had in flight is found in the journal.
             _ = leadership.wait_for(|who| who.mandate() != Some(&mandate)) => {}
+            () = Recorder::new(store.clone(), Arc::clone(&world), mandate.clone()).run() => {
+                tracing::warn!("the lease's history is no longer recorded: another coordinator leads");
+            }
             ended = engine.run(queue) => match ended {
                 Ok(never) => match never {},
                 Err(error) => tracing::warn!(error = crate::cause::chain(&error), "the engine ended"),

@@ -7,7 +7,7 @@ use handover_proto::ids::{AgentId, Service};
 use handover_proto::numbers::Term;
 use handover_proto::registration::Registration;
 use handover_proto::stored::StoredError;
-use handover_proto::wire::Blocker;
+use handover_proto::wire::{Blocker, LeaseStatus, OrderStatus};
 
 use super::Viewer;
 use crate::core::next::{Decision, Now, next};
@@ -49,6 +49,32 @@ pub(super) fn of_rollout(world: &World, rollout: &Rollout, viewer: &Viewer) -> R
         Decision::Do(_) | Decision::Ended(_) => {}
     }
     Ok(blockers)
+}
+
+/// What the standing orders wait for, but for their time.
+pub(super) fn of_orders(orders: &[OrderStatus]) -> Vec<Blocker> {
+    let waits = orders.iter().filter(|order| order.state != "scheduled" || order.due_ms == 0);
+    let blocker = |order: &OrderStatus| {
+        let blocker = order.blocker.clone()?;
+        let waiting_for = format!("{} (order {}: {})", blocker.waiting_for, order.number, order.sentence);
+        Some(Blocker { waiting_for, ..blocker })
+    };
+    waits.filter_map(blocker).collect()
+}
+
+/// A lease under which nobody works, unless somebody waits for that already.
+pub(super) fn of_lease(lease: Option<&LeaseStatus>, known: &[Blocker]) -> Option<Blocker> {
+    let dark = lease.filter(|lease| lease.dark_since_ms > 0)?;
+    let is_lease = |blocker: &Blocker| blocker.kind.starts_with("lease") || blocker.kind == "quiesce";
+    if known.iter().any(is_lease) {
+        return None;
+    }
+    let frozen = dark.freeze.as_ref().map(|freeze| {
+        format!("; take-over is frozen by {} ({}): `handover lease unfreeze`", freeze.by, freeze.because)
+    });
+    let waiting_for =
+        format!("somebody to work under the scheduler lease: {}{}", dark.dark_because, frozen.unwrap_or_default());
+    Some(TypedBlocker { kind: BlockerKind::LeaseDark, since_ms: dark.dark_since_ms, waiting_for }.into())
 }
 
 /// Agents that are not heard, refuse, or wait for something themselves; without what is `known` of them already.

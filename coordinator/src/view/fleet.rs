@@ -107,6 +107,7 @@ impl Part<'_> {
                 (None, Some(_)) => "empty".to_owned(),
                 (None, None) => String::new(),
             },
+            reported_shares: instance.is_some(),
             reads: instance.map_or(0, |instance| instance.reads),
             writes: instance.map_or(0, |instance| instance.writes),
             in_flight: lines.iter().map(|line| line.count).sum(),

@@ -69,6 +69,7 @@ impl Made {
             slots: BTreeMap::from([(slot.clone(), wish)]),
             routes: vec![Route { to: Upstream::Slot(slot), reads: 100, writes: 100 }],
             drain: DrainPolicy { deadline_ms: 1, at_deadline: AtDeadline::Wait },
+            leaving: false,
             lease: Default::default(),
             hooks: vec![],
             fallback: None,

@@ -14,6 +14,8 @@ impl World {
     /// [`StoredError::Garbled`], which names the key.
     pub fn fleet(&self, service: &Service, now_ms: u64) -> Result<Fleet, StoredError> {
         let mut fleet = Fleet { lease: self.lease(service)?, ..Fleet::default() };
+        let open = self.orders(service)?;
+        fleet.drained = open.iter().filter_map(|order| Some((order.drains()?.clone(), order.number))).collect();
         for (name, registration) in self.registrations(service)? {
             let assigned = self.assigned(service, &name)?;
             let assigned = assigned.map(|known| fleet::Assigned { assignment: known.assignment, serial: known.serial });

@@ -268,3 +268,21 @@ fn an_open_request_is_withdrawn_before_anything_else_when_it_goes_back() {
     world.until_the_end();
     assert!(matches!(world.progress.state, State::Ended { outcome: Outcome::RolledBack, .. }));
 }
+
+#[test]
+fn an_operators_own_request_goes_first_and_is_not_overwritten() {
+    let mut world = before_the_move();
+    let mut theirs = World::with_holder(3, 3, "");
+    theirs.until_step(LEASE);
+    theirs.obey();
+    theirs.lap();
+    let mut open = theirs.fleet.lease.intent.clone().expect("an intent");
+    (open.value.cause.rollout, open.value.cause.step) = (None, 4);
+    world.fleet.lease.intent = Some(open);
+    let decision = world.decide();
+    assert_eq!(blockers(&decision), [BlockerKind::Lease]);
+    let Decision::Wait { blockers, .. } = decision else { panic!("it waits") };
+    assert!(blockers[0].waiting_for.contains("order 4"), "{}", blockers[0].waiting_for);
+    world.fleet.lease.intent = None;
+    assert_eq!(asked(&world.decide()).0, IntentKind::Handoff);
+}

@@ -13,5 +13,7 @@ mod pure;
 mod report;
 mod samples;
 mod spec;
+mod standing;
+mod turns;
 mod walk;
 mod world;

@@ -207,3 +207,17 @@ fn a_plan_reads_back_with_the_hash_that_it_was_stored_with() {
     assert_ne!(plan(&spec("[rollout]\nsoak = \"31s\"\n"), &serving_fleet(3)).expect("a plan").hash(), made.hash());
     assert!(Plan::from_bytes("some/key", b"{}").expect_err("no plan").to_string().contains("some/key"));
 }
+
+#[test]
+fn two_dry_runs_on_the_same_fleet_have_the_same_hash_and_another_fleet_has_another() {
+    let fleet = serving_fleet(3);
+    let known = std::collections::BTreeSet::new();
+    let make = |fleet: &Fleet, id: &str| {
+        let plan = Plan::make(&spec(""), fleet, &known, &id.parse().expect("an id")).expect("a plan");
+        let stored = Plan::from_bytes("plan", &plan.to_bytes().expect("json")).expect("readable");
+        assert_eq!(stored.hash(), plan.hash(), "the hash survives the store");
+        plan.hash().to_owned()
+    };
+    assert_eq!(make(&fleet, "7f3a2c"), make(&fleet, "000001"));
+    assert_ne!(make(&fleet, "7f3a2c"), make(&serving_fleet(2), "7f3a2c"));
+}

@@ -79,15 +79,24 @@ impl Site {
 
     /// A coordinator in this process.
     pub(crate) async fn coordinator(&self) -> Running {
-        self.coordinator_at("127.0.0.1:0".parse().expect("an address")).await
+        self.coordinator_with(None).await
+    }
+
+    /// One that answers Prometheus there.
+    pub(crate) async fn coordinator_with(&self, metrics: Option<TcpListener>) -> Running {
+        self.run_at("127.0.0.1:0".parse().expect("an address"), metrics).await
     }
 
     /// One that takes the place of another that has ended.
     pub(crate) async fn coordinator_at(&self, address: SocketAddr) -> Running {
+        self.run_at(address, None).await
+    }
+
+    async fn run_at(&self, address: SocketAddr, metrics: Option<TcpListener>) -> Running {
         let listener = TcpListener::bind(address).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel::<()>();
-        let coordinator = Coordinator { store: self.store.clone(), env: self.env.clone(), embedded: None };
+        let coordinator = Coordinator { store: self.store.clone(), env: self.env.clone(), embedded: None, metrics };
         let task = tokio::spawn(async move {
             let stop = async {
                 // A sender that is gone stops it as well.

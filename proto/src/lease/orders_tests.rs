@@ -161,4 +161,7 @@ fn nobody_but_the_holder_is_asked_to_park() {
     parked.put(keys().intent(), &park(1), 0);
     let refused = hand_over(&keys(), &parked.view(), &owner(1).instance, Stamp::at(2));
     assert!(matches!(refused, Err(Refused::NoIntent(_))), "there is nobody to hand over to");
+    assert!(parked.view().open_intent().is_some());
+    let mint = mint(&keys(), &parked.view(), &turn(&owner(1), 12)).expect("1 holds");
+    assert!(parked.apply(&mint) && parked.view().open_intent().is_none(), "it was about the turn before");
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::values::{Beat, Candidate, EraValue, Holder, Intent, Roster};
+use super::values::{Beat, Candidate, EraValue, Holder, Intent, IntentKind, Roster};
 use crate::ids::InstanceId;
 use crate::keys::LeaseKeys;
 use crate::numbers::{Era, NumberError, Token};
@@ -72,9 +72,13 @@ impl LeaseView {
     }
 
     /// The intent, unless the holder key shows that it is done.
+    ///
+    /// One to park is about one turn: whoever takes the lease up again later, perhaps the same instance, is not meant.
     pub fn open_intent(&self) -> Option<&Seen<Intent>> {
         let done = self.holder.as_ref().map(|seen| &seen.value.op);
-        self.intent.as_ref().filter(|seen| done != Some(&seen.value.op))
+        let past =
+            |seen: &Seen<Intent>| seen.value.kind == IntentKind::Park && seen.mod_revision < self.turn_revision();
+        self.intent.as_ref().filter(|seen| done != Some(&seen.value.op) && !past(seen))
     }
 
     /// Attachment rule 2 (`SAFETY.md` §1.4): a beat belongs to the turn that wrote it.

@@ -151,7 +151,7 @@ port = {port_b}
             operations = self.operations,
             gate = self.gate_listen,
             builds = fleet.builds().display(),
-            ledger = ledger.display(),
+            ledger = ledger,
             activity = activity.display(),
             grace = fleet.options.grace,
         )

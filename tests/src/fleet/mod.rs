@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::billing::ledger::LedgerAt;
+
 pub use binaries::{Binaries, build};
 pub use cli::{Cli, Outcome};
 pub use host::Host;
@@ -61,11 +63,13 @@ pub struct Options {
     pub log: String,
     /// Between SIGTERM and SIGKILL.
     pub grace: String,
+    /// Where the demo service keeps its ledger; none: a SQLite file in the fleet's directory.
+    pub ledger: Option<LedgerAt>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { hosts: 3, store: StoreKind::Embedded, log: "info".into(), grace: "5s".into() }
+        Self { hosts: 3, store: StoreKind::Embedded, log: "info".into(), grace: "5s".into(), ledger: None }
     }
 }
 
@@ -183,8 +187,8 @@ impl Fleet {
     }
 
     /// The billing ledger that all instances share.
-    pub fn ledger(&self) -> PathBuf {
-        self.dir.join("ledger.db")
+    pub fn ledger(&self) -> LedgerAt {
+        self.options.ledger.clone().unwrap_or_else(|| self.dir.join("ledger.db").into())
     }
 
     /// Where instances write what they did when.

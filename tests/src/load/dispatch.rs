@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::task::TaskTracker;
 
+use crate::load::balance::Balance;
 use crate::load::outcome::{Outcome, version};
 use crate::load::pool::{Broken, Pool};
 use crate::load::request::{self, Kind};
@@ -20,6 +21,7 @@ use crate::load::{LoadSpec, Shared};
 /// Sends until told to stop, then waits for what is in flight; every request ends by its timeout.
 pub(super) async fn until_stopped(shared: &Arc<Shared>, spec: LoadSpec, run: String, mut stop: watch::Receiver<bool>) {
     let pools: Vec<_> = spec.gates.iter().map(|gate| Arc::new(Pool::new(*gate, spec.max_connections))).collect();
+    let balance = Balance::new(&spec.balanced);
     let (requests, run) = (TaskTracker::new(), Arc::<str>::from(run));
     let start = Instant::from_std(shared.start);
     for n in 0.. {
@@ -30,7 +32,7 @@ pub(super) async fn until_stopped(shared: &Arc<Shared>, spec: LoadSpec, run: Str
             () = sleep_until(start + intended) => {}
         }
         let kind = spec.mix.kind(n);
-        let gate = request::gate(n, pools.len());
+        let gate = balance.choose(request::gate(n, pools.len()));
         let ticket = shared.tally().leaves(n, kind, gate, intended, shared.start.elapsed());
         shared.in_flight.fetch_add(1, Ordering::AcqRel);
         let (shared, pool, run) = (Arc::clone(shared), Arc::clone(&pools[gate]), Arc::clone(&run));

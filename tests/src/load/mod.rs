@@ -5,6 +5,7 @@
 //! It runs on a thread and a runtime of its own. What each request is, is computed from its number ([`request`]); what
 //! came back is classed in [`outcome`] and counted in [`tally`], both without I/O.
 
+mod balance;
 mod dispatch;
 pub mod histogram;
 pub mod outcome;
@@ -28,6 +29,8 @@ use tally::{LoadReceipt, Tally};
 pub struct LoadSpec {
     /// Where clients connect; client c uses gate c modulo their number.
     pub gates: Vec<SocketAddr>,
+    /// The operations ports of the gates' hosts, if clients come through a balancer that asks them; empty: they do not.
+    pub balanced: Vec<SocketAddr>,
     /// Requests a second, over all gates.
     pub rate_per_s: f64,
     /// The mixture.
@@ -42,7 +45,7 @@ impl LoadSpec {
     /// A mixture of one write in five, 5 s of patience, up to 256 connections per gate.
     pub fn new(gates: Vec<SocketAddr>, rate_per_s: f64) -> Self {
         let mix = Mix { write_share: 0.2, slow_share: 0.0, slow: Duration::from_millis(500) };
-        Self { gates, rate_per_s, mix, timeout: Duration::from_secs(5), max_connections: 256 }
+        Self { gates, balanced: Vec::new(), rate_per_s, mix, timeout: Duration::from_secs(5), max_connections: 256 }
     }
 
     fn check(&self) -> Result<(), LoadError> {
@@ -52,6 +55,9 @@ impl LoadSpec {
             _ if self.gates.is_empty() => "there is no gate to send to",
             _ if !(self.rate_per_s > 0.0 && self.rate_per_s.is_finite()) => "the rate must be above 0",
             _ if !shares => "write share and slow share must be 0 or more and together at most 1",
+            _ if !self.balanced.is_empty() && self.balanced.len() != self.gates.len() => {
+                "a balancer needs one operations port for each gate"
+            }
             _ if self.max_connections == 0 => "at least one connection per gate is needed",
             _ => return Ok(()),
         };

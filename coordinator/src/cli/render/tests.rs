@@ -1,3 +1,5 @@
+use handover_proto::wire::LeaseStatus;
+
 use super::*;
 
 fn row(agent: &str, slot: &str, version: &str, reported: &str, assigned: &str) -> FleetRow {
@@ -8,6 +10,7 @@ fn row(agent: &str, slot: &str, version: &str, reported: &str, assigned: &str) -
         reported: reported.into(),
         assigned: assigned.into(),
         alive: true,
+        reported_shares: true,
         lease: "-".into(),
         ..FleetRow::default()
     }
@@ -102,5 +105,5 @@ fn a_free_lease_names_the_last_holder_and_how_it_ended() {
     };
     let text = lease(&status, NOW).join("\n");
     assert!(text.contains("Last      app-01") && text.contains("Cause     release"), "{text}");
-    assert!(text.contains("Could     none"), "{text}");
+    assert!(text.contains("Could     nobody else"), "{text}");
 }

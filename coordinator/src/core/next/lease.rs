@@ -109,6 +109,12 @@ fn hand_over(
         }
         Some(Answer::HeirGone) | None => {}
     }
+    // An operator's own request goes first; whoever gave it sees it end in a bounded time.
+    let order = fleet.lease.open_intent().filter(|open| open.value.cause.rollout.is_none());
+    if let Some(open) = order.filter(|_| intent == IntentKind::Handoff && !is_late(plan, progress.since_ms, now)) {
+        let what = format!("order {} to be over, which moves the scheduler lease", open.value.cause.step);
+        return Standing::Wait(blocker(BlockerKind::Lease, progress, what));
+    }
     match heir {
         Some(to) => Standing::Ask { intent, from: owner.instance.clone(), to },
         None if is_late(plan, progress.since_ms, now) => {

@@ -7,7 +7,6 @@ use handover_proto::lifecycle::Lifecycle;
 use handover_proto::stored::{STORED_VERSION, StoredError};
 
 use super::{Host, Plan, Step};
-use crate::core::event::sha256_hex;
 use crate::core::fleet::{Agent, Fleet};
 use crate::core::spec::Spec;
 
@@ -33,6 +32,14 @@ pub enum PlanError {
     Silent {
         /// Which.
         agent: AgentId,
+    },
+    /// A host that an operator took out.
+    #[error("agent {agent} is drained (order {order}); give it back with `handover undrain {agent}`, then roll out")]
+    Drained {
+        /// Which.
+        agent: AgentId,
+        /// By which order.
+        order: u64,
     },
     /// An agent without its gate.
     #[error("the gate of agent {agent} does not answer; start handover-gate@SERVICE on its host")]
@@ -113,6 +120,9 @@ impl Plan {
         if fleet.agents.is_empty() {
             return Err(PlanError::UnknownService { service: spec.service.clone(), known: known.clone() });
         }
+        if let Some((agent, order)) = fleet.drained.first_key_value() {
+            return Err(PlanError::Drained { agent: agent.clone(), order: *order });
+        }
         let mut serving = BTreeMap::new();
         for (id, agent) in &fleet.agents {
             serving.insert(id.clone(), looked_at(id, agent)?);
@@ -139,7 +149,7 @@ impl Plan {
             rules: spec.rules.clone(),
             hash: String::new(),
         };
-        let hash = sha256_hex(&plan.to_bytes()?);
+        let hash = plan.hash_of(&plan.to_bytes()?);
         Ok(Self { hash, ..plan })
     }
 }

@@ -8,6 +8,7 @@ use handover::core::next::{Act, Ask, Decision, Now, next};
 use handover::core::order::{Order, order};
 use handover::core::progress::{Progress, State};
 use handover::core::samples::Samples;
+use handover_proto::assignment::Cause;
 use handover_proto::ids::InstanceId;
 use handover_proto::lease::{Intent, LeaseView};
 use handover_proto::lifecycle::Lifecycle;
@@ -183,7 +184,7 @@ fn lease(rules: &Rules, model: &Model) -> LeaseView {
             view.candidates.insert(name((number, side)), seen(value, 60));
         }
     }
-    view.intent = model.intent.map(|request| seen(intent(rules, model, request), 70));
+    view.intent = model.intent.map(|request| seen(intent(rules, request), 70));
     view
 }
 
@@ -193,7 +194,7 @@ pub(crate) fn eligible(rules: &Rules, host: &Host, side: Side) -> bool {
     wish.is_some_and(|wish| wish.lease == handover_proto::assignment::LeaseWish::Eligible)
 }
 
-fn intent(rules: &Rules, model: &Model, request: Request) -> Intent {
+fn intent(rules: &Rules, request: Request) -> Intent {
     use handover_proto::lease::IntentKind::{Handoff, Return};
     Intent {
         v: 1,
@@ -203,7 +204,7 @@ fn intent(rules: &Rules, model: &Model, request: Request) -> Intent {
         to: Some(name(request.to)),
         quiesce_timeout_ms: 30_000,
         term: term(),
-        cause: rules.table.borrow()[model.hosts[0].stored].cause.clone(),
+        cause: Cause { rollout: Some(rules.plan.id.clone()), step: 0, plan_hash: String::new() },
     }
 }
 

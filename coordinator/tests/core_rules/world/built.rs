@@ -43,7 +43,7 @@ pub(crate) fn serving_fleet(hosts: u8) -> Fleet {
 /// `hosts` hosts where nothing runs.
 pub(crate) fn empty_fleet(hosts: u8) -> Fleet {
     let agents = (1..=hosts).map(|number| (agent(number), registered(&agent(number))));
-    Fleet { agents: agents.collect(), lease: LeaseView::default() }
+    Fleet { agents: agents.collect(), ..Fleet::default() }
 }
 
 fn registered(id: &AgentId) -> Agent {
@@ -79,6 +79,7 @@ pub(crate) fn serves(in_slot: &str, what: &str) -> Assignment {
         slots: BTreeMap::from([(slot(in_slot), wish)]),
         routes: vec![Route { to: Upstream::Slot(slot(in_slot)), reads: 100, writes: 100 }],
         drain: DrainPolicy { deadline_ms: 30_000, at_deadline: AtDeadline::Wait },
+        leaving: false,
         lease: Default::default(),
         hooks: Vec::new(),
         fallback: None,

@@ -20,6 +20,8 @@ pub struct MemberStatus {
     pub raft_term: u64,
     /// The size of its database on disk.
     pub db_size_bytes: i64,
+    /// Its alarms and troubles, such as that no space is left; in its own words.
+    pub alarms: Vec<String>,
 }
 
 impl MemberStatus {
@@ -71,5 +73,6 @@ async fn ask(mut link: Link) -> Result<MemberStatus, Failure> {
         leader: reply.leader(),
         raft_term: reply.raft_term(),
         db_size_bytes: reply.db_size(),
+        alarms: reply.errors().to_vec(),
     })
 }

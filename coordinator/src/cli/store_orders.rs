@@ -1,0 +1,151 @@
+//! What two people write straight to the store, past any coordinator: break-glass and the era.
+//!
+//! Coordinators may not write these keys (`SAFETY.md` I9, I14), and the moments when they are needed are those when
+//! there may be none.
+
+use std::time::Duration;
+
+use handover_proto::ids::{OpId, Service};
+use handover_proto::keys::LeaseKeys;
+use handover_proto::lease::{self, Assertion, BreakGlass, LeaseView, Refused, Stamp};
+use handover_proto::numbers::Era;
+use handover_proto::stored::StoredError;
+use handover_proto::txn::Txn;
+use handover_store::client::{Store, StoreError};
+
+use super::args::lease::{Assert, EraArgs, Release};
+use super::commands::Session;
+use super::outcome::{CliError, Outcome};
+use crate::clock::wall_ms;
+use crate::view;
+use crate::world::World;
+
+/// Without an assertion the store must not believe in the holder for this long: the longest quarantine of the presets
+/// (`SAFETY.md` §1.9, T = 20 s), since the holder's own is not known for sure.
+const QUARANTINE: Duration = Duration::from_secs(22);
+
+/// Why the store was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum StraightError {
+    /// Against the rules.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The named host has no instance that could hold.
+    #[error("{0} has no candidate; `handover lease show` lists who could take the lease")]
+    NoCandidate(handover_proto::ids::AgentId),
+    /// Something moved.
+    #[error(
+        "the lease changed meanwhile; look at `handover lease show`, and give the order again if it still makes sense"
+    )]
+    Moved,
+    /// The store cannot be asked.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A value is not readable.
+    #[error(transparent)]
+    Stored(#[from] StoredError),
+}
+
+impl StraightError {
+    /// Whether a rule forbids it.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::NoCandidate(_) | Self::Moved)
+    }
+}
+
+/// The lease of one service, straight from the store.
+struct Straight {
+    store: Store,
+    service: Service,
+    keys: LeaseKeys,
+    view: LeaseView,
+}
+
+impl Session {
+    async fn straight(&self) -> Result<Straight, CliError> {
+        let global = self.global();
+        let store = Store::open(&global.store_access()?)?;
+        let world = World::new(&global.env);
+        let listing = store.list(&world.keys.prefix()).await.map_err(StraightError::from)?;
+        let world = World::of_listing(&global.env, listing);
+        let service = view::service(&world, &global.service_name());
+        let service = service.map_err(|error| CliError::of(&crate::serve::refuse_view(&error)))?;
+        let nobody = || CliError::Refused { kind: String::new(), sentence: "no service is known here".to_owned() };
+        let service = service.ok_or_else(nobody)?;
+        let view = world.lease(&service).map_err(StraightError::from)?;
+        Ok(Straight { store, keys: world.keys.service(&service).lease(), service, view })
+    }
+
+    /// `handover lease release --force`.
+    ///
+    /// # Errors
+    /// [`CliError::Straight`].
+    pub(super) async fn break_glass(&self, args: &Release) -> Result<Outcome, CliError> {
+        let mut straight = self.straight().await?;
+        if args.asserting.is_none() && straight.view.beat.is_none() {
+            eprintln!(
+                "handover: nothing is asserted, so the holder gets {} s to stop by himself first",
+                QUARANTINE.as_secs()
+            );
+            tokio::time::sleep(QUARANTINE).await;
+            let before = straight.view.turn_revision();
+            straight = self.straight().await?;
+            if straight.view.turn_revision() != before {
+                return Err(StraightError::Moved.into());
+            }
+        }
+        let name = |name: &Option<String>| name.clone().unwrap_or_default();
+        let order = BreakGlass {
+            by: name(&args.by),
+            second: name(&args.second),
+            because: args.because.clone(),
+            asserting: args.asserting.map(|what| match what {
+                Assert::HostPoweredOff => Assertion::HostPoweredOff,
+                Assert::FenceEnforced => Assertion::FenceEnforced,
+            }),
+        };
+        let to = match &args.to {
+            None => None,
+            Some(agent) => {
+                let mut there = straight.view.candidates.values().map(|seen| &seen.value);
+                let found = there.find(|candidate| candidate.owner.agent == *agent);
+                Some(found.ok_or_else(|| StraightError::NoCandidate(agent.clone()))?.owner.instance.clone())
+            }
+        };
+        let Straight { keys, view, .. } = &straight;
+        let op = OpId::random();
+        let txn =
+            lease::break_glass(keys, view, order, to.as_ref(), op, Stamp { at_ms: wall_ms(), stopped_at_ms: None });
+        straight.write(&txn.map_err(StraightError::from)?).await?;
+        let whose = args.to.as_ref().map_or_else(|| "free".to_owned(), |agent| format!("given to {agent}"));
+        let text =
+            format!("the scheduler lease of {} is {whose}; `handover lease history` shows by whom", straight.service);
+        self.out().answer(&serde_json::json!({ "service": straight.service, "state": whose }), &[text])?;
+        Ok(Outcome::Done)
+    }
+
+    /// `handover lease era`.
+    ///
+    /// # Errors
+    /// [`CliError::Straight`].
+    pub(super) async fn era(&self, args: &EraArgs) -> Result<Outcome, CliError> {
+        let straight = self.straight().await?;
+        let mut era = straight.view.era.0;
+        if args.raise {
+            let text = |text: &Option<String>| text.clone().unwrap_or_default();
+            let (by, second, because) = (text(&args.by), text(&args.second), text(&args.because));
+            era = Era(era.0.saturating_add(1));
+            let txn = lease::raise_era(&straight.keys, &straight.view, era, (&by, &second, &because));
+            straight.write(&txn.map_err(StraightError::from)?).await?;
+        }
+        let text = format!("the scheduler lease of {} is in era {}", straight.service, era.0);
+        self.out().answer(&serde_json::json!({ "service": straight.service, "era": era.0 }), &[text])?;
+        Ok(Outcome::Done)
+    }
+}
+
+impl Straight {
+    async fn write(&self, txn: &Txn) -> Result<(), StraightError> {
+        if self.store.txn(txn).await?.succeeded { Ok(()) } else { Err(StraightError::Moved) }
+    }
+}

@@ -1,0 +1,6 @@
+//! Orders outside of a rollout, as plain functions.
+
+mod drain;
+mod moves;
+mod refusals;
+mod stage;
