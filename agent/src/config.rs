@@ -13,7 +13,7 @@ use std::time::Duration;
 use handover_proto::ids::{AgentId, Env, Service, SlotId};
 use handover_proto::peer::Role;
 use handover_store::client::Access;
-use handover_tls::{PeerError, Peers, TlsError, TlsFiles};
+use handover_tls::{Parties, PartyError, TlsError, TlsFiles};
 use serde::Deserialize;
 
 use crate::driver::DriverSettings;
@@ -52,11 +52,11 @@ pub enum ConfigError {
     },
     /// The address, or the certificate with which others are to know this agent, is not right.
     #[error("config {file}: {source}")]
-    Peers {
+    Parties {
         /// The config file.
         file: PathBuf,
         /// What, and the fix.
-        source: Box<PeerError>,
+        source: Box<PartyError>,
     },
     /// Fields that do not fit together.
     #[error("config {file}: `{field}` {problem}; {fix}")]
@@ -166,9 +166,12 @@ impl Config {
         if let Some(files) = &config.store.tls {
             files.open().map_err(|source| ConfigError::Tls { file: path.to_owned(), source })?;
         }
-        let fault = |error| ConfigError::Peers { file: path.to_owned(), source: Box::new(error) };
-        let peers = config.peers().map_err(|source| ConfigError::Tls { file: path.to_owned(), source })?;
-        peers.may_listen(config.listen).and_then(|()| peers.am(Role::Agent(config.agent.clone()))).map_err(fault)?;
+        let fault = |error| ConfigError::Parties { file: path.to_owned(), source: Box::new(error) };
+        let parties = config.parties().map_err(|source| ConfigError::Tls { file: path.to_owned(), source })?;
+        parties
+            .may_listen(config.listen)
+            .and_then(|()| parties.am(Role::Agent(config.agent.clone())))
+            .map_err(fault)?;
         Ok(config)
     }
 
@@ -230,9 +233,9 @@ impl Config {
     ///
     /// # Errors
     /// [`TlsError`] if a file of `[tls]` cannot be used.
-    pub fn peers(&self) -> Result<Peers, TlsError> {
+    pub fn parties(&self) -> Result<Parties, TlsError> {
         let tls = self.tls.as_ref().map(TlsFiles::open).transpose()?;
-        Ok(Peers::new(self.env.clone(), tls))
+        Ok(Parties::new(self.env.clone(), tls))
     }
 
     /// Time between SIGTERM and SIGKILL.
@@ -327,93 +330,4 @@ fn host_name() -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GOOD: &str = r#"
-        agent = "app-01"
-        service = "billing"
-        listen = "127.0.0.1:7101"
-        operations = "127.0.0.1:7102"
-        state_dir = "/tmp/state"
-        runtime_dir = "/tmp/run"
-        [gate]
-        mode = "proxy"
-        listen = "127.0.0.1:8080"
-        [driver]
-        kind = "process"
-        builds = "/builds/billing"
-        command = ["{builds}/{version}/billing", "--port", "{port}"]
-        [[probe]]
-        name = "ready"
-        http = { path = "/ready" }
-        affects = "ready"
-        [lease]
-        [[slot]]
-        name = "a"
-        port = 9001
-        [[slot]]
-        name = "b"
-        port = 9002
-    "#;
-
-    fn error(from: &str, to: &str) -> String {
-        assert!(GOOD.contains(from), "{from}");
-        let text = GOOD.replacen(from, to, 1);
-        Config::parse(Path::new("billing.toml"), &text).expect_err(to).to_string()
-    }
-
-    #[test]
-    fn a_short_file_is_enough() {
-        let config = Config::parse(Path::new("billing.toml"), GOOD).expect("a good config");
-        assert_eq!(config.env.as_str(), "default");
-        assert_eq!(config.gate.control, Path::new("/tmp/run/gate.sock"));
-        assert_eq!(config.slots.len(), 2);
-        assert_eq!(config.store.endpoints, [handover_store::client::EMBEDDED_ADDRESS]);
-    }
-
-    #[test]
-    fn every_mistake_names_the_file_the_field_and_the_fix() {
-        let cases = [
-            ("agent = \"app-01\"", "agent = \"App 1\"", "lower-case"),
-            ("listen = \"127.0.0.1:7101\"", "listen = \"localhost\"", "listen"),
-            ("state_dir = \"/tmp/state\"", "state_dir = \"state\"", "absolute"),
-            ("listen = \"127.0.0.1:7101\"", "listen = \"0.0.0.0:7101\"", "[tls]"),
-            ("mode = \"proxy\"", "mode = \"both\"", "use \"proxy\""),
-            ("mode = \"proxy\"", "", "gate.mode"),
-            ("port = 9002", "port = 9001", "port of its own"),
-            ("port = 9002", "port = 0", "name a port"),
-            ("name = \"b\"", "name = \"a\"", "used twice"),
-            ("port = 9002", "port = 9002\ncolour = \"blue\"", "colour"),
-            ("[lease]", "[store]\nca = \"ca.pem\"\n[lease]", "store.cert"),
-            ("[lease]", "[tls]\nca = \"ca.pem\"\ncert = \"c.pem\"\n[lease]", "tls.key"),
-            ("[lease]", "[store]\nkee = 3\n[lease]", "endpoints, ca, cert and key"),
-            ("port = 9002", "port = 9002\nuser = \"no-such-user\"", "slot.user"),
-            ("[lease]", "[lease]\nservice = \"push\"", "pull"),
-            ("[lease]", "[lease]\nttl = 10", "10s"),
-            ("[lease]", "[lease]\nttl = \"3s\"", "6"),
-            ("affects = \"ready\"", "affects = \"live\"", "affects = \"ready\""),
-            ("kind = \"process\"", "kind = \"magic\"", "process"),
-            ("builds = \"/builds/billing\"", "builds = \"/builds/billing\"\ngrace = 5", "5s"),
-            ("listen = \"127.0.0.1:8080\"", "listen = \"127.0.0.1:8080\"\nhold = 3", "hold"),
-        ];
-        for (from, to, says) in cases {
-            let error = error(from, to);
-            assert!(error.contains("billing.toml") && error.contains(says), "{to}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_slots_user_and_group_are_names_or_numbers() {
-        let text = GOOD.replacen("port = 9002", "port = 9002\nuser = \"root\"\ngroup = \"4711\"", 1);
-        let config = Config::parse(Path::new("billing.toml"), &text).expect("a good config");
-        let b: SlotId = "b".parse().expect("slot");
-        assert_eq!(config.callers, [(b, SlotPeer { uid: Some(0), gid: Some(4711) })].into());
-    }
-
-    #[test]
-    fn a_missing_file_is_named() {
-        let error = Config::read(Path::new("/nowhere/x.toml")).expect_err("missing").to_string();
-        assert!(error.contains("/nowhere/x.toml") && error.contains("--config"));
-    }
-}
+mod tests;

@@ -12,7 +12,7 @@ use handover_proto::stored::{Rest, STORED_VERSION};
 use handover_proto::wire::agent_server::AgentServer;
 use handover_proto::wire::{DESCRIPTOR, Report};
 use handover_store::client::Store;
-use handover_tls::Peers;
+use handover_tls::Parties;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -51,7 +51,7 @@ pub async fn run(config: Config) -> Result<()> {
     let file = StateFile::open(&config.state_dir)?;
     let grpc = bind("listen", config.listen).await?;
     let operations = bind("operations", config.operations).await?;
-    let (store, peers) = (Store::open(&config.store)?, config.peers()?);
+    let (store, parties) = (Store::open(&config.store)?, config.parties()?);
     let owner = Owner {
         env: config.env.clone(),
         service: config.service.clone(),
@@ -67,11 +67,11 @@ pub async fn run(config: Config) -> Result<()> {
     let host = Host::take_over(config.clone(), driver.clone(), file, boot_id.clone(), wake.clone()).await?;
     let routing = Routing::new(GateLink::connect(&config.gate.control), config.slots.clone());
     let (wanted, wanted_seen) = watch::channel(Wanted::default());
-    let keeper = keeper(&config, peers.clone(), &driver, wanted_seen)?;
+    let keeper = keeper(&config, parties.clone(), &driver, wanted_seen)?;
     let (reports, reports_seen) = watch::channel(Report::default());
     let certifier = keeper.as_ref().map(|keeper| (config.agent.clone(), keeper.certifier.clone()));
     tokio::spawn(watchdog::keep_telling(reports_seen.clone(), keeper.as_ref().map(|keeper| keeper.laps.clone())));
-    let mut offers = serve(&config, (store, peers), (grpc, operations), reports_seen, certifier);
+    let mut offers = serve(&config, (store, parties), (grpc, operations), reports_seen, certifier);
 
     let memory = Memory::silent_until(clock::boot() + FIRST_WORD);
     let mut agent = AgentLoop { config, boot_id, host, routing, keeper, wanted, reports, memory };
@@ -132,7 +132,7 @@ async fn follow_store(config: &Config, store: &Store, me: Registration) -> Resul
 
 fn keeper(
     config: &Config,
-    peers: Peers,
+    parties: Parties,
     driver: &Arc<Driver>,
     wanted: watch::Receiver<Wanted>,
 ) -> Result<Option<KeeperHandle>> {
@@ -155,7 +155,7 @@ fn keeper(
     });
     let place = crate::lease::Place {
         store: config.store.clone(),
-        peers,
+        parties,
         env: config.env.clone(),
         service: config.service.clone(),
         agent: config.agent.clone(),
@@ -170,7 +170,7 @@ fn keeper(
 
 fn serve(
     config: &Arc<Config>,
-    (store, peers): (Store, Peers),
+    (store, parties): (Store, Parties),
     (grpc, operations): (TcpListener, TcpListener),
     reports: watch::Receiver<Report>,
     certifier: Option<(AgentId, Certifier)>,
@@ -178,7 +178,7 @@ fn serve(
     let keys = EnvKeys::new(&config.env).service(&config.service);
     let (offers_out, offers) = mpsc::channel(16);
     let service = AgentService::new(store, (&config.env, keys), offers_out, reports.clone());
-    let service = AgentServer::new(service.certifying(certifier).among(peers.clone()));
+    let service = AgentServer::new(service.certifying(certifier).among(parties.clone()));
     tokio::spawn(crate::ops::serve(operations, reports));
     tokio::spawn(async move {
         let (health, health_service) = tonic_health::server::health_reporter();
@@ -193,7 +193,7 @@ fn serve(
                 server
             }
         };
-        let ended = match peers.tls() {
+        let ended = match parties.tls() {
             Some(tls) => server.serve_with_incoming(handover_tls::incoming(grpc, tls.clone())).await,
             // Without nodelay a report waits for the acknowledgement of the one before: 40 ms, measured.
             None => server.serve_with_incoming(TcpIncoming::from(grpc).with_nodelay(Some(true))).await,

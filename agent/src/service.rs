@@ -12,7 +12,7 @@ use handover_proto::wire::{
     AssignReply, AssignRequest, CertifyReply, CertifyRequest, Report, WatchRequest, kind, refusal,
 };
 use handover_store::client::{Store, StoreError};
-use handover_tls::Peers;
+use handover_tls::Parties;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::Stream;
 use tokio_stream::StreamExt;
@@ -63,7 +63,7 @@ pub struct AgentService {
     /// This agent, and its lease keeper; none: the service has no scheduler lease.
     certifier: Option<(AgentId, Certifier)>,
     /// Who calls.
-    peers: Peers,
+    parties: Parties,
 }
 
 impl AgentService {
@@ -74,17 +74,17 @@ impl AgentService {
         offers: mpsc::Sender<Offered>,
         reports: watch::Receiver<Report>,
     ) -> Self {
-        Self { store, keys: EnvKeys::new(env), service, offers, reports, certifier: None, peers: Peers::plain() }
+        Self { store, keys: EnvKeys::new(env), service, offers, reports, certifier: None, parties: Parties::plain() }
     }
 
-    /// The same, for callers who are recognised by these peers.
+    /// The same, for callers who are recognised by these parties.
     #[must_use]
-    pub fn among(self, peers: Peers) -> Self {
-        Self { peers, ..self }
+    pub fn among(self, parties: Parties) -> Self {
+        Self { parties, ..self }
     }
 
     fn for_coordinators<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        self.peers.admit(request, "coordinators", |role| *role == Role::Coordinator).map(drop)
+        self.parties.admit(request, "coordinators", |role| *role == Role::Coordinator).map(drop)
     }
 
     /// The same, answering for this agent's lease keeper.
@@ -151,7 +151,7 @@ impl Agent for AgentService {
     }
 
     async fn certify(&self, request: Request<CertifyRequest>) -> Result<Response<CertifyReply>, Status> {
-        self.peers.admit(&request, "agents", |role| matches!(role, Role::Agent(_)))?;
+        self.parties.admit(&request, "agents", |role| matches!(role, Role::Agent(_)))?;
         let token = Token::from_wire(request.into_inner().token);
         let Some((agent, certifier)) = &self.certifier else {
             return Err(refusal(Code::FailedPrecondition, kind::POLICY, "this agent keeps no scheduler lease"));

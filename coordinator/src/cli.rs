@@ -30,7 +30,7 @@ use outcome::{CliError, Outcome};
 pub async fn run(args: Args) -> Result<Outcome, CliError> {
     let global = args.global;
     // A file that cannot be used is said before anything else is tried.
-    global.peers()?;
+    global.parties()?;
     match args.command {
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "handover", &mut std::io::stdout());

@@ -34,7 +34,7 @@ use anyhow::Context as _;
 use handover_proto::ids::Env;
 use handover_proto::peer::Role;
 use handover_store::client::{Store, WatchItem};
-use handover_tls::Peers;
+use handover_tls::Parties;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -64,9 +64,9 @@ pub const LEADER_HEADER: &str = "handover-leader";
 /// Whatever keeps it from starting, with its cause.
 pub async fn run(global: Global, serve: args::Serve) -> anyhow::Result<()> {
     let stop = stop_signal()?;
-    let peers = global.peers()?;
-    peers.may_listen(serve.listen).context("--listen")?;
-    peers.am(Role::Coordinator)?;
+    let parties = global.parties()?;
+    parties.may_listen(serve.listen).context("--listen")?;
+    parties.am(Role::Coordinator)?;
     let listener = TcpListener::bind(serve.listen).await;
     let listener =
         listener.with_context(|| format!("cannot listen at {}; does a coordinator run there?", serve.listen))?;
@@ -85,7 +85,7 @@ pub async fn run(global: Global, serve: args::Serve) -> anyhow::Result<()> {
         }
         None => None,
     };
-    Coordinator { store, env: global.env, embedded, metrics }.run_among(peers, listener, stop).await
+    Coordinator { store, env: global.env, embedded, metrics }.run_among(parties, listener, stop).await
 }
 
 /// Resolves at the first SIGTERM or SIGINT.
@@ -120,16 +120,16 @@ impl Coordinator {
     /// # Errors
     /// If this host cannot be identified, or the server breaks.
     pub async fn run(self, listener: TcpListener, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        self.run_among(Peers::plain(), listener, stop).await
+        self.run_among(Parties::plain(), listener, stop).await
     }
 
-    /// The same, with agents and command lines that are reached and recognised by these peers.
+    /// The same, with agents and command lines that are reached and recognised by these parties.
     ///
     /// # Errors
     /// As [`Coordinator::run`].
     pub async fn run_among(
         self,
-        peers: Peers,
+        parties: Parties,
         listener: TcpListener,
         stop: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
@@ -148,13 +148,13 @@ impl Coordinator {
         }
         let (desk, handed_in) = watch::channel(None);
         tasks.spawn(reign(self.store.clone(), Arc::clone(&world), leading.clone(), desk));
-        tasks.spawn(Links::new(Arc::clone(&world), leading.clone()).among(peers.clone()).run());
+        tasks.spawn(Links::new(Arc::clone(&world), leading.clone()).among(parties.clone()).run());
         if let Some(embedded) = self.embedded {
             tasks.spawn(embedded.keep(world.subscribe()));
         }
         let election = Election::new(self.store.clone(), &keys, me, world.subscribe(), leadership);
         let election = election.run(told(stopped.clone()));
-        let service = service::serve((listener, peers), Arc::clone(&world), leading, handed_in, told(stopped));
+        let service = service::serve((listener, parties), Arc::clone(&world), leading, handed_in, told(stopped));
         tracing::info!(%address, env = %self.env, "coordinator");
         let both = async { tokio::join!(election, service).1 };
         tokio::pin!(both);

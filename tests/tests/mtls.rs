@@ -14,7 +14,7 @@ use handover_proto::wire::{AssignRequest, CertifyRequest, WatchRequest};
 use handover_tests::fleet::{Fleet, Options, Secure, Spec, StoreKind, variables};
 use handover_tests::load::{Load, LoadSpec};
 use handover_tests::pki::{Pki, Subject};
-use handover_tls::{Peers, TlsFiles};
+use handover_tls::{Parties, TlsFiles};
 use support::{receipt, serving, table};
 use tokio_stream::StreamExt as _;
 use tonic::Code;
@@ -51,11 +51,11 @@ fn a_rollout_over_mutual_tls_and_under_roles_loses_nothing_and_hands_the_lease_o
 
 /// What an agent says to a caller with these files.
 async fn asked(fleet: &Fleet, files: &TlsFiles) -> [Result<(), tonic::Status>; 3] {
-    let peers = Peers::new("demo".parse().unwrap(), Some(files.open().expect("good files")));
+    let parties = Parties::new("demo".parse().unwrap(), Some(files.open().expect("good files")));
     let address = fleet.hosts[0].agent_listen.to_string();
     let agent = Role::Agent(fleet.hosts[0].name.parse().unwrap());
-    let endpoint = peers.endpoint(&address).expect("an address");
-    let channel = peers.connect(endpoint, agent, Duration::from_secs(5)).await.expect("the agent answers");
+    let endpoint = parties.endpoint(&address).expect("an address");
+    let channel = parties.connect(endpoint, agent, Duration::from_secs(5)).await.expect("the agent answers");
     let mut client = AgentClient::new(channel);
     let assign = client.assign(AssignRequest::default()).await.map(drop);
     let certify = client.certify(CertifyRequest::default()).await.map(drop);

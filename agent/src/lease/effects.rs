@@ -9,7 +9,7 @@ use std::time::Duration;
 use handover_proto::ids::{InstanceId, OpId};
 use handover_proto::keys::{EnvKeys, ServiceKeys};
 use handover_store::client::{Store, StoreError, TxnReply, WatchItem};
-use handover_tls::Peers;
+use handover_tls::Parties;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 
@@ -30,7 +30,7 @@ pub type Kill = Arc<dyn Fn(&InstanceId) -> Result<(), String> + Send + Sync>;
 pub(super) struct Effects {
     pub(super) store: Store,
     /// The other agents.
-    pub(super) peers: Peers,
+    pub(super) parties: Parties,
     pub(super) events: UnboundedSender<Event>,
     pub(super) kill: Kill,
     pub(super) clock: ClockIdentity,
@@ -91,9 +91,9 @@ impl Effects {
                 self.then(async move { Event::Surveyed(inquiry::survey(&store, &env).await) });
             }
             LeaseStep::AskCertificate { agent, token } => {
-                let (service, peers) = (self.service.clone(), self.peers.clone());
+                let (service, parties) = (self.service.clone(), self.parties.clone());
                 self.then(async move {
-                    let result = inquiry::certificate((&store, &peers), &service, &agent, token).await;
+                    let result = inquiry::certificate((&store, &parties), &service, &agent, token).await;
                     Event::Certified { token, result }
                 });
             }

@@ -13,7 +13,7 @@ use handover_proto::stored::decode;
 use handover_proto::wire::agent_client::AgentClient;
 use handover_proto::wire::{CertifyReply, CertifyRequest};
 use handover_store::client::Store;
-use handover_tls::Peers;
+use handover_tls::Parties;
 
 use super::certificate::Certificate;
 use super::versions::Survey;
@@ -43,14 +43,14 @@ pub(super) async fn survey(store: &Store, env: &EnvKeys) -> Survey {
 /// # Errors
 /// One sentence: it cannot be found or reached, or it does not certify that.
 pub(super) async fn certificate(
-    (store, peers): (&Store, &Peers),
+    (store, parties): (&Store, &Parties),
     service: &ServiceKeys,
     agent: &AgentId,
     token: Token,
 ) -> Result<Certificate, String> {
     let asked = async {
         let address = address(store, service, agent).await?;
-        ask(peers, agent, address, token).await.map_err(|reason| format!("agent {agent} at {address}: {reason}"))
+        ask(parties, agent, address, token).await.map_err(|reason| format!("agent {agent} at {address}: {reason}"))
     };
     let answer = tokio::time::timeout(LIMIT, asked).await;
     let reply = answer.map_err(|_| format!("agent {agent} gave no answer within {LIMIT:?}"))??;
@@ -65,9 +65,9 @@ async fn address(store: &Store, service: &ServiceKeys, agent: &AgentId) -> Resul
     Ok(registration.endpoint)
 }
 
-async fn ask(peers: &Peers, agent: &AgentId, address: SocketAddr, token: Token) -> Result<CertifyReply, String> {
-    let endpoint = peers.endpoint(&address.to_string()).map_err(|error| error.to_string())?;
-    let channel = peers.connect(endpoint, Role::Agent(agent.clone()), LIMIT).await;
+async fn ask(parties: &Parties, agent: &AgentId, address: SocketAddr, token: Token) -> Result<CertifyReply, String> {
+    let endpoint = parties.endpoint(&address.to_string()).map_err(|error| error.to_string())?;
+    let channel = parties.connect(endpoint, Role::Agent(agent.clone()), LIMIT).await;
     let channel = channel.map_err(|error| crate::report::chain(&error))?;
     let question = CertifyRequest { token: token.get() };
     let reply = AgentClient::new(channel).certify(question).await.map_err(|status| status.message().to_owned())?;

@@ -12,7 +12,7 @@ use handover_proto::keys::EnvKeys;
 use handover_proto::numbers::Token;
 use handover_proto::wire::CertifyReply;
 use handover_store::client::{Access, OpenError, Store};
-use handover_tls::Peers;
+use handover_tls::Parties;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{oneshot, watch};
@@ -54,7 +54,7 @@ pub struct Place {
     /// The way to the store.
     pub store: Access,
     /// The other agents, which are asked for stop certificates.
-    pub peers: Peers,
+    pub parties: Parties,
     /// The environment.
     pub env: Env,
     /// The service.
@@ -145,7 +145,7 @@ pub fn spawn(
     let (events, inbox) = unbounded_channel();
     let effects = Effects {
         store,
-        peers: place.peers.clone(),
+        parties: place.parties.clone(),
         events,
         kill,
         clock: clock.clone(),

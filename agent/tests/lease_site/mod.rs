@@ -26,7 +26,7 @@ use handover_proto::stored::encode;
 use handover_proto::txn::{Op, Txn};
 use handover_store::client::Store;
 use handover_store::server::{ServerOptions, serve};
-use handover_tls::Peers;
+use handover_tls::Parties;
 use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -155,7 +155,7 @@ impl Agent {
         let shutdown = CancellationToken::new();
         let place = Place {
             store: vec![self.endpoint.to_string()].into(),
-            peers: Peers::plain(),
+            parties: Parties::plain(),
             env: "test".parse().expect("env"),
             service: "billing".parse().expect("service"),
             agent: self.name.parse().expect("agent"),

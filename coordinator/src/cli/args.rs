@@ -12,7 +12,7 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 use handover_proto::ids::{Env, RolloutId, Service};
 use handover_store::client::Access;
-use handover_tls::{Peers, TlsError, TlsFiles};
+use handover_tls::{Parties, TlsError, TlsFiles};
 
 pub use store::{Setup, Store, StoreCommand};
 pub use tls::{PeerTls, StoreTls};
@@ -238,9 +238,9 @@ impl Global {
     ///
     /// # Errors
     /// [`TlsError`] if a file cannot be used.
-    pub fn peers(&self) -> Result<Peers, TlsError> {
+    pub fn parties(&self) -> Result<Parties, TlsError> {
         let tls = self.peer_tls.files()?.as_ref().map(TlsFiles::open).transpose()?;
-        Ok(Peers::new(self.env.clone(), tls))
+        Ok(Parties::new(self.env.clone(), tls))
     }
 
     /// The service as requests carry it; empty: the only one.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use handover_proto::peer::Role;
 use handover_proto::wire::coordinator_client::CoordinatorClient;
 use handover_proto::wire::{kind, refusal_kind};
-use handover_tls::{Peers, TlsError};
+use handover_tls::{Parties, TlsError};
 use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
@@ -41,18 +41,18 @@ pub(super) struct Coordinators {
     addresses: Vec<String>,
     answer: Duration,
     /// How they are reached; or why the files for it cannot be used.
-    peers: Result<Peers, String>,
+    parties: Result<Parties, String>,
 }
 
 impl Coordinators {
     /// At these addresses, each call bounded by `timeout` (10 s if there is none).
     pub(super) fn new(addresses: &[String], timeout: Option<Duration>) -> Self {
-        Self { addresses: addresses.to_vec(), answer: timeout.unwrap_or(ANSWER), peers: Ok(Peers::plain()) }
+        Self { addresses: addresses.to_vec(), answer: timeout.unwrap_or(ANSWER), parties: Ok(Parties::plain()) }
     }
 
-    /// The same, reached and recognised by these peers.
-    pub(super) fn among(mut self, peers: Result<Peers, TlsError>) -> Self {
-        self.peers = peers.map_err(|error| error.to_string());
+    /// The same, reached and recognised by these parties.
+    pub(super) fn among(mut self, parties: Result<Parties, TlsError>) -> Self {
+        self.parties = parties.map_err(|error| error.to_string());
         self
     }
 
@@ -134,7 +134,7 @@ impl Coordinators {
 
     fn explain(&self, status: &Status) -> CliError {
         // What plain text hears from a server that waits for a TLS handshake.
-        let plain = self.peers.as_ref().is_ok_and(|peers| peers.tls().is_none());
+        let plain = self.parties.as_ref().is_ok_and(|parties| parties.tls().is_none());
         let message = status.message();
         if plain && (message.starts_with("h2 protocol error") || message == "transport error") {
             let reason = format!("{message}; if it speaks TLS, give --tls-ca, --tls-cert and --tls-key");
@@ -144,11 +144,11 @@ impl Coordinators {
     }
 
     async fn connect(&self, address: &str) -> Result<Client, String> {
-        let peers = self.peers.as_ref().map_err(Clone::clone)?;
-        let endpoint = peers.endpoint(address).map_err(|error| error.to_string())?;
+        let parties = self.parties.as_ref().map_err(Clone::clone)?;
+        let endpoint = parties.endpoint(address).map_err(|error| error.to_string())?;
         let endpoint =
             endpoint.http2_keep_alive_interval(CONNECT).keep_alive_timeout(CONNECT).keep_alive_while_idle(true);
-        let channel = peers.connect(endpoint, Role::Coordinator, CONNECT).await.map_err(|error| root(&error))?;
+        let channel = parties.connect(endpoint, Role::Coordinator, CONNECT).await.map_err(|error| root(&error))?;
         Ok(CoordinatorClient::new(channel))
     }
 }

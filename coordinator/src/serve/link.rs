@@ -9,7 +9,7 @@ use handover_proto::numbers::{Serial, Term};
 use handover_proto::peer::Role;
 use handover_proto::wire::agent_client::AgentClient;
 use handover_proto::wire::{AssignRequest, Report, WatchRequest, kind, refusal_kind};
-use handover_tls::Peers;
+use handover_tls::Parties;
 use tokio::sync::watch;
 use tonic::Status;
 use tonic::transport::Channel;
@@ -54,7 +54,7 @@ pub(super) struct Link {
     service: Service,
     agent: AgentId,
     endpoint: SocketAddr,
-    peers: Peers,
+    parties: Parties,
     wanted: watch::Receiver<Option<Delivery>>,
     world: Arc<watch::Sender<World>>,
 }
@@ -63,11 +63,11 @@ impl Link {
     /// A link that delivers what `wanted` holds and writes what it hears into `world`.
     pub(super) fn new(
         (service, agent): (Service, AgentId),
-        (endpoint, peers): (SocketAddr, Peers),
+        (endpoint, parties): (SocketAddr, Parties),
         wanted: watch::Receiver<Option<Delivery>>,
         world: Arc<watch::Sender<World>>,
     ) -> Self {
-        Self { service, agent, endpoint, peers, wanted, world }
+        Self { service, agent, endpoint, parties, wanted, world }
     }
 
     /// Keeps the link, for ever.
@@ -87,9 +87,9 @@ impl Link {
 
     /// One connection, until it breaks.
     async fn connected(&mut self, heard: &mut bool) -> Result<std::convert::Infallible, String> {
-        let endpoint = self.peers.endpoint(&self.endpoint.to_string()).map_err(|error| error.to_string())?;
+        let endpoint = self.parties.endpoint(&self.endpoint.to_string()).map_err(|error| error.to_string())?;
         let endpoint = endpoint.http2_keep_alive_interval(CONNECT).keep_alive_timeout(CONNECT);
-        let channel = self.peers.connect(endpoint, Role::Agent(self.agent.clone()), CONNECT).await;
+        let channel = self.parties.connect(endpoint, Role::Agent(self.agent.clone()), CONNECT).await;
         let channel = channel.map_err(|error| root(&error))?;
         let mut client = AgentClient::new(channel.clone());
         let reports = timely(SILENCE, client.watch(WatchRequest {})).await?.map_err(|status| describe(&status))?;

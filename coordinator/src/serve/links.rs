@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use handover_proto::ids::{AgentId, Service};
 use handover_proto::numbers::{Serial, Term};
-use handover_tls::Peers;
+use handover_tls::Parties;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -23,7 +23,7 @@ type Name = (Service, AgentId);
 pub struct Links {
     world: Arc<watch::Sender<World>>,
     leadership: watch::Receiver<Leadership>,
-    peers: Peers,
+    parties: Parties,
     links: BTreeMap<Name, Running>,
 }
 
@@ -42,13 +42,13 @@ struct Target {
 impl Links {
     /// Reports go into `world`; assignments are delivered while `leadership` is ours.
     pub fn new(world: Arc<watch::Sender<World>>, leadership: watch::Receiver<Leadership>) -> Self {
-        Self { world, leadership, peers: Peers::plain(), links: BTreeMap::new() }
+        Self { world, leadership, parties: Parties::plain(), links: BTreeMap::new() }
     }
 
-    /// The same, to agents that are reached and recognised by these peers.
+    /// The same, to agents that are reached and recognised by these parties.
     #[must_use]
-    pub fn among(mut self, peers: Peers) -> Self {
-        self.peers = peers;
+    pub fn among(mut self, parties: Parties) -> Self {
+        self.parties = parties;
         self
     }
 
@@ -83,7 +83,7 @@ impl Links {
             let running = self.links.entry(name).or_insert_with_key(|name| {
                 let (wanted, receiver) = watch::channel(None);
                 let link =
-                    Link::new(name.clone(), (target.endpoint, self.peers.clone()), receiver, Arc::clone(&self.world));
+                    Link::new(name.clone(), (target.endpoint, self.parties.clone()), receiver, Arc::clone(&self.world));
                 Running { endpoint: target.endpoint, wanted, task: tokio::spawn(link.run()) }
             });
             running.wanted.send_if_modified(|wanted| {

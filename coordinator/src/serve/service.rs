@@ -10,7 +10,7 @@ use handover_proto::wire::{
     DESCRIPTOR, GiveReply, GiveRequest, HistoryReply, HistoryRequest, OrderReply, OrderRequest, PlanReply, SpecRequest,
     StartReply, StatusReply, StatusRequest, TurnsReply, TurnsRequest, kind, refusal,
 };
-use handover_tls::Peers;
+use handover_tls::Parties;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::Stream;
@@ -40,7 +40,7 @@ const FRAME: Duration = Duration::from_millis(50);
 /// # Errors
 /// If the server breaks.
 pub(super) async fn serve(
-    (listener, peers): (TcpListener, Peers),
+    (listener, parties): (TcpListener, Parties),
     world: Arc<watch::Sender<World>>,
     leadership: watch::Receiver<Leadership>,
     desk: watch::Receiver<Desk>,
@@ -52,10 +52,10 @@ pub(super) async fn serve(
         .register_encoded_file_descriptor_set(DESCRIPTOR)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let service = CoordinatorServer::new(Service { world, leadership, desk, peers: peers.clone() });
-    let tls = peers.tls().cloned();
+    let service = CoordinatorServer::new(Service { world, leadership, desk, parties: parties.clone() });
+    let tls = parties.tls().cloned();
     let server = Server::builder()
-        .add_service(InterceptedService::new(service, move |call| for_operators(&peers, call)))
+        .add_service(InterceptedService::new(service, move |call| for_operators(&parties, call)))
         .add_service(health_service)
         .add_service(reflection);
     let server = async {
@@ -84,8 +84,8 @@ pub fn refuse_view(error: &ViewError) -> Status {
 }
 
 /// Everything here is for operators; who looks from a coordinator's host may do so with the coordinator's certificate.
-fn for_operators(peers: &Peers, call: Request<()>) -> Result<Request<()>, Status> {
-    peers.admit(&call, "operators", |role| matches!(role, Role::Operator(_) | Role::Coordinator))?;
+fn for_operators(parties: &Parties, call: Request<()>) -> Result<Request<()>, Status> {
+    parties.admit(&call, "operators", |role| matches!(role, Role::Operator(_) | Role::Coordinator))?;
     Ok(call)
 }
 
@@ -93,7 +93,7 @@ struct Service {
     world: Arc<watch::Sender<World>>,
     leadership: watch::Receiver<Leadership>,
     desk: watch::Receiver<Desk>,
-    peers: Peers,
+    parties: Parties,
 }
 
 impl Service {
@@ -116,7 +116,7 @@ impl Service {
     /// Who gives this order, as the certificate says; `None`: on loopback without TLS, where the caller's word is all
     /// there is.
     fn by<T>(&self, request: &Request<T>) -> Result<Option<String>, Status> {
-        let role = self.peers.admit(request, "operators", |role| matches!(role, Role::Operator(_)))?;
+        let role = self.parties.admit(request, "operators", |role| matches!(role, Role::Operator(_)))?;
         Ok(match role {
             Some(Role::Operator(name)) => Some(name.to_string()),
             _ => None,
@@ -165,8 +165,10 @@ impl Coordinator for Service {
     }
 
     async fn start(&self, request: Request<SpecRequest>) -> Result<Response<StartReply>, Status> {
-        self.by(&request)?;
-        self.ask(|reply| Order::Start(request.into_inner(), reply)).await
+        let by = self.by(&request)?;
+        let request = request.into_inner();
+        let request = SpecRequest { by: by.unwrap_or(request.by), ..request };
+        self.ask(|reply| Order::Start(request, reply)).await
     }
 
     async fn order(&self, request: Request<OrderRequest>) -> Result<Response<OrderReply>, Status> {
@@ -177,7 +179,10 @@ impl Coordinator for Service {
     }
 
     async fn give(&self, request: Request<GiveRequest>) -> Result<Response<GiveReply>, Status> {
-        self.ask(|reply| Order::Give(request.into_inner(), reply)).await
+        let by = self.by(&request)?;
+        let request = request.into_inner();
+        let request = GiveRequest { by: by.unwrap_or(request.by), ..request };
+        self.ask(|reply| Order::Give(request, reply)).await
     }
 
     async fn turns(&self, request: Request<TurnsRequest>) -> Result<Response<TurnsReply>, Status> {

@@ -13,11 +13,11 @@ mod error;
 mod files;
 mod identity;
 mod names;
-mod peers;
+mod parties;
 
 pub use accept::{Incoming, incoming};
 pub use connect::{ConnectFailure, Connector, Expect};
 pub use error::TlsError;
 pub use files::{Tls, TlsFiles};
 pub use names::{NameError, caller, name_in};
-pub use peers::{PeerError, Peers};
+pub use parties::{Parties, PartyError};

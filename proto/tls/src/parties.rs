@@ -18,14 +18,14 @@ use crate::names::{NameError, caller, name_in};
 
 /// The processes of one environment, seen from one of them.
 #[derive(Debug, Clone)]
-pub struct Peers {
+pub struct Parties {
     env: Env,
     tls: Option<Tls>,
 }
 
 /// What is wrong with an address or with our own certificate.
 #[derive(Debug, thiserror::Error)]
-pub enum PeerError {
+pub enum PartyError {
     /// Plain text that others could read and change.
     #[error(
         "{address} is not a loopback address, and there only TLS is spoken; give a CA, a certificate and its key \
@@ -73,7 +73,7 @@ pub enum PeerError {
     },
 }
 
-impl Peers {
+impl Parties {
     /// The processes of `env`; without files only those on loopback.
     pub fn new(env: Env, tls: Option<Tls>) -> Self {
         Self { env, tls }
@@ -92,19 +92,19 @@ impl Peers {
     /// Whether we may listen there: on a single address, and beyond loopback only with TLS.
     ///
     /// # Errors
-    /// [`PeerError::Plain`], [`PeerError::Unspecified`].
-    pub fn may_listen(&self, address: SocketAddr) -> Result<(), PeerError> {
+    /// [`PartyError::Plain`], [`PartyError::Unspecified`].
+    pub fn may_listen(&self, address: SocketAddr) -> Result<(), PartyError> {
         if self.tls.is_none() && !address.ip().is_loopback() {
-            return Err(PeerError::Plain { address: address.to_string() });
+            return Err(PartyError::Plain { address: address.to_string() });
         }
-        if address.ip().is_unspecified() { Err(PeerError::Unspecified { address }) } else { Ok(()) }
+        if address.ip().is_unspecified() { Err(PartyError::Unspecified { address }) } else { Ok(()) }
     }
 
     /// Whether our certificate was made for `role`: others would find out later, and one by one.
     ///
     /// # Errors
-    /// [`PeerError::WrongName`], [`PeerError::Nameless`].
-    pub fn am(&self, role: Role) -> Result<(), PeerError> {
+    /// [`PartyError::WrongName`], [`PartyError::Nameless`].
+    pub fn am(&self, role: Role) -> Result<(), PartyError> {
         let Some(tls) = &self.tls else { return Ok(()) };
         let wanted = PeerName::new(&self.env, role);
         let field = format!("{}cert", tls.files().prefix);
@@ -113,10 +113,10 @@ impl Peers {
         let found = material.identity.cert.first().map_or(Err(NameError::None), name_in);
         match found {
             Ok(name) if name == wanted => Ok(()),
-            Ok(name) => Err(PeerError::WrongName { field, file, name: name.to_string(), wanted: wanted.to_string() }),
+            Ok(name) => Err(PartyError::WrongName { field, file, name: name.to_string(), wanted: wanted.to_string() }),
             Err(error) => {
                 let reason = error.to_string();
-                Err(PeerError::Nameless { field, file, reason, wanted: wanted.to_string() })
+                Err(PartyError::Nameless { field, file, reason, wanted: wanted.to_string() })
             }
         }
     }
@@ -125,15 +125,15 @@ impl Peers {
     /// beyond loopback.
     ///
     /// # Errors
-    /// [`PeerError::Plain`], [`PeerError::Address`].
-    pub fn endpoint(&self, address: &str) -> Result<Endpoint, PeerError> {
+    /// [`PartyError::Plain`], [`PartyError::Address`].
+    pub fn endpoint(&self, address: &str) -> Result<Endpoint, PartyError> {
         let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
-        let bad = || PeerError::Address { address: address.to_owned() };
+        let bad = || PartyError::Address { address: address.to_owned() };
         let endpoint = Endpoint::from_shared(format!("http://{rest}")).map_err(|_| bad())?;
         let host = endpoint.uri().host().ok_or_else(bad)?.trim_start_matches('[').trim_end_matches(']').to_owned();
         let loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
         if self.tls.is_none() && !loopback {
-            return Err(PeerError::Plain { address: address.to_owned() });
+            return Err(PartyError::Plain { address: address.to_owned() });
         }
         Ok(endpoint)
     }
