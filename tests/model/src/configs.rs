@@ -25,7 +25,7 @@ impl Config {
 }
 
 /// All of them.
-pub const ALL: [&Config; 15] = [
+pub const ALL: [&Config; 16] = [
     &HAND_OVER,
     &REGRANT,
     &UNKNOWN_OUTCOME,
@@ -34,6 +34,7 @@ pub const ALL: [&Config; 15] = [
     &SLOW_ANSWERS,
     &CLOCK_RATE,
     &QUARANTINE_RATE,
+    &THREE_AGENTS,
     &SHORT_GRANT,
     &HUNG,
     &PROCESSES,
@@ -53,13 +54,17 @@ const fn config(name: &'static str, bounds: Bounds, reached: &'static [Reach]) -
 pub static HAND_OVER: Config =
     config("hand-over", Bounds { turns: 3, intents: 2, leases: 1, ..Q }, &[Reach::HandedOver, Reach::TakenOver]);
 /// A successor that changes over to another etcd lease while T3 is under way.
-pub static REGRANT: Config = config("regrant", Bounds { turns: 2, regrants: true, ..Q }, &[Reach::HandedOver]);
+pub static REGRANT: Config =
+    config("regrant", Bounds { turns: 2, regrants: true, attempt: 0, ..Q }, &[Reach::HandedOver]);
 /// A transaction without an answer, which may still arrive.
 pub static UNKNOWN_OUTCOME: Config =
     config("unknown-outcome", Bounds { turns: 3, unknowns: 1, leases: 1, ..Q }, &[Reach::HandedOver, Reach::Minted]);
 /// etcd (or an operator) revokes a live lease.
-pub static EARLY_REVOKE: Config =
-    config("early-revoke", Bounds { turns: 2, revokes: 1, intents: 0, ..Q }, &[Reach::TakenOver, Reach::Minted]);
+pub static EARLY_REVOKE: Config = config(
+    "early-revoke",
+    Bounds { turns: 2, revokes: 1, intents: 0, attempt: 0, ..Q },
+    &[Reach::TakenOver, Reach::Minted],
+);
 /// A deposed etcd leader goes on acknowledging renewals.
 pub static DEPOSED_LEADER: Config =
     config("deposed-leader", Bounds { turns: 2, stale_acks: true, intents: 0, leases: 1, ..Q }, &[Reach::TakenOver]);
@@ -67,14 +72,20 @@ pub static DEPOSED_LEADER: Config =
 pub static SLOW_ANSWERS: Config =
     config("slow-answers", Bounds { turns: 2, attempt: 2, hangs: 1, intents: 0, leases: 1, ..Q }, &[Reach::TakenOver]);
 /// Clocks that run at different rates.
-pub static CLOCK_RATE: Config =
-    config("clock-rate", Bounds { turns: 2, slips: 1, hangs: 1, intents: 0, attempt: 0, leases: 1, ..Q }, &[Reach::TakenOver]);
+pub static CLOCK_RATE: Config = config(
+    "clock-rate",
+    Bounds { turns: 2, slips: 1, hangs: 1, intents: 0, attempt: 0, leases: 1, ..Q },
+    &[Reach::TakenOver],
+);
 /// The same, and a lease that is revoked early: the quarantine is just long enough.
 pub static QUARANTINE_RATE: Config = config(
     "quarantine-rate",
     Bounds { turns: 2, slips: 2, revokes: 1, hangs: 1, intents: 0, attempt: 0, leases: 1, ..Q },
     &[Reach::TakenOver],
 );
+/// Three agents: two takers race, and a hand-over goes to one while the other watches.
+pub static THREE_AGENTS: Config =
+    config("three-agents", Bounds { hosts: 3, turns: 2, leases: 1, attempt: 0, intents: 0, ..Q }, &[Reach::TakenOver]);
 /// etcd grants less than was asked for.
 pub static SHORT_GRANT: Config = config(
     "short-grant",
@@ -97,7 +108,8 @@ pub static PROCESSES: Config = config(
 pub static AGENT_RESTART: Config =
     config("agent-restart", Bounds { turns: 2, agents: 1, leases: 1, ..Q }, &[Reach::HandedOver, Reach::TakenOver]);
 /// Hosts are suspended between units; the clock goes on.
-pub static SUSPEND: Config = config("suspend", Bounds { turns: 2, suspends: 1, intents: 0, leases: 1, ..Q }, &[Reach::TakenOver]);
+pub static SUSPEND: Config =
+    config("suspend", Bounds { turns: 2, suspends: 1, intents: 0, leases: 1, ..Q }, &[Reach::TakenOver]);
 /// Hosts are paused anywhere, without any clock that shows it: only the fence excludes.
 pub static UNDETECTED_PAUSE: Config = Config {
     except: &[Invariant::I3],

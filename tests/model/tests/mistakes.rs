@@ -14,7 +14,9 @@ fn is_caught(mistake: Mistake) {
     let rules = Rules::mistaken(mistake);
     let checker = rules.clone().checker().threads(1).spawn_bfs().join();
     let path = checker.discovery(mistake.breaks().name());
-    let Some(path) = path else { panic!("{} broke nothing in {} states", mistake.name(), checker.unique_state_count()) };
+    let Some(path) = path else {
+        panic!("{} broke nothing in {} states", mistake.name(), checker.unique_state_count())
+    };
     let end = path.last_state().clone();
     assert!(!mistake.breaks().holds(&end), "the run ends where the invariant is broken");
     println!("{} breaks {:?}:\n{}", mistake.name(), mistake.breaks(), tale::tell(&rules, &path.into_actions()));
@@ -57,6 +59,7 @@ caught! {
     a_coordinator_that_moves_the_lease_is_seen: CoordinatorMoves,
     a_restored_store_that_is_believed_gives_a_token_twice: NoEra,
     a_quarantine_that_is_a_tick_short_lets_two_work: ShortQuarantine,
+    a_certificate_that_binds_nobody_lets_two_work: EmptyCertificate,
     a_taker_that_does_not_wait_is_seen: NoQuarantineAtAll,
 }
 

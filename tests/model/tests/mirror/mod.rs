@@ -149,9 +149,7 @@ impl Mirror {
             Kind::Acquire => lease::acquire(keys, &view, &turn(op)),
             Kind::TakeOver => lease::take_over(keys, &view, &turn(op)),
             Kind::HandOver => lease::hand_over(keys, &view, &me.instance, Stamp::at(1)),
-            Kind::Release => {
-                lease::release(keys, &view, &me.instance, StopProof::Dead, OpId::random(), Stamp::at(1))
-            }
+            Kind::Release => lease::release(keys, &view, &me.instance, StopProof::Dead, OpId::random(), Stamp::at(1)),
             Kind::Mint => lease::mint(keys, &view, &turn(OpId::random())),
             Kind::None => panic!("nothing was sent"),
         };
@@ -238,7 +236,8 @@ impl Mirror {
         view.check().expect("holder and beat agree");
         let held = view.holder.as_ref().and_then(|seen| seen.value.held());
         let lease_of = |who: Instance, no: u8| self.leases.get(&(usize::from(who.host), no)).copied();
-        let wanted = etcd.holder.held.then(|| (owner(etcd.holder.who).instance, lease_of(etcd.holder.who, etcd.holder.lease)));
+        let wanted =
+            etcd.holder.held.then(|| (owner(etcd.holder.who).instance, lease_of(etcd.holder.who, etcd.holder.lease)));
         assert_eq!(held.map(|held| (held.owner.instance.clone(), Some(held.lease_id))), wanted, "who holds");
         let beat = view.beat.as_ref().map(|seen| (seen.value.instance.clone(), Some(seen.lease)));
         let wanted = etcd.beat.map(|beat| (owner(beat.who).instance, lease_of(beat.who, beat.lease)));
