@@ -159,7 +159,7 @@ impl Rules {
             return None;
         }
         let mut next = *state;
-        next.hosts[host].agent.wait = Some(Wait { rev: etcd.holder.rev, waited: 0 });
+        next.hosts[host].agent.wait = Some(Wait { rev: etcd.holder.rev, waited: 0, certified: false });
         Some(next)
     }
 

@@ -25,7 +25,7 @@ impl Config {
 }
 
 /// All of them.
-pub const ALL: [&Config; 15] = [
+pub const ALL: [&Config; 16] = [
     &HAND_OVER,
     &REGRANT,
     &UNKNOWN_OUTCOME,
@@ -34,6 +34,7 @@ pub const ALL: [&Config; 15] = [
     &SLOW_ANSWERS,
     &CLOCK_RATE,
     &QUARANTINE_RATE,
+    &THREE_AGENTS,
     &SHORT_GRANT,
     &HUNG,
     &PROCESSES,
@@ -53,13 +54,17 @@ const fn config(name: &'static str, bounds: Bounds, reached: &'static [Reach]) -
 pub static HAND_OVER: Config =
     config("hand-over", Bounds { turns: 3, intents: 2, leases: 1, ..Q }, &[Reach::HandedOver, Reach::TakenOver]);
 /// A successor that changes over to another etcd lease while T3 is under way.
-pub static REGRANT: Config = config("regrant", Bounds { turns: 2, regrants: true, ..Q }, &[Reach::HandedOver]);
+pub static REGRANT: Config =
+    config("regrant", Bounds { turns: 2, regrants: true, attempt: 0, ..Q }, &[Reach::HandedOver]);
 /// A transaction without an answer, which may still arrive.
 pub static UNKNOWN_OUTCOME: Config =
     config("unknown-outcome", Bounds { turns: 3, unknowns: 1, leases: 1, ..Q }, &[Reach::HandedOver, Reach::Minted]);
 /// etcd (or an operator) revokes a live lease.
-pub static EARLY_REVOKE: Config =
-    config("early-revoke", Bounds { turns: 2, revokes: 1, intents: 0, ..Q }, &[Reach::TakenOver, Reach::Minted]);
+pub static EARLY_REVOKE: Config = config(
+    "early-revoke",
+    Bounds { turns: 2, revokes: 1, intents: 0, attempt: 0, ..Q },
+    &[Reach::TakenOver, Reach::Minted],
+);
 /// A deposed etcd leader goes on acknowledging renewals.
 pub static DEPOSED_LEADER: Config =
     config("deposed-leader", Bounds { turns: 2, stale_acks: true, intents: 0, leases: 1, ..Q }, &[Reach::TakenOver]);
@@ -78,6 +83,9 @@ pub static QUARANTINE_RATE: Config = config(
     Bounds { turns: 2, slips: 2, revokes: 1, hangs: 1, intents: 0, attempt: 0, leases: 1, ..Q },
     &[Reach::TakenOver],
 );
+/// Three agents: two takers race, and a hand-over goes to one while the other watches.
+pub static THREE_AGENTS: Config =
+    config("three-agents", Bounds { hosts: 3, turns: 2, leases: 1, attempt: 0, intents: 0, ..Q }, &[Reach::TakenOver]);
 /// etcd grants less than was asked for.
 pub static SHORT_GRANT: Config = config(
     "short-grant",

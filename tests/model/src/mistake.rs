@@ -87,6 +87,8 @@ mistakes! {
     CoordinatorMoves "coordinator-moves" breaks I14 in HAND_OVER;
     /// A restored etcd is believed without a new era. Not in the list; it proves the checker of I12.
     NoEra "no-era" breaks I12 in RESTORE;
+    /// An agent certifies that its service stopped, and writes nothing down. Not in the list.
+    EmptyCertificate "empty-certificate" breaks I3 in EARLY_REVOKE;
     /// A taker waits a tick less than it should. Not in the list; it shows that the quarantine is no longer than needed.
     ShortQuarantine "short-quarantine" breaks I3 in QUARANTINE_RATE;
 }

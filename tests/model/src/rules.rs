@@ -40,6 +40,7 @@ pub enum Step {
     Barrier(usize, bool),
     Read(usize),
     Observe(usize),
+    Certify(usize),
     Activate(usize),
     Quiesce(usize),
     AcceptEra(usize),
@@ -135,6 +136,7 @@ impl Rules {
             Step::Barrier(host, stale) => self.barrier(state, host, stale),
             Step::Read(host) => self.read(state, host),
             Step::Observe(host) => self.observe(state, host),
+            Step::Certify(host) => self.certify(state, host),
             Step::Activate(host) => self.activate(state, host),
             Step::Quiesce(host) => self.quiesce(state, host),
             Step::AcceptEra(host) => self.accept_era(state, host),
@@ -177,7 +179,7 @@ fn steps(bounds: &Bounds) -> Vec<Step> {
         steps.extend([Step::Adopt(host), Step::Stand(host), Step::RenewAgain(host), Step::Read(host)]);
         steps.extend([Step::Observe(host), Step::Activate(host), Step::Quiesce(host), Step::AcceptEra(host)]);
         steps.extend([Step::Take(host), Step::HandOver(host), Step::Release(host), Step::Mint(host)]);
-        steps.extend([Step::Resolve(host), Step::Deliver(host, 0), Step::Deliver(host, 1)]);
+        steps.extend([Step::Certify(host), Step::Resolve(host), Step::Deliver(host, 0), Step::Deliver(host, 1)]);
         for no in 1..=bounds.leases {
             steps.extend([false, true].map(|early| Step::EndLease(host, no, early)));
         }

@@ -59,6 +59,7 @@ caught! {
     a_coordinator_that_moves_the_lease_is_seen: CoordinatorMoves,
     a_restored_store_that_is_believed_gives_a_token_twice: NoEra,
     a_quarantine_that_is_a_tick_short_lets_two_work: ShortQuarantine,
+    a_certificate_that_binds_nobody_lets_two_work: EmptyCertificate,
     a_taker_that_does_not_wait_is_seen: NoQuarantineAtAll,
 }
 
