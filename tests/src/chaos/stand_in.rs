@@ -7,7 +7,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use handover_proto::assignment::{Assignment, AtDeadline, Cause, DrainPolicy, LeaseRules, LeaseWish, Route, SlotWish, Upstream};
+use handover_proto::assignment::{
+    Assignment, AtDeadline, Cause, DrainPolicy, LeaseRules, LeaseWish, Route, SlotWish, Upstream,
+};
 use handover_proto::ids::{InstanceId, OpId, SlotId};
 use handover_proto::keys::{EnvKeys, ServiceKeys};
 use handover_proto::lease::{self, Intent, IntentKind, LeaseView, RawEntry};

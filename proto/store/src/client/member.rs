@@ -1,6 +1,6 @@
 //! One member of the store: its address, and the one channel that everything to it goes through.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use etcd_client::{Channel as EtcdChannel, Client, ConnectOptions, KvClient, WatchClient};
@@ -23,8 +23,13 @@ const MAX_REPLY_BYTES: usize = 64 << 20;
 pub(super) struct Member {
     endpoint: String,
     address: Endpoint,
+    /// Another way to the endpoint than a TCP connection.
+    dial: Option<Dial>,
     link: Mutex<Option<Link>>,
 }
+
+/// Makes a channel that connects when it is used.
+pub type Dial = Arc<dyn Fn(&Endpoint) -> Channel + Send + Sync>;
 
 /// The open (lazily connecting) way to a member.
 #[derive(Clone)]
@@ -39,7 +44,12 @@ pub(super) struct Link {
 impl Member {
     pub(super) fn new(endpoint: &str) -> Result<Self, StoreError> {
         let address = Endpoint::from(parse(endpoint)?).connect_timeout(CONNECT_TIMEOUT);
-        Ok(Self { endpoint: endpoint.to_owned(), address, link: Mutex::default() })
+        Ok(Self { endpoint: endpoint.to_owned(), address, dial: None, link: Mutex::default() })
+    }
+
+    /// The same, reached by `dial`.
+    pub(super) fn dialled(self, dial: Dial) -> Self {
+        Self { dial: Some(dial), ..self }
     }
 
     pub(super) fn endpoint(&self) -> &str {
@@ -73,7 +83,7 @@ impl Member {
         if let Some(link) = self.current().clone() {
             return Ok(link);
         }
-        let channel = self.address.connect_lazy();
+        let channel = self.dial.as_ref().map_or_else(|| self.address.connect_lazy(), |dial| dial(&self.address));
         let options = ConnectOptions::new().with_require_leader(true);
         let client = Client::from_channel(EtcdChannel::Tonic(channel.clone()), Some(options)).await;
         let client = client.map_err(|error| Failure::NotDone(error.to_string()))?;

@@ -19,6 +19,7 @@ use std::time::Duration;
 use handover_proto::txn::{LeaseId, Revision};
 
 pub use error::StoreError;
+pub use member::Dial;
 pub use renew::Renewal;
 pub use status::MemberStatus;
 pub use store::Store;

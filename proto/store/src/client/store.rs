@@ -9,7 +9,7 @@ use handover_proto::txn::{LeaseId, Revision, Txn};
 
 use super::convert::{entry, mutates, name, only_lease, txn_reply, txn_request};
 use super::error::{Failure, StoreError};
-use super::member::{CALL_TIMEOUT, Link, Member};
+use super::member::{CALL_TIMEOUT, Dial, Link, Member};
 use super::{Entry, Grant, Listing, TxnReply, Watch};
 
 /// How often each member may be tried for one call.
@@ -48,6 +48,15 @@ impl Store {
         }
         let members = endpoints.iter().map(|endpoint| Member::new(endpoint)).collect::<Result<_, _>>()?;
         Ok(Self { members, current: Arc::default() })
+    }
+
+    /// A store at these endpoints that is not reached by TCP connections of this process: a simulated network.
+    ///
+    /// # Errors
+    /// As [`Store::connect`].
+    pub fn dialled(endpoints: &[String], dial: Dial) -> Result<Self, StoreError> {
+        let members = endpoints.iter().map(|endpoint| Ok(Member::new(endpoint)?.dialled(dial.clone())));
+        Ok(Self { members: members.collect::<Result<_, _>>()?, current: Arc::default() })
     }
 
     /// How many members are configured.
