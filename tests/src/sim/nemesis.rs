@@ -1,6 +1,10 @@
 //! Makes the weather's faults happen, and ends them.
 
+use std::time::Duration;
+
 use handover_agent::lease::event::Event;
+use handover_agent::lease::state::Core;
+use handover_agent::lease::suspect::Suspicion;
 use handover_proto::assignment::Cause;
 use handover_proto::lease::{Intent, IntentKind, LeaseView, RawEntry};
 use handover_proto::numbers::{Era, Term};
@@ -30,8 +34,14 @@ impl World {
                 self.hosts[host].agent_frozen_until = self.now + ms * MS;
                 self.hosts[host].troubled = self.now + ms * MS;
                 self.at(ms * MS, Act::Thaw { host });
+                if ms > 500 {
+                    self.suspect(host, ms, Suspicion::Stalled(Duration::from_millis(ms)));
+                }
             }
-            Fault::Suspend(ms) => self.freeze(host, ms, self.mistake.is(Slip::Monotonic)),
+            Fault::Suspend(ms) => {
+                self.freeze(host, ms, self.mistake.is(Slip::Monotonic));
+                self.suspect(host, ms, Suspicion::Suspended(Duration::from_millis(ms)));
+            }
             Fault::BlindPause(ms) => self.freeze(host, ms, true),
             Fault::ProcessDies { leaks } => {
                 if let Some(who) = who {
@@ -56,6 +66,9 @@ impl World {
                     self.soon(after + 2, (At::Host(host), Fault::CandidateDeleted));
                 }
             }
+            Fault::Rollout => self.begin_rollout(),
+            Fault::Order(what) => self.order_rollout(what),
+            Fault::CoordinatorAway(ms) => self.pause_coordinator(ms),
             Fault::SlowWatch(ms) => self.hosts[host].watch_behind_until = self.now + ms * MS,
             Fault::Alone(ms) => self.hosts[host].alone_until = self.now + ms * MS,
             Fault::Unready(ms) => {
@@ -67,12 +80,16 @@ impl World {
                 }
             }
             Fault::Replace => self.replace(who),
+            Fault::Second if self.weather.rollout => {}
             Fault::Second => {
                 self.hosts[host].slots[1].wish = Some(Wish { version: "1.1.0", serving: false, eligible: true });
                 self.settle(host);
             }
             Fault::DiskFails(ms) => self.hosts[host].disk_fails_until = self.now + ms * MS,
-            Fault::WallStep(ms) => self.hosts[host].wall_step_ms += ms,
+            Fault::WallStep(ms) => {
+                self.hosts[host].wall_step_ms += ms;
+                self.suspect(host, 0, Suspicion::Stepped(Duration::from_millis(ms.unsigned_abs())));
+            }
             Fault::Loss(loss) => self.weather.loss = self.weather.loss.max(loss),
             store => self.store_fault(host, store),
         }
@@ -167,6 +184,21 @@ impl World {
         }
     }
 
+    /// The agent's tick finds, at its next look, that the host may have been away.
+    fn suspect(&mut self, host: usize, after_ms: u64, what: Suspicion) {
+        let look = (after_ms + self.chance.within(0, 51)) * MS;
+        self.at(look, Act::Suspect { host, what });
+    }
+
+    pub(crate) fn suspected(&mut self, host: usize, what: Suspicion) {
+        let (life, at) = (self.hosts[host].life, self.hosts[host].clock.boot(self.now));
+        let watches = self.hosts[host].core.as_ref().is_some_and(Core::has_much_to_lose);
+        if watches && !self.mistake.is(Slip::Monotonic) {
+            self.count("suspicions");
+            self.hear(host, life, Event::Suspected { what, at });
+        }
+    }
+
     fn lose_host(&mut self, host: usize) {
         if self.hosts.iter().any(|host| host.lost) {
             return;
@@ -238,7 +270,7 @@ impl World {
         let view = self.view();
         let from = view.holder.as_ref().and_then(|seen| seen.value.held()).map(|held| held.owner.instance.clone())?;
         let others: Vec<_> = view.candidates.keys().filter(|id| **id != from).cloned().collect();
-        if others.is_empty() || view.intent.is_some() {
+        if others.is_empty() || view.intent.is_some() || self.weather.rollout {
             return None;
         }
         let to = self.chance.one_of(&others).clone();
@@ -329,7 +361,7 @@ impl World {
             let what = format!("{} candidate keys for {running} instances", view.candidates.len());
             self.fact(Fact::Left { what });
         }
-        if let Some(intent) = view.intent {
+        if let Some(intent) = view.intent.filter(|_| !self.weather.rollout) {
             self.fact(Fact::Left { what: format!("intent {}", intent.value.op) });
         }
         let _: (u64, Option<Event>) = (SECOND, None);

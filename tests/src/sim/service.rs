@@ -261,6 +261,7 @@ impl World {
             (false, false) => AckState::Quiesced,
         };
         let stored_token = self.database.stored().map(|token| token.to_string());
-        Some(Ack { stored_token, ..Ack::new(record.token.clone(), record.seq, state) })
+        let (in_flight, progress) = (u64::from(service.unit.is_some()), Some(service.units));
+        Some(Ack { stored_token, in_flight, progress, ..Ack::new(record.token.clone(), record.seq, state) })
     }
 }

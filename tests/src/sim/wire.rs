@@ -114,6 +114,8 @@ impl World {
         }
         let delay = self.chance.within(0, c_kill);
         self.at(delay, Act::Die { who, all: true });
+        let (life, instance) = (self.hosts[host].life, instance.clone());
+        self.tell(delay, host, life, Event::Killed { instance, result: Ok(()) });
     }
 
     fn send(&mut self, host: usize, step: LeaseStep, sent: Boot) {
