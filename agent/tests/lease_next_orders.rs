@@ -274,6 +274,39 @@ fn an_era_key_that_went_back_stops_everybody() {
 }
 
 #[test]
+fn an_agent_that_renews_nothing_notices_a_restore_by_its_reads() {
+    let mut bench = Bench::new();
+    bench.other_holds(9);
+    bench.report_as(1, |local| local.eligible = false);
+    let past = bench.store.clone();
+    for _ in 0..5 {
+        bench.put(keys().freeze(), &"by an operator", 0);
+    }
+    bench.pass(ms(2_000));
+    assert_eq!(bench.waits, None);
+    bench.restore(past);
+    bench.pass(ms(4_000));
+    let waits = bench.waits.clone().expect("it waits");
+    assert!(matches!(&waits, Waiting::Corrupt(why) if why.contains("went back from revision")), "{waits}");
+}
+
+#[test]
+fn what_another_cluster_showed_is_forgotten_when_the_known_one_answers_again() {
+    let mut bench = Bench::holding();
+    let log = bench.store.log.clone();
+    let other = ModelStore { restores: 1, revision: 1_000, log, ..ModelStore::default() };
+    let known = std::mem::replace(&mut bench.store, other);
+    bench.pass(ms(1_500));
+    assert!(matches!(bench.waits, Some(Waiting::Corrupt(_))), "{:?}", bench.waits);
+    // Its watch shows changes with revisions far ahead.
+    let gone = handover_store::client::Change { key: keys().holder(), value: None };
+    bench.hear(Event::Changed { revision: 1_001, changes: vec![gone] });
+    bench.store = known;
+    bench.pass(ms(2_000));
+    assert_eq!((bench.told(1), bench.waits.clone()), (Told::Active, None));
+}
+
+#[test]
 fn one_stale_read_moves_nothing_and_stops_nobody() {
     let mut bench = Bench::holding();
     let token = bench.published(1).token;

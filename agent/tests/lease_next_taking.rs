@@ -14,7 +14,7 @@ use handover_agent::lease::step::LeaseStep;
 use handover_agent::lease::waiting::Waiting;
 use handover_agent::lease::wanted::Life;
 use handover_proto::blocker::BlockerKind;
-use handover_proto::lease::{Candidate, EraValue, StopProof};
+use handover_proto::lease::{self, Candidate, EraValue, Stamp, StopProof, Turn};
 use handover_proto::numbers::Era;
 use lease_bench::{Bench, id, keys, ms, owner};
 
@@ -131,6 +131,25 @@ fn a_certificate_about_another_token_ends_no_quarantine() {
     let old = certificate(&bench, StopProof::Dead, false);
     let newer = handover_proto::numbers::Token::from_wire(old.token.get() + 1);
     bench.certificate = Some(Certificate { token: newer, ..old });
+    assert_eq!(taken_after(&mut bench), Some(ms(11_100)));
+}
+
+#[test]
+fn a_certificate_of_an_earlier_turn_is_worth_nothing_in_the_next() {
+    let mut bench = lost(|_| {});
+    bench.certificate = Some(certificate(&bench, StopProof::Quiesced, true));
+    bench.pass(ms(600));
+    assert_eq!(bench.waits, Some(Waiting::FirstRefusal), "it has the certificate");
+    // The holder goes on under a new token, and is lost again.
+    let (nine, lease_id) = (owner(9), bench.store.grant(ms(10_000), u64::MAX).id);
+    let op = "00000000000000fe".parse().expect("an op");
+    let turn = Turn { owner: &nine, lease_id, ttl_s: 10, op, stamp: Stamp::default() };
+    let mint = lease::mint(&keys(), &bench.view(), &turn).expect("its own");
+    assert!(bench.store.txn(&mint).expect("a write").succeeded);
+    bench.certificate = None;
+    bench.pass(ms(1_000));
+    bench.store.revoke(lease_id);
+    bench.settle();
     assert_eq!(taken_after(&mut bench), Some(ms(11_100)));
 }
 

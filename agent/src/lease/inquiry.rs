@@ -1,5 +1,6 @@
 //! Questions that the keeper asks around: the members' versions, and a lost holder's agent for a certificate.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -21,11 +22,15 @@ use super::versions::Survey;
 /// Longest question for a certificate, the look for the agent's address included. The answer takes one sync of a file.
 const LIMIT: Duration = Duration::from_secs(1);
 
-/// Asks every member for its version, the cluster for its size, and the store for the guard key.
+/// Asks every member for its version, the cluster for its members, and the store for the guard key.
 pub(super) async fn survey(store: &Store, env: &EnvKeys) -> Survey {
     let key = env.guard();
-    let (answers, size, guard) = tokio::join!(store.status(), store.cluster_size(), store.get(&key));
-    let mut survey = Survey { size: size.ok(), guarded: guard.ok().map(|guard| guard.is_some()), ..Survey::default() };
+    let (answers, members, guard) = tokio::join!(store.status(), store.member_ids(), store.get(&key));
+    let mut survey = Survey {
+        members: members.ok().map(BTreeSet::from_iter),
+        guarded: guard.ok().map(|guard| guard.is_some()),
+        ..Survey::default()
+    };
     for (endpoint, answer) in answers {
         match answer {
             Ok(status) => {

@@ -9,6 +9,7 @@ use super::record::{Published, Told};
 use super::state::{Core, Order, Pending, Stage, Why};
 use super::step::LeaseStep;
 use super::upkeep::REST;
+use super::versions::Trust;
 
 /// A step that does not fit the state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +56,9 @@ impl Core {
             LeaseStep::AskCertificate { .. } => once("AskCertificate", &mut self.ask),
             LeaseStep::Relist => {
                 self.picture.listing_begun();
+                // Its members may be others.
+                self.trust = Trust::default();
+                self.survey.hasten(now);
                 Ok(())
             }
             LeaseStep::Move { instance, kind, op, .. } => {

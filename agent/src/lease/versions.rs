@@ -3,7 +3,7 @@
 //! etcd below 3.4.31 and 3.5.13 can revoke a live lease early (measured), so "the beat is gone" does not mean "the holder
 //! has stopped" there, and a taker without proof waits the whole deadline that may still run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// What the members said of themselves.
@@ -11,8 +11,8 @@ use std::fmt;
 pub struct Survey {
     /// Version of each member that answered, by member id.
     pub versions: BTreeMap<u64, String>,
-    /// How many members the cluster has; none: nobody said so.
-    pub size: Option<usize>,
+    /// The members' ids; none: nobody said so.
+    pub members: Option<BTreeSet<u64>>,
     /// Whether the guard key stands; none: it could not be read.
     pub guarded: Option<bool>,
     /// It is an embedded store: one member, of Handover's own version, which knows no roles.
@@ -36,7 +36,7 @@ pub enum VersionGate {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Trust {
     versions: BTreeMap<u64, String>,
-    size: Option<usize>,
+    members: Option<BTreeSet<u64>>,
     guarded: bool,
     embedded: bool,
 }
@@ -45,13 +45,14 @@ impl Trust {
     /// Takes in a survey. A member that did not answer this time keeps the version that it said last.
     /// Returns whether every member answered.
     pub fn learn(&mut self, survey: Survey) -> bool {
-        let whole = survey.guarded.is_some() && survey.size.is_some_and(|size| survey.versions.len() >= size);
-        if whole {
-            // Members that have left the cluster do not count any more.
-            self.versions.clear();
-        }
+        let answered = |id: &u64| survey.versions.contains_key(id);
+        let whole = survey.guarded.is_some() && survey.members.as_ref().is_some_and(|all| all.iter().all(answered));
         self.versions.extend(survey.versions);
-        self.size = survey.size.or(self.size);
+        self.members = survey.members.or(self.members.take());
+        if let Some(members) = &self.members {
+            // Members that have left the cluster do not count any more.
+            self.versions.retain(|id, _| members.contains(id));
+        }
         self.guarded = survey.guarded.unwrap_or(self.guarded);
         self.embedded |= survey.embedded;
         whole
@@ -59,8 +60,10 @@ impl Trust {
 
     /// The judgement over all members.
     pub fn gate(&self) -> VersionGate {
-        let Some(size) = self.size else { return VersionGate::Unknown("no member has answered yet".to_owned()) };
-        let known = self.versions.len();
+        let Some(members) = &self.members else {
+            return VersionGate::Unknown("no member has answered yet".to_owned());
+        };
+        let (size, known) = (members.len(), self.versions.len());
         if known < size {
             return VersionGate::Unknown(format!("{} of {size} members have not said their version", size - known));
         }

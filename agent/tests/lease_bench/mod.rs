@@ -477,8 +477,9 @@ impl Bench {
 
     /// The store's members say these versions, and the guard key stands or not.
     pub(crate) fn members(&mut self, versions: &[&str], guarded: bool) {
+        let ids = (1..).take(versions.len()).collect();
         let said = (1..).zip(versions).map(|(member, version)| (member, (*version).to_owned())).collect();
-        let survey = Survey { versions: said, size: Some(versions.len()), guarded: Some(guarded), embedded: false };
+        let survey = Survey { versions: said, members: Some(ids), guarded: Some(guarded), embedded: false };
         self.survey = survey.clone();
         self.hear(Event::Surveyed(survey));
     }

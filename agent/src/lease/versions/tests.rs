@@ -2,7 +2,8 @@ use super::*;
 
 fn survey(versions: &[&str], size: usize) -> Survey {
     let versions = (1..).zip(versions).map(|(member, version)| (member, (*version).to_owned())).collect();
-    Survey { versions, size: Some(size), guarded: Some(true), embedded: false }
+    let members = (1..).take(size).collect();
+    Survey { versions, members: Some(members), guarded: Some(true), embedded: false }
 }
 
 fn trust(versions: &[&str]) -> Trust {
@@ -50,6 +51,14 @@ fn a_member_that_answers_no_more_keeps_its_version_and_one_that_left_does_not() 
     assert_eq!(trust.gate(), VersionGate::Unsafe("3.4.23".to_owned()));
     assert!(trust.learn(survey(&["3.5.30", "3.5.30"], 2)));
     assert_eq!(trust.gate(), VersionGate::Good);
+}
+
+#[test]
+fn a_member_in_the_place_of_another_is_unknown_until_it_says_its_version() {
+    let mut trust = trust(&["3.5.30", "3.5.30", "3.5.30"]);
+    let members = Some([1, 2, 4].into());
+    assert!(!trust.learn(Survey { members, ..survey(&["3.5.30", "3.5.30"], 3) }));
+    assert!(matches!(trust.gate(), VersionGate::Unknown(_)));
 }
 
 #[test]

@@ -44,14 +44,14 @@ impl Store {
         all.into_iter().map(|(index, answer)| (self.member(index).endpoint().to_owned(), answer)).collect()
     }
 
-    /// How many members the cluster has: more than endpoints are configured, perhaps.
+    /// The ids of the cluster's members: more than endpoints are configured, perhaps.
     ///
     /// # Errors
     /// [`StoreError::Unreachable`] if no member answers in two rounds, [`StoreError::Refused`].
-    pub async fn cluster_size(&self) -> Result<usize, StoreError> {
+    pub async fn member_ids(&self) -> Result<Vec<u64>, StoreError> {
         let call = |mut link: Link| async move {
             let reply = link.client.member_list().await.map_err(Failure::of)?;
-            Ok(reply.members().len())
+            Ok(reply.members().iter().map(etcd_client::Member::id).collect())
         };
         self.ask("listing the members", Repeat::Read, call).await
     }
