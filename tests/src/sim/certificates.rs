@@ -102,7 +102,7 @@ impl World {
         let any = !members.is_empty();
         let survey = Survey {
             versions: members.iter().map(|member| (*member as u64 + 1, version.to_owned())).collect(),
-            size: any.then_some(3),
+            members: any.then(|| (1..=3).collect()),
             guarded: any.then_some(self.weather.habits.trusted),
             embedded: false,
         };
