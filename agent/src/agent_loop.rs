@@ -260,7 +260,7 @@ impl AgentLoop {
                     term: offer.term,
                     serial: offer.serial,
                     text: offer.text.clone(),
-                    parsed: Some(assignment),
+                    parsed: Some(*assignment),
                 };
                 let saved = self.host.file.change(|state| state.accepted = Some(accepted));
                 saved.map_err(|error| OfferError::Disk(crate::report::chain(&error)))?;

@@ -208,13 +208,17 @@ impl Host {
 
     fn start_spec(&self, slot: &SlotId, record: &InstanceRecord) -> StartSpec {
         let DriverSettings::Process(settings) = &self.config.driver;
-        settings.start_spec(&crate::driver::Place {
+        let mut spec = settings.start_spec(&crate::driver::Place {
             slot,
             port: self.places.get(slot).map_or(0, |place| place.address.port()),
             version: &record.version,
             instance: &record.instance,
             state_dir: &self.config.state_dir,
-        })
+        });
+        if self.config.lease.is_some() {
+            spec.env.extend(crate::lease::files::for_children(&self.config.runtime_dir, slot));
+        }
+        spec
     }
 
     fn set_lifecycle(&mut self, slot: &SlotId, event: Option<Event>) -> Option<Waiting> {

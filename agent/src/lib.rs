@@ -3,6 +3,7 @@
 pub(crate) mod agent_loop;
 pub mod clock;
 pub mod config;
+pub mod conformance;
 pub mod core;
 pub mod driver;
 pub mod durable;
@@ -24,3 +25,4 @@ pub mod service;
 pub mod signals;
 pub mod state;
 pub(crate) mod watchdog;
+pub mod wrap;

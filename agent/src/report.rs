@@ -156,15 +156,18 @@ fn lease(keeper: Option<&KeeperStatus>) -> wire::LeaseReport {
             ..Default::default()
         };
     };
+    let (quarantine, store_versions) = (keeper.quarantine.clone(), keeper.store_versions.clone());
     let holder = keeper.instances.iter().find(|(_, lease)| lease.token.is_some());
     match holder.or_else(|| keeper.instances.iter().next()) {
-        None => wire::LeaseReport { state: "none".into(), ..Default::default() },
+        None => wire::LeaseReport { state: "none".into(), quarantine, store_versions, ..Default::default() },
         Some((instance, lease)) => wire::LeaseReport {
             state: lease_state(lease.state).to_owned(),
             instance: instance.to_string(),
             token: lease.token.map(|token| token.get().to_string()).unwrap_or_default(),
             remaining_soft_ms: lease.remaining_soft.map_or(0, |soft| i64::try_from(millis(soft)).unwrap_or(i64::MAX)),
             reason: lease.reason.clone(),
+            quarantine,
+            store_versions,
         },
     }
 }

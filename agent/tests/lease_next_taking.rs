@@ -90,6 +90,9 @@ fn the_quarantine_is_long_for_early_revoking_unknown_or_unguarded_stores_and_say
         assert!(*length == long && because.contains(why), "{because}");
         let waits = bench.waits.clone().expect("it waits");
         assert!(waits.kind() == BlockerKind::LeaseDark && waits.to_string().contains(why));
+        let status = bench.status();
+        assert!(status.quarantine.contains("11.1s") && status.quarantine.contains(why), "{}", status.quarantine);
+        assert!(["unsafe", "good", "unknown"].iter().any(|word| status.store_versions.starts_with(word)));
         assert_eq!(taken_after(&mut bench), Some(ms(11_100)));
     }
 }

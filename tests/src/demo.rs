@@ -95,7 +95,7 @@ fn spec(version: &str, hosts: usize) -> Spec {
 fn receipt(fleet: &Fleet, load: Load) -> Result<Receipt> {
     let until = BootNs::now();
     let load = load.stop()?;
-    let evidence = Evidence { ledger: fleet.ledger().into(), activity: vec![fleet.activity()], until };
+    let evidence = Evidence { ledger: fleet.ledger(), activity: vec![fleet.activity()], until };
     let expect = Expect { service_faults: true, longest_dark: Some(DARK), ..Expect::default() };
     Ok(Receipt::draw_up(load, &evidence, &expect)?)
 }

@@ -58,7 +58,7 @@ impl Postgres {
     /// # Errors
     /// As [`Postgres::start`].
     pub fn start_at(dir: &Path, place: Place) -> Result<Self> {
-        let bin = newest()?;
+        let bin = servers()?;
         let data = dir.join("postgres");
         std::fs::create_dir_all(&data)?;
         own(&data)?;
@@ -183,7 +183,11 @@ fn unprivileged(command: &mut Command) -> Result<&mut Command> {
     })
 }
 
-fn newest() -> Result<PathBuf> {
+/// The programs of the newest server that is installed.
+///
+/// # Errors
+/// If there is none.
+pub fn servers() -> Result<PathBuf> {
     let missing = || format!("no PostgreSQL server under {SERVERS}: apt-get install postgresql");
     let mut versions: Vec<(u32, OsString)> = std::fs::read_dir(SERVERS)
         .with_context(missing)?

@@ -38,7 +38,7 @@ pub enum Verdict {
     /// It is the one that is held already.
     Same,
     /// It is new: record it, then act on it.
-    New(Assignment),
+    New(Box<Assignment>),
     /// Read the leader key first; then ask again with `verified` at least this term.
     VerifyTerm(Term),
 }
@@ -100,5 +100,5 @@ pub fn judge(held: Option<&Accepted>, offer: &Offer, verified: Option<Term>) -> 
     }
     let parsed: Assignment = serde_json::from_str(&offer.text).map_err(|error| Refusal::Garbled(error.to_string()))?;
     parsed.check()?;
-    Ok(Verdict::New(parsed))
+    Ok(Verdict::New(Box::new(parsed)))
 }

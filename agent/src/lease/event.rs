@@ -161,11 +161,11 @@ impl Core {
                     took_in(local, seq, result, now);
                 }
             }
-            Event::KillTried(kill) => self.kill_tried(kill),
             Event::Surveyed(survey) => self.surveyed(survey, now),
             Event::RosterPut { asked, result } => self.roster_put(&asked, result, now),
             Event::CertifyAsked(token) => self.asked_to_certify(token),
             Event::Certified { token, result } => self.certified(token, result, now),
+            Event::KillTried(kill) => self.kill_tried(kill),
             Event::Killed { instance, result } => self.killed(&instance, result),
             Event::Suspected { what, at } => self.suspect(what, at),
             Event::Revoked { lease } => drop(self.spent.remove(&lease)),

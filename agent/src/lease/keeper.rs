@@ -11,26 +11,31 @@ use handover_proto::ids::{AgentId, Env, Service};
 use handover_proto::keys::EnvKeys;
 use handover_proto::numbers::Token;
 use handover_proto::wire::CertifyReply;
-use handover_store::client::{Store, StoreError};
+use handover_store::client::{Access, OpenError, Store};
+use handover_tls::Peers;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::acks::Acks;
 use super::certificate::Certified;
 use super::clock::{ClockError, boot_now, identity, wall_ms};
-use super::effects::{Effects, Kill, say};
+use super::effects::{Effects, Kill};
 use super::event::Event;
 use super::fitness::{HostFacts, KillTime};
 use super::memory::Memory;
 use super::next::{NextError, Now};
-use super::settings::{LeaseSettings, SettingsError};
+use super::settings::{LeaseSettings, ServiceSide, SettingsError};
+use super::socket::desk::Desk;
+use super::socket::peer::Callers;
 use super::socket::{self, SocketError};
 use super::started::Illegal;
 use super::state::Core;
 use super::status::{Board, differs};
 use super::step::LeaseStep;
 use super::tick::{self, Ticker};
+use super::trial::{self, Trial};
 use super::waiting::Waiting;
 use super::wanted::{KeeperStatus, Wanted};
 use super::{deadline::Boot, files};
@@ -38,8 +43,6 @@ use crate::durable::{self, DurableError};
 
 /// The state file in the state directory.
 const STATE_FILE: &str = "lease-keeper.json";
-/// The socket in the runtime directory.
-const SOCKET: &str = "lease.sock";
 /// Timers run on CLOCK_MONOTONIC, which a suspend stops and CLOCK_BOOTTIME does not. While there are deadlines the tick
 /// thread wakes the keeper after a suspend; without any, this is early enough.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
@@ -48,8 +51,10 @@ const STUCK_REST: Duration = Duration::from_millis(500);
 
 /// What the keeper needs to know of its place.
 pub struct Place {
-    /// Members of the store.
-    pub endpoints: Vec<String>,
+    /// The way to the store.
+    pub store: Access,
+    /// The other agents, which are asked for stop certificates.
+    pub peers: Peers,
     /// The environment.
     pub env: Env,
     /// The service.
@@ -60,23 +65,22 @@ pub struct Place {
     pub state_dir: PathBuf,
     /// Holds the socket and each slot's `lease.json`; exists.
     pub runtime_dir: PathBuf,
+    /// Who may ask on the socket.
+    pub callers: Callers,
     /// What is known of the host.
     pub host: HostFacts,
     /// Tries how long a kill takes; it may block. None: `c_kill` is taken as configured.
     pub trial: Option<Trial>,
 }
 
-/// Ends some processes of its own, and says how long that took.
-pub type Trial = Box<dyn FnOnce() -> Result<Duration, String> + Send>;
-
 /// The running keeper.
 pub struct KeeperHandle {
     /// Its status; closed when it has ended.
     pub status: watch::Receiver<KeeperStatus>,
-    /// Counts its decisions.
-    pub laps: Arc<AtomicU64>,
     /// Answers agents that would take over.
     pub certifier: Certifier,
+    /// Counts its decisions.
+    pub laps: Arc<AtomicU64>,
     /// Its thread.
     pub join: JoinHandle<Result<(), LeaseError>>,
 }
@@ -90,15 +94,18 @@ pub enum LeaseError {
     /// The clock.
     #[error(transparent)]
     Clock(#[from] ClockError),
-    /// The endpoints.
+    /// The endpoints, or the files of TLS.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(#[from] OpenError),
     /// The socket.
     #[error(transparent)]
     Socket(#[from] SocketError),
     /// The state file.
     #[error(transparent)]
     State(#[from] DurableError),
+    /// A mistake is to be planted that there is not; only in builds for chaos.
+    #[error(transparent)]
+    Planted(#[from] handover_proto::planted::NoSuchMistake),
     /// The thread or its runtime.
     #[error("cannot start the lease keeper's thread")]
     Thread(#[source] std::io::Error),
@@ -122,13 +129,15 @@ pub fn spawn(
     }
     let clock = identity()?;
     boot_now()?;
-    let store = Store::connect(&place.endpoints)?;
+    let store = Store::open(&place.store)?;
     let state_file = place.state_dir.join(STATE_FILE);
     let memory: Option<Memory> = durable::load(&state_file)?;
-    let listener = socket::bind(&place.runtime_dir.join(SOCKET))?;
+    let listener = socket::bind(&place.runtime_dir.join(socket::NAME), place.callers.names_others())?;
     let env = EnvKeys::new(&place.env);
     let service = env.service(&place.service);
     let call_path = settings.call_path.clone();
+    let acks = (settings.service == ServiceSide::Pull).then(Acks::default);
+    let quick_enough = settings.c_kill / 2;
     let host = HostFacts { kill: place.trial.as_ref().map_or(KillTime::Assumed, |_| KillTime::UnderWay), ..place.host };
     let core = Core::new(settings, service.lease(), &clock.boot_id, memory).on_host(host);
     let (status, status_seen) = watch::channel(KeeperStatus::default());
@@ -136,10 +145,12 @@ pub fn spawn(
     let (events, inbox) = unbounded_channel();
     let effects = Effects {
         store,
+        peers: place.peers.clone(),
         events,
         kill,
         clock: clock.clone(),
         call_path,
+        acks: acks.clone(),
         state_file,
         env,
         service,
@@ -163,17 +174,19 @@ pub fn spawn(
         laps: laps.clone(),
         shutdown,
     };
+    let desk = Desk { board: board_seen.clone(), clock: clock.clone(), callers: place.callers, acks };
     let run = move || {
         tick::raise();
+        // Mistakes are planted per thread, and decisions are made on this one; a shipped build has none.
+        handover_proto::planted::plant_from_env()?;
         let done = runtime.block_on(async move {
             let listener = UnixListener::from_std(listener).map_err(LeaseError::Thread)?;
             let aside = [
-                tokio::spawn(socket::serve(listener, board_seen.clone(), clock.clone())),
+                tokio::spawn(socket::serve(listener, desk)),
                 tokio::spawn(files::keep(board_seen, place.runtime_dir, clock)),
             ];
             if let Some(trial) = place.trial {
-                let events = keeper.effects.events.clone();
-                drop(tokio::task::spawn_blocking(move || say(&events, Event::KillTried(tried(trial())))));
+                trial::begin(trial, quick_enough, keeper.effects.events.clone()).map_err(LeaseError::Thread)?;
             }
             let done = keeper.run().await;
             aside.iter().for_each(tokio::task::JoinHandle::abort);
@@ -323,19 +336,6 @@ impl Keeper {
             *old = new;
             changed
         });
-    }
-}
-
-fn tried(result: Result<Duration, String>) -> KillTime {
-    match result {
-        Ok(took) => {
-            tracing::info!(?took, "tried how long a kill takes");
-            KillTime::Took(took)
-        }
-        Err(error) => {
-            tracing::error!(error, "cannot try how long a kill takes");
-            KillTime::Failed(error)
-        }
     }
 }
 

@@ -80,12 +80,12 @@ pub(super) struct Service {
     pub(super) trouble: Option<String>,
     /// Its longest unit of work, as it reported it last.
     pub(super) c_unit: Option<Duration>,
-    /// What else it reported of itself.
-    pub(super) declared: Declared,
     /// The token under which it was told ACTIVE last: it may have installed that.
     pub(super) begun: Option<Token>,
     /// The highest token in its database, as it reported it last.
     pub(super) stored_token: Option<Token>,
+    /// What else it reported of itself.
+    pub(super) declared: Declared,
 }
 
 /// A call under way, with what it says.
@@ -182,9 +182,9 @@ impl Service {
             pulse: Pulse::default(),
             trouble: None,
             c_unit: None,
-            declared: Declared::default(),
             begun: None,
             stored_token: None,
+            declared: Declared::default(),
         }
     }
 

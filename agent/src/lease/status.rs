@@ -47,6 +47,8 @@ impl Core {
             instances: self.locals.iter().map(instance).collect(),
             holder: self.holder_status(),
             waiting: waiting.map(blocker),
+            quarantine: self.quarantine_text(),
+            store_versions: format!("{}: {}", self.trust.gate().word(), self.trust.gate()),
         }
     }
 

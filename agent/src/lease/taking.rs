@@ -65,7 +65,7 @@ impl Core {
             return Err(Waiting::Frozen);
         }
         let owner = &local.wanted.owner;
-        if let Some(intent) = view.open_intent().filter(|intent| intent.value.is_for_other(&owner.instance)) {
+        if let Some(intent) = view.kept_for_other(&owner.instance) {
             return Err(Waiting::IntentForOther(intent.value.op.clone()));
         }
         self.proof_stands(now)?;
@@ -97,7 +97,7 @@ impl Core {
         let (token, stored) = (local.turn.as_ref()?.token, local.service.stored_token?);
         // Its own token stands there once its service was told to begin, if need be by an earlier agent process.
         let own = stored == token && (local.service.begun == Some(token) || local.turn.as_ref()?.inherited);
-        (stored >= token && !own).then(|| Waiting::FenceRegression { token, stored })
+        (stored >= token && !own).then_some(Waiting::FenceRegression { token, stored })
     }
 
     /// K7: whoever differs from the holder's candidate, or else from the first ready one, stands back.
@@ -150,21 +150,31 @@ impl Core {
         }
         let token = self.picture.view().token().ok().flatten();
         let certificate = token.and_then(|token| self.certificate_for(token));
-        let (length, because) = match (certificate, self.trust.why_long()) {
-            (Some(certificate), _) => {
+        let (length, because) = match certificate {
+            Some(certificate) => {
                 let proof = if certificate.proof == StopProof::Dead { "has died" } else { "has stopped" };
                 (Duration::ZERO, format!("its agent certified that its service {proof}"))
             }
-            (None, None) if self.settings.quarantine.is_none() => {
-                (SHORT_QUARANTINE, "the store keeps leases, and only agents can end them".to_owned())
-            }
-            (None, None) => {
-                let long = self.settings.quarantine_of(Duration::from_secs(held.ttl_s));
-                (long, "`quarantine` is set in the agent's config".to_owned())
-            }
-            (None, Some(why)) => (self.settings.quarantine_of(Duration::from_secs(held.ttl_s)), why),
+            None => self.unproved_wait(Duration::from_secs(held.ttl_s)),
         };
         Some(Quarantine { end: self.picture.beat_gone().map(|since| since.plus(length)), length, because })
+    }
+
+    /// The wait without proof for a holder with this agent's own TTL, in words.
+    pub(super) fn quarantine_text(&self) -> String {
+        let (length, because) = self.unproved_wait(self.settings.ttl);
+        format!("{length:?} without proof: {because}")
+    }
+
+    /// How long to wait for a holder with this TTL, of whom nothing is proved, and why so long.
+    fn unproved_wait(&self, ttl: Duration) -> (Duration, String) {
+        match (self.trust.why_long(), self.settings.quarantine) {
+            (Some(why), _) => (self.settings.quarantine_of(ttl), why),
+            (None, Some(_)) => {
+                (self.settings.quarantine_of(ttl), "`quarantine` is set in the agent's config".to_owned())
+            }
+            (None, None) => (SHORT_QUARANTINE, "the store keeps leases, and only agents can end them".to_owned()),
+        }
     }
 
     fn quarantine_over(&self, now: Boot) -> Result<(), Waiting> {

@@ -90,6 +90,18 @@ impl Trust {
     }
 }
 
+impl VersionGate {
+    /// The word for it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Outdated(_) => "outdated",
+            Self::Unsafe(_) => "unsafe",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+}
+
 impl fmt::Display for VersionGate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

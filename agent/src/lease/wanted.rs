@@ -60,6 +60,10 @@ pub struct KeeperStatus {
     pub holder: Option<HolderStatus>,
     /// What is waited for; none: all is as it should be.
     pub waiting: Option<Blocker>,
+    /// How long a take-over without proof would wait here, and why so long. One sentence.
+    pub quarantine: String,
+    /// The judgement over the store members' versions, and why.
+    pub store_versions: String,
 }
 
 /// The lease, as one instance of this host has it.

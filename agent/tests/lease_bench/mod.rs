@@ -359,8 +359,11 @@ impl Bench {
     }
 
     pub(crate) fn lease_of(&self, n: u8) -> InstanceLease {
-        let status = self.core.status(&KeeperStatus::default(), None, self.now, 0);
-        status.instances[&id(n)].clone()
+        self.status().instances[&id(n)].clone()
+    }
+
+    pub(crate) fn status(&self) -> KeeperStatus {
+        self.core.status(&KeeperStatus::default(), None, self.now, 0)
     }
 
     /// Names of the steps done since they were last cleared.

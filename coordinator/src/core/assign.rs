@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use handover_proto::assignment::{Assignment, Cause, LeaseWish, Route, SlotWish, Upstream};
+use handover_proto::assignment::{Assignment, Cause, LeaseRules, LeaseWish, Prefer, Route, SlotWish, Upstream};
 use handover_proto::ids::{AgentId, SlotId, Version};
 use handover_proto::lifecycle::Lifecycle;
 use handover_proto::numbers::Term;
@@ -75,7 +75,8 @@ pub fn wanted(plan: &Plan, place: Place, host: &Host, term: Term) -> Assignment 
         routes,
         drain: plan.rules.drain,
         leaving: false,
-        lease: Default::default(),
+        // The version needs no preference: only one side may hold at any step.
+        lease: LeaseRules { prefer: Prefer { version: None, zone: plan.rules.prefer_zone.clone() } },
         hooks: Vec::new(),
         fallback: None,
     }
@@ -94,7 +95,8 @@ pub fn same(a: &Assignment, b: &Assignment) -> bool {
     };
     occupied(a) == occupied(b)
         && routes(a) == routes(b)
-        && (a.drain, a.leaving, &a.hooks, &a.fallback) == (b.drain, b.leaving, &b.hooks, &b.fallback)
+        && (a.drain, a.leaving, &a.lease, &a.hooks, &a.fallback)
+            == (b.drain, b.leaving, &b.lease, &b.hooks, &b.fallback)
 }
 
 /// What is wanted of the two slots of a host.

@@ -58,6 +58,9 @@ pub struct Rules {
     /// How long the holder's service may take to finish its unit of work when the lease is to move.
     #[serde(with = "duration", rename = "quiesce_timeout_ms")]
     pub quiesce_timeout: Duration,
+    /// Hosts whose agent has this label `zone` go first where several could take the lease.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefer_zone: Option<String>,
 }
 
 /// When a serving candidate is unhealthy.

@@ -49,6 +49,7 @@ fn every_field_is_read() {
         at_deadline = "cut"
         [lease]
         quiesce_timeout = "11s"
+        prefer_zone = "west"
     "#;
     let spec = Spec::parse("rollout.toml", &format!("{SPEC}{more}")).expect("a spec");
     assert_eq!((spec.wave_size, spec.min_serving, spec.shift.as_slice()), (2, Some(3), [1, 50, 100].as_slice()));
@@ -57,6 +58,7 @@ fn every_field_is_read() {
     assert_eq!((rules.start_deadline.as_secs(), rules.quiesce_timeout.as_secs()), (6, 11));
     assert_eq!((rules.health.max_error_rate.basis_points, rules.health.min_samples), (50, 8));
     assert_eq!((rules.health.dwell.as_secs(), rules.health.unready_dwell.as_millis()), (7, 900));
+    assert_eq!(rules.prefer_zone.as_deref(), Some("west"));
     assert_eq!((rules.drain.deadline_ms, rules.drain.at_deadline), (10_000, AtDeadline::Cut));
 }
 

@@ -56,6 +56,8 @@ pub struct Faults {
     pub crash_in_unit: bool,
     /// A process is left behind, once.
     pub leak: Option<Leak>,
+    /// The same at the beginning of each turn.
+    pub leak_in_turn: Option<Leak>,
     /// Each unit of the scheduler takes so much longer.
     #[serde(deserialize_with = "span::optional")]
     pub unit: Option<Duration>,
@@ -72,7 +74,8 @@ pub enum Leak {
 }
 
 impl Leak {
-    fn start(self) {
+    /// Leaves it behind.
+    pub(crate) fn start(self) {
         let (program, args): (_, &[&str]) = match self {
             Self::Child => ("sleep", &["300"]),
             Self::Daemon => ("setsid", &["--fork", "sleep", "300"]),

@@ -109,8 +109,8 @@ impl Scheduler {
     pub fn new(ledger: Ledger, activity: Activity, faults: Watched, pace: Pace, view: watch::Sender<View>) -> Self {
         let (right, open, schedule) = (Right::none(), None, None);
         let (last_unit_end, not_before) = (BootNs::default(), BootNs::default());
-        let mistakes = Mistakes::planted();
         let (in_flight, progress) = (0, 0);
+        let mistakes = Mistakes::planted();
         Self {
             right,
             ledger,
@@ -202,6 +202,9 @@ impl Scheduler {
                 self.schedule = Some(installed);
                 self.not_before = BootNs::default();
                 self.right.installed(token, deadline);
+                if let Some(leak) = self.faults.now().leak_in_turn {
+                    leak.start();
+                }
                 (Answer::Started, String::new())
             }
             Err(error) => {

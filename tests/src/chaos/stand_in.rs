@@ -91,8 +91,9 @@ impl StandIn {
                 slots: up.then(|| (slot.clone(), wish)).into_iter().collect(),
                 routes: up.then_some(route).into_iter().collect(),
                 drain: DrainPolicy { deadline_ms: 3000, at_deadline: AtDeadline::Cut },
-                hooks: Vec::new(),
+                leaving: false,
                 lease: LeaseRules::default(),
+                hooks: Vec::new(),
                 fallback: None,
             };
             let put = Op::put(self.service.assigned(&agent.parse()?), encode(&assignment)?);

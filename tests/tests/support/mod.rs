@@ -43,7 +43,7 @@ const DARK: Duration = Duration::from_secs(5);
 pub(crate) fn receipt(fleet: &Fleet, load: Load) -> Receipt {
     let until = BootNs::now();
     let load = load.stop().expect("the load's numbers");
-    let evidence = Evidence { ledger: fleet.ledger().into(), activity: vec![fleet.activity()], until };
+    let evidence = Evidence { ledger: fleet.ledger(), activity: vec![fleet.activity()], until };
     Receipt::draw_up(load, &evidence, &Expect { service_faults: true, longest_dark: Some(DARK), ..Expect::default() })
         .expect("a receipt")
 }

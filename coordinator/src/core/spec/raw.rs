@@ -72,6 +72,7 @@ struct RawDrain {
 #[serde(deny_unknown_fields)]
 struct RawLease {
     quiesce_timeout: Option<Span>,
+    prefer_zone: Option<String>,
 }
 
 /// A duration as text.
@@ -153,6 +154,7 @@ pub(super) fn parse(text: &str) -> Result<Spec, Wrong> {
                 at_deadline: raw.drain.at_deadline.unwrap_or(AtDeadline::Wait),
             },
             quiesce_timeout: or(raw.lease.quiesce_timeout, 30),
+            prefer_zone: raw.lease.prefer_zone,
         },
     })
 }

@@ -16,8 +16,8 @@ fn the_ledgers_rows_come_in_the_order_of_commits_and_a_tampered_row_is_seen() {
     let mut billing = Ledger::open(&path.clone().into(), writer, Duration::from_secs(5)).expect("open");
     let token = Token::try_from(5).expect("token");
     billing.install(token, Duration::from_millis(100), BootNs(7)).expect("install");
-    billing.charge(token, BootNs(u64::MAX)).expect("charge");
-    billing.charge(token, BootNs(u64::MAX)).expect("charge");
+    billing.charge(token, BootNs(u64::MAX), || ()).expect("charge");
+    billing.charge(token, BootNs(u64::MAX), || ()).expect("charge");
     billing.pay(&[Payment { key: "k".to_owned(), account: "a".to_owned(), cents: 3 }]).expect("pay");
 
     let rows = ledger(&path.clone().into()).expect("read");
