@@ -87,7 +87,8 @@ impl Store {
     /// As [`Store::connect`].
     pub fn dialled(endpoints: &[String], dial: Dial) -> Result<Self, StoreError> {
         let members = endpoints.iter().map(|endpoint| Ok(Member::new(endpoint, None)?.dialled(dial.clone())));
-        Ok(Self { members: members.collect::<Result<_, _>>()?, current: Arc::default(), tls: None })
+        let members = members.collect::<Result<_, StoreError>>()?;
+        Ok(Self { members, current: Arc::default(), tls: None })
     }
 
     /// How many members are configured.
