@@ -112,8 +112,6 @@ pub fn judge(evidence: &Evidence<'_>) -> Result<Outcome> {
     let struck = struck(deeds);
     let began = evidence.load_began;
     let said: Vec<_> = record.said.iter().filter(|said| began <= said.at && said.at <= *until).cloned().collect();
-    let served: Vec<_> =
-        record.served.iter().filter(|served| began <= served.at && served.at <= *until).cloned().collect();
     let written = writes::check(load, &ledger.payments);
     let excuses = excuses(deeds, evidence.agents);
     let fence = fence::check(&ledger.commits);
@@ -124,7 +122,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Result<Outcome> {
         tick,
         registers(record, watched, &by_hand, claims),
         dark,
-        floor::check(&served, evidence.agents.len(), FLOOR, &struck),
+        floor::check(&evidence::floor(&said), evidence.agents.len(), FLOOR, &struck),
         loss::check(load, &written, evidence.load_began, evidence.patience, &excuses),
         ops::check(&evidence::turns(record, watched, &by_hand), &[]),
         blockers::check(&evidence::blockers(&said)),

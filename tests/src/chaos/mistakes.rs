@@ -43,8 +43,8 @@ const RETURNED: &[(u64, Nemesis, u64)] =
     &[(2, Nemesis::Cut(Cut::HolderEtcd), 32), (19, Nemesis::Kill(Victim::HolderAgent), 1)];
 const KILLED: &[(u64, Nemesis, u64)] = &[(4, Nemesis::Kill(Victim::HolderApp), 0)];
 
-/// Units so long that a new holder's install falls into one.
-const LONG_UNITS: &str = "behaviour=unit = \"200ms\"";
+/// Units so long that a new holder's install falls into one, and short beside the limits of their database session.
+const LONG_UNITS: &str = "behaviour=unit = \"120ms\"";
 const NO_DEADLINE: &str = "BILLING_MISTAKES=ignores-deadline";
 
 const fn mistake(
