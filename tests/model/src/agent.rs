@@ -92,7 +92,8 @@ impl Rules {
             return None;
         }
         next.hosts[host].agent.renew = Renew::Acked { age: 0, real };
-        Some(next)
+        // No time may pass until the answers come, so nothing is lost if they come at once.
+        if self.bounds.attempt == 0 { self.barrier(&next, host, false) } else { Some(next) }
     }
 
     /// The mistake: a second keep-alive is sent and lost, and the answer to the first is taken for the answer to it.

@@ -67,6 +67,8 @@ pub struct Bounds {
     pub regrants: bool,
     /// etcd may be restored from its first backup.
     pub restore: bool,
+    /// Only a lease that carries the beat ends; those of mere candidates live on.
+    pub steady_candidates: bool,
     /// The holder may give up the lease, to be stopped.
     pub gives_up: bool,
 }
@@ -93,6 +95,7 @@ impl Bounds {
         short_ttl: false,
         regrants: false,
         restore: false,
+        steady_candidates: false,
         gives_up: false,
     };
 

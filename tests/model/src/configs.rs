@@ -62,7 +62,7 @@ pub static UNKNOWN_OUTCOME: Config =
 /// etcd (or an operator) revokes a live lease.
 pub static EARLY_REVOKE: Config = config(
     "early-revoke",
-    Bounds { turns: 2, revokes: 1, intents: 0, attempt: 0, ..Q },
+    Bounds { turns: 2, revokes: 1, intents: 0, attempt: 0, steady_candidates: true, ..Q },
     &[Reach::TakenOver, Reach::Minted],
 );
 /// A deposed etcd leader goes on acknowledging renewals.
@@ -74,18 +74,31 @@ pub static SLOW_ANSWERS: Config =
 /// Clocks that run at different rates.
 pub static CLOCK_RATE: Config = config(
     "clock-rate",
-    Bounds { turns: 2, slips: 1, hangs: 1, intents: 0, attempt: 0, leases: 1, ..Q },
+    Bounds { turns: 2, slips: 1, hangs: 1, intents: 0, attempt: 0, leases: 1, steady_candidates: true, ..Q },
     &[Reach::TakenOver],
 );
 /// The same, and a lease that is revoked early: the quarantine is just long enough.
 pub static QUARANTINE_RATE: Config = config(
     "quarantine-rate",
-    Bounds { turns: 2, slips: 2, revokes: 1, hangs: 1, intents: 0, attempt: 0, leases: 1, ..Q },
+    Bounds {
+        turns: 2,
+        slips: 2,
+        revokes: 1,
+        hangs: 1,
+        intents: 0,
+        attempt: 0,
+        leases: 1,
+        steady_candidates: true,
+        ..Q
+    },
     &[Reach::TakenOver],
 );
 /// Three agents: two takers race, and a hand-over goes to one while the other watches.
-pub static THREE_AGENTS: Config =
-    config("three-agents", Bounds { hosts: 3, turns: 2, leases: 1, attempt: 0, intents: 0, ..Q }, &[Reach::TakenOver]);
+pub static THREE_AGENTS: Config = config(
+    "three-agents",
+    Bounds { hosts: 3, turns: 2, leases: 1, attempt: 0, intents: 0, steady_candidates: true, ..Q },
+    &[Reach::TakenOver],
+);
 /// etcd grants less than was asked for.
 pub static SHORT_GRANT: Config = config(
     "short-grant",

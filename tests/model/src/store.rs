@@ -112,7 +112,11 @@ impl Rules {
     pub(crate) fn end(&self, state: &State, host: usize, no: LeaseNo, early: bool) -> Option<State> {
         let host = host as u8;
         let Lease::Alive { left, .. } = state.etcd.lease(host, no) else { return None };
-        if early != (left > 0) || early && state.faults.revokes >= self.bounds.revokes {
+        let beats = state.etcd.beat.is_some_and(|beat| beat.who.host == host && beat.lease == no);
+        if self.bounds.steady_candidates && !beats
+            || early != (left > 0)
+            || early && state.faults.revokes >= self.bounds.revokes
+        {
             return None;
         }
         let mut next = *state;
