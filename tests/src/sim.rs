@@ -8,11 +8,12 @@
 //! | the service and the database | [`service`], [`database`] |
 //! | the store, and the ways to it | [`etcd`], [`wire`], [`watch`] |
 //! | two coordinators: the real [`handover::core::next`] over a journal | [`rollout`], [`report`] |
-//! | what goes wrong | [`weather`] (the plan), [`nemesis`] (the doing), [`mistake`] (in the code itself) |
+//! | what goes wrong | [`weather`] (the plan), [`nemesis`] (the doing), [`asker`], [`mistake`] (in the code itself) |
 //! | what happened, and whether it may | [`fact`], [`check`] |
 //!
 //! A wall clock, threads and real I/O do not exist in here. `sim --seed N --trace` shows a run.
 
+mod asker;
 mod certificates;
 mod chance;
 pub mod check;

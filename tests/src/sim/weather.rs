@@ -51,6 +51,8 @@ pub(crate) enum Fault {
     CandidateDeleted,
     /// An operator freezes automatic take-over.
     Freeze(u64),
+    /// The freeze is lifted.
+    Unfreeze,
     /// The store is full.
     Full(u64),
     /// The wall clock is set.
