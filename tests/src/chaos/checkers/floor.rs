@@ -81,8 +81,12 @@ mod tests {
     use super::*;
 
     fn samples(rows: &[(u64, &str, bool)]) -> Vec<Sample> {
-        let sample =
-            |(at, host, serves): &(u64, &str, bool)| Sample { at: ms(*at), host: (*host).to_owned(), serves: *serves };
+        let sample = |(at, host, serves): &(u64, &str, bool)| Sample {
+            at: ms(*at),
+            host: (*host).to_owned(),
+            ready: true,
+            serves: *serves,
+        };
         rows.iter().map(sample).collect()
     }
 
