@@ -67,6 +67,8 @@ pub struct Record {
     pub lives: Vec<Life>,
     /// What agents said, in the order of time.
     pub said: Vec<Said>,
+    /// By how much a sleep of ours was longest overslept: how long the machine let a runnable process wait.
+    pub overslept: Duration,
 }
 
 /// Which keys are watched and read.
@@ -116,6 +118,12 @@ impl Recorder {
             });
         };
         recorder.threads.push(std::thread::Builder::new().name("observer".into()).spawn(observe)?);
+        recorder.sample("sleeper", || {
+            let before = BootNs::now();
+            std::thread::sleep(EVERY);
+            let overslept = BootNs::now().since(before).saturating_sub(EVERY);
+            move |record: &mut Record| record.overslept = record.overslept.max(overslept)
+        })?;
         Ok(recorder)
     }
 

@@ -84,8 +84,8 @@ mod tests {
         let sample = |(at, host, serves): &(u64, &str, bool)| Sample {
             at: ms(*at),
             host: (*host).to_owned(),
-            serves: *serves,
             ready: true,
+            serves: *serves,
         };
         rows.iter().map(sample).collect()
     }
