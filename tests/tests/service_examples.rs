@@ -134,7 +134,7 @@ fn rewritten(config: &str, command: &str, log: &Path) -> String {
     let grace = &config[grace_at..probes_at];
     let log = log.display();
     format!(
-        "{}command = {command}\n{grace}[driver.env]\nWORK_LOG = \"{log}\"\n{PROBE}[lease]\nservice = \"pull\"\nc_unit = \"500ms\"\nc_kill = \"3s\"\n{}{}",
+        "{}command = {command}\n{grace}[driver.env]\nWORK_LOG = \"{log}\"\n{PROBE}[lease]\nservice = \"pull\"\nc_unit = \"500ms\"\nttl = \"15s\"\nc_kill = \"6s\"\n{}{}",
         &config[..command_at],
         &config[lease_at + "[lease]\n".len()..slots_at].replace("c_unit = \"500ms\"\n", ""),
         &config[slots_at..],
