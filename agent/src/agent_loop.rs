@@ -143,6 +143,7 @@ impl AgentLoop {
                     lifecycle: running.record.lifecycle,
                     ready: running.ready(),
                     unmet: running.unmet(),
+                    left: running.left.clone(),
                     ledger: self.routing.ledger(id),
                     draining_since: running.draining_since,
                     holds_lease: keeper.as_ref().is_some_and(|status| holds(status, id)),

@@ -2,17 +2,24 @@
 //!
 //! Whatever is wrong is said with the file, the field and the fix, before anything is started.
 
+mod store;
+mod tls;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use handover_proto::ids::{AgentId, Env, Service, SlotId};
+use handover_proto::peer::Role;
+use handover_store::client::Access;
+use handover_tls::{Parties, PartyError, TlsError, TlsFiles};
 use serde::Deserialize;
 
 use crate::driver::DriverSettings;
 use crate::gate::settings::GateSettings;
 use crate::lease::settings::LeaseSettings;
+use crate::lease::socket::peer::SlotPeer;
 use crate::probe::ProbeSettings;
 use crate::probe::settings::check_together;
 
@@ -34,6 +41,22 @@ pub enum ConfigError {
         file: PathBuf,
         /// Line, field and fix.
         message: String,
+    },
+    /// A file of TLS that it names cannot be used.
+    #[error("config {file}: {source}")]
+    Tls {
+        /// The config file.
+        file: PathBuf,
+        /// Field, file and fix.
+        source: TlsError,
+    },
+    /// The address, or the certificate with which others are to know this agent, is not right.
+    #[error("config {file}: {source}")]
+    Parties {
+        /// The config file.
+        file: PathBuf,
+        /// What, and the fix.
+        source: Box<PartyError>,
     },
     /// Fields that do not fit together.
     #[error("config {file}: `{field}` {problem}; {fix}")]
@@ -64,7 +87,9 @@ struct File {
     state_dir: PathBuf,
     runtime_dir: PathBuf,
     #[serde(default)]
-    store: Vec<String>,
+    store: store::StoreSettings,
+    #[serde(default)]
+    tls: Option<tls::TlsTable>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
     gate: toml::Table,
@@ -84,6 +109,10 @@ struct SlotSettings {
     port: u16,
     #[serde(default)]
     address: Option<IpAddr>,
+    #[serde(default)]
+    user: Option<String>,
+    #[serde(default)]
+    group: Option<String>,
 }
 
 /// A config that fits together.
@@ -105,8 +134,10 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Sockets and `lease.json`; may vanish at a boot.
     pub runtime_dir: PathBuf,
-    /// The store's endpoints.
-    pub store: Vec<String>,
+    /// The way to the store.
+    pub store: Access,
+    /// TLS between agent and coordinators; none: plain text, on loopback alone.
+    pub tls: Option<TlsFiles>,
     /// Free labels, for plans.
     pub labels: BTreeMap<String, String>,
     /// The gate.
@@ -119,6 +150,8 @@ pub struct Config {
     pub lease: Option<LeaseSettings>,
     /// Where an instance can run, and where it listens then.
     pub slots: BTreeMap<SlotId, SocketAddr>,
+    /// As whom the instances of slots run, where that is not as the agent: who may ask on `lease.sock`.
+    pub peers: BTreeMap<SlotId, SlotPeer>,
 }
 
 impl Config {
@@ -129,7 +162,17 @@ impl Config {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Unreadable { file: path.to_owned(), source })?;
-        Self::parse(path, &text)
+        let config = Self::parse(path, &text)?;
+        if let Some(files) = &config.store.tls {
+            files.open().map_err(|source| ConfigError::Tls { file: path.to_owned(), source })?;
+        }
+        let fault = |error| ConfigError::Parties { file: path.to_owned(), source: Box::new(error) };
+        let parties = config.parties().map_err(|source| ConfigError::Tls { file: path.to_owned(), source })?;
+        parties
+            .may_listen(config.listen)
+            .and_then(|()| parties.am(Role::Agent(config.agent.clone())))
+            .map_err(fault)?;
+        Ok(config)
     }
 
     /// Checks the text of a config file; `path` is for messages.
@@ -156,15 +199,14 @@ impl Config {
                 return Err(unfit(name, format!("is {}", dir.display()), "write an absolute path, beginning with /"));
             }
         }
-        if !file.listen.ip().is_loopback() {
-            let fix = "use 127.0.0.1: agent and coordinator talk in plain text until TLS is there";
+        let tls = file.tls.take().map(tls::TlsTable::files).transpose().map_err(|error| field(error.to_string()))?;
+        if tls.is_none() && !file.listen.ip().is_loopback() {
+            let fix = "give ca, cert and key in [tls], or use 127.0.0.1: plain text is for loopback alone";
             return Err(unfit("listen", format!("is {}, which others can reach", file.listen), fix));
         }
-        let slots = slots(&file, &unfit)?;
+        let (slots, peers) = (slots(&file, &unfit)?, peers(&file, &unfit)?);
         check_ports(&file, &gate, &slots, &unfit)?;
-        if file.store.is_empty() {
-            file.store.push(handover_store::client::EMBEDDED_ADDRESS.to_owned());
-        }
+        let store = file.store.access().map_err(|error| field(error.to_string()))?;
         let host = file.host.or_else(host_name).unwrap_or_else(|| "unknown".into());
         Ok(Self {
             agent: file.agent,
@@ -175,14 +217,25 @@ impl Config {
             host,
             state_dir: file.state_dir,
             runtime_dir: file.runtime_dir,
-            store: file.store,
+            store,
+            tls,
             labels: file.labels,
             gate,
             driver: file.driver,
             probes: file.probes,
             lease: file.lease,
             slots,
+            peers,
         })
+    }
+
+    /// The other processes of the environment, as this agent reaches and recognises them.
+    ///
+    /// # Errors
+    /// [`TlsError`] if a file of `[tls]` cannot be used.
+    pub fn parties(&self) -> Result<Parties, TlsError> {
+        let tls = self.tls.as_ref().map(TlsFiles::open).transpose()?;
+        Ok(Parties::new(self.env.clone(), tls))
     }
 
     /// Time between SIGTERM and SIGKILL.
@@ -232,6 +285,24 @@ fn slots(file: &File, unfit: &Unfit<'_>) -> Result<BTreeMap<SlotId, SocketAddr>,
     Ok(slots)
 }
 
+/// As whom the instances of slots run, where the config says so.
+fn peers(file: &File, unfit: &Unfit<'_>) -> Result<BTreeMap<SlotId, SlotPeer>, ConfigError> {
+    let user = |name: &str| nix::unistd::User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
+    let group = |name: &str| nix::unistd::Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
+    let id = |field: &str, name: &Option<String>, find: &dyn Fn(&str) -> Option<u32>| match name {
+        Some(name) => match name.parse().ok().or_else(|| find(name)) {
+            Some(id) => Ok(Some(id)),
+            None => Err(unfit(field, format!("is {name:?}, which this host does not know"), "give a name or a number")),
+        },
+        None => Ok(None),
+    };
+    let peer = |slot: &SlotSettings| {
+        let (uid, gid) = (id("slot.user", &slot.user, &user)?, id("slot.group", &slot.group, &group)?);
+        Ok((slot.name.clone(), SlotPeer { uid, gid }))
+    };
+    file.slots.iter().map(peer).filter(|peer| !matches!(peer, Ok((_, peer)) if *peer == SlotPeer::default())).collect()
+}
+
 /// Two listeners on one port would be found only when the second one starts, in the middle of a rollout.
 fn check_ports(
     file: &File,
@@ -259,80 +330,4 @@ fn host_name() -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GOOD: &str = r#"
-        agent = "app-01"
-        service = "billing"
-        listen = "127.0.0.1:7101"
-        operations = "127.0.0.1:7102"
-        state_dir = "/tmp/state"
-        runtime_dir = "/tmp/run"
-        [gate]
-        mode = "proxy"
-        listen = "127.0.0.1:8080"
-        [driver]
-        kind = "process"
-        builds = "/builds/billing"
-        command = ["{builds}/{version}/billing", "--port", "{port}"]
-        [[probe]]
-        name = "ready"
-        http = { path = "/ready" }
-        affects = "ready"
-        [lease]
-        [[slot]]
-        name = "a"
-        port = 9001
-        [[slot]]
-        name = "b"
-        port = 9002
-    "#;
-
-    fn error(from: &str, to: &str) -> String {
-        assert!(GOOD.contains(from), "{from}");
-        let text = GOOD.replacen(from, to, 1);
-        Config::parse(Path::new("billing.toml"), &text).expect_err(to).to_string()
-    }
-
-    #[test]
-    fn a_short_file_is_enough() {
-        let config = Config::parse(Path::new("billing.toml"), GOOD).expect("a good config");
-        assert_eq!(config.env.as_str(), "default");
-        assert_eq!(config.gate.control, Path::new("/tmp/run/gate.sock"));
-        assert_eq!(config.slots.len(), 2);
-        assert_eq!(config.store, [handover_store::client::EMBEDDED_ADDRESS]);
-    }
-
-    #[test]
-    fn every_mistake_names_the_file_the_field_and_the_fix() {
-        let cases = [
-            ("agent = \"app-01\"", "agent = \"App 1\"", "lower-case"),
-            ("listen = \"127.0.0.1:7101\"", "listen = \"localhost\"", "listen"),
-            ("state_dir = \"/tmp/state\"", "state_dir = \"state\"", "absolute"),
-            ("listen = \"127.0.0.1:7101\"", "listen = \"0.0.0.0:7101\"", "127.0.0.1"),
-            ("mode = \"proxy\"", "mode = \"both\"", "use \"proxy\""),
-            ("mode = \"proxy\"", "", "gate.mode"),
-            ("port = 9002", "port = 9001", "port of its own"),
-            ("port = 9002", "port = 0", "name a port"),
-            ("name = \"b\"", "name = \"a\"", "used twice"),
-            ("port = 9002", "port = 9002\ncolour = \"blue\"", "colour"),
-            ("[lease]", "[lease]\nttl = 10", "10s"),
-            ("[lease]", "[lease]\nttl = \"3s\"", "6"),
-            ("affects = \"ready\"", "affects = \"live\"", "affects = \"ready\""),
-            ("kind = \"process\"", "kind = \"magic\"", "process"),
-            ("builds = \"/builds/billing\"", "builds = \"/builds/billing\"\ngrace = 5", "5s"),
-            ("listen = \"127.0.0.1:8080\"", "listen = \"127.0.0.1:8080\"\nhold = 3", "hold"),
-        ];
-        for (from, to, says) in cases {
-            let error = error(from, to);
-            assert!(error.contains("billing.toml") && error.contains(says), "{to}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_missing_file_is_named() {
-        let error = Config::read(Path::new("/nowhere/x.toml")).expect_err("missing").to_string();
-        assert!(error.contains("/nowhere/x.toml") && error.contains("--config"));
-    }
-}
+mod tests;

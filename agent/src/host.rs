@@ -208,13 +208,17 @@ impl Host {
 
     fn start_spec(&self, slot: &SlotId, record: &InstanceRecord) -> StartSpec {
         let DriverSettings::Process(settings) = &self.config.driver;
-        settings.start_spec(&crate::driver::Place {
+        let mut spec = settings.start_spec(&crate::driver::Place {
             slot,
             port: self.places.get(slot).map_or(0, |place| place.address.port()),
             version: &record.version,
             instance: &record.instance,
             state_dir: &self.config.state_dir,
-        })
+        });
+        if self.config.lease.is_some() {
+            spec.env.extend(crate::lease::files::for_children(&self.config.runtime_dir, slot));
+        }
+        spec
     }
 
     fn set_lifecycle(&mut self, slot: &SlotId, event: Option<Event>) -> Option<Waiting> {
@@ -266,11 +270,24 @@ impl Host {
         None
     }
 
-    /// A process has ended.
+    /// A process has ended, perhaps with others left that it started.
     pub fn exited(&mut self, exit: &Exit) -> Option<Waiting> {
+        if let Some(left) = &exit.left {
+            let running = self.places.values_mut().filter(|place| place.holds(&exit.instance));
+            for running in running.filter_map(|place| place.running.as_mut()) {
+                warn!(instance = %exit.instance, status = %exit.status, left, "ended, but not wholly");
+                running.wanted_end = running.process != Process::Running;
+                (running.process, running.left) = (Process::Lingering, Some(left.clone()));
+            }
+            return None;
+        }
         let (slot, place) = self.places.iter_mut().find(|(_, place)| place.holds(&exit.instance))?;
         let (slot, running) = (slot.clone(), place.running.take()?);
-        let wanted = running.process != Process::Running;
+        let wanted = match running.process {
+            Process::Running => false,
+            Process::Stopping { .. } => true,
+            Process::Lingering => running.wanted_end,
+        };
         let last = exit.tail.last().map(|line| format!(", its last words: {}", plain(line)));
         let how = format!("{}{}", exit.status, last.filter(|_| !wanted).unwrap_or_default());
         info!(%slot, instance = %exit.instance, %how, wanted, proven = exit.proven, "ended");
@@ -352,7 +369,9 @@ impl Host {
             local.serving = stand.is_some_and(|stand| stand.serving);
             local.rank = prefer.rank(&local.owner.version, zone, local.serving);
             local.ready = running.ready() && running.record.lifecycle.is_some();
-            if stand.is_some_and(|stand| stand.give_up) {
+            if running.process == Process::Lingering {
+                local.life = Life::Dead { proven: false };
+            } else if stand.is_some_and(|stand| stand.give_up) {
                 local.life = Life::GiveUp;
             }
             instances.insert(running.record.instance.clone(), local);

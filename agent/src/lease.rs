@@ -4,19 +4,21 @@
 //! [`moves`] which transaction, [`upkeep`] the standing work) → [`started`] → `effects` (the doing) → the store, the
 //! service ([`record`]), and back.
 //!
-//! Everything but `keeper`, `effects`, `call`, `socket`, `files`, `tick` and [`clock`] is pure: time and answers come in as
-//! values.
+//! Everything but `keeper`, `effects`, `call`, `acks`, `socket`, `files`, `tick` and [`clock`] is pure: time and answers come in
+//! as values.
 
+mod acks;
 mod answer;
 mod belief;
-mod call;
+pub(crate) mod call;
 pub mod certificate;
 pub mod clock;
 pub mod deadline;
 mod doubt;
 mod effects;
 pub mod event;
-mod files;
+pub(crate) mod files;
+pub mod fitness;
 mod inquiry;
 pub mod keeper;
 mod ladder;
@@ -31,7 +33,7 @@ pub mod record;
 pub mod renewal;
 mod replies;
 pub mod settings;
-mod socket;
+pub mod socket;
 pub mod stall;
 pub mod started;
 pub mod state;
@@ -46,6 +48,6 @@ pub mod waiting;
 pub mod wanted;
 
 pub use effects::Kill;
-pub use keeper::{Certifier, KeeperHandle, LeaseError, Place, spawn};
+pub use keeper::{Certifier, KeeperHandle, LeaseError, Place, Trial, spawn};
 pub use ladder::Doom;
 pub use socket::SocketError;

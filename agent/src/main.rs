@@ -1,5 +1,7 @@
 //! `handover-agent`: the agent beside one service on one host, and its gate.
 
+mod lease_command;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -36,8 +38,18 @@ enum Command {
     Run(Options),
     /// Run the gate: the HTTP proxy in front of this host's instances.
     Gate(Options),
+    /// For the agent's own use: what it kills to try how long that takes.
+    #[command(hide = true)]
+    KillTarget {
+        /// Have no child.
+        #[arg(long)]
+        leaf: bool,
+    },
     /// Check the config and print what it means.
     Check(Options),
+    /// The scheduler lease from the service's side, on this host.
+    #[command(subcommand)]
+    Lease(lease_command::Command),
 }
 
 #[derive(clap::Args)]
@@ -49,8 +61,8 @@ struct Options {
 
 fn main() -> ExitCode {
     log();
-    match go(&Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+    match go(Cli::parse()) {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("handover-agent: {error:#}");
             ExitCode::FAILURE
@@ -58,13 +70,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn go(cli: &Cli) -> Result<()> {
+fn go(cli: Cli) -> Result<ExitCode> {
+    if let Command::KillTarget { leaf } = &cli.command {
+        handover_agent::kill_target::run(*leaf)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     // One thread: the data plane is a process of its own, and the lease keeper has its own thread.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
-    match &cli.command {
-        Command::Run(options) => runtime.block_on(run::run(run::read(&options.config)?)),
-        Command::Gate(options) => runtime.block_on(run::run_gate(run::read(&options.config)?)),
+    match cli.command {
+        Command::Run(options) => runtime.block_on(run::run(run::read(&options.config)?))?,
+        Command::Gate(options) => runtime.block_on(run::run_gate(run::read(&options.config)?))?,
+        Command::KillTarget { .. } => {}
         Command::Check(options) => {
             let config = run::read(&options.config)?;
             println!("agent {} of service {} in {}: the config is sound", config.agent, config.service, config.env);
@@ -74,9 +91,10 @@ fn go(cli: &Cli) -> Result<()> {
             if let Some(warning) = config.lease.as_ref().and_then(LeaseSettings::warning) {
                 eprintln!("handover-agent: {warning}");
             }
-            Ok(())
         }
+        Command::Lease(command) => return runtime.block_on(lease_command::go(command)),
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn log() {

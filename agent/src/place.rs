@@ -36,6 +36,10 @@ pub struct Running {
     pub record: InstanceRecord,
     /// What its process does.
     pub process: Process,
+    /// It had been told to stop when its main process ended.
+    pub(crate) wanted_end: bool,
+    /// What is left of it, its main process having ended.
+    pub left: Option<String>,
     probes: ProbeRunner,
     /// Adopted while it was ready: that is believed until the probes have had time to speak.
     pub(crate) trusted_until: Boot,
@@ -73,6 +77,8 @@ impl Running {
         Self {
             record,
             process: Process::Running,
+            wanted_end: false,
+            left: None,
             probes,
             trusted_until: if adopted_ready { clock::boot() + TRUSTED } else { Boot::ZERO },
             draining_since,

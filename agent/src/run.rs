@@ -12,6 +12,7 @@ use handover_proto::stored::{Rest, STORED_VERSION};
 use handover_proto::wire::agent_server::AgentServer;
 use handover_proto::wire::{DESCRIPTOR, Report};
 use handover_store::client::Store;
+use handover_tls::Parties;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -24,12 +25,17 @@ use crate::config::Config;
 use crate::driver::{Driver, Owner};
 use crate::gate::client::GateLink;
 use crate::host::Host;
+use crate::kill_target::{KILL_TARGET, OWN_PROGRAM};
+use crate::lease::deadline::Boot;
+use crate::lease::fitness::HostFacts;
+use crate::lease::socket::peer::Peers;
 use crate::lease::wanted::Wanted;
 use crate::lease::{Certifier, KeeperHandle};
 use crate::register::{self, FromStore};
 use crate::routing::Routing;
 use crate::service::{AgentService, Offered};
 use crate::state::StateFile;
+use crate::watchdog;
 
 /// A gate answers within milliseconds; after this its silence is what there is to report.
 const FIRST_WORD: Duration = Duration::from_secs(1);
@@ -45,7 +51,7 @@ pub async fn run(config: Config) -> Result<()> {
     let file = StateFile::open(&config.state_dir)?;
     let grpc = bind("listen", config.listen).await?;
     let operations = bind("operations", config.operations).await?;
-    let store = Store::connect(&config.store)?;
+    let (store, parties) = (Store::open(&config.store)?, config.parties()?);
     let owner = Owner {
         env: config.env.clone(),
         service: config.service.clone(),
@@ -61,10 +67,11 @@ pub async fn run(config: Config) -> Result<()> {
     let host = Host::take_over(config.clone(), driver.clone(), file, boot_id.clone(), wake.clone()).await?;
     let routing = Routing::new(GateLink::connect(&config.gate.control), config.slots.clone());
     let (wanted, wanted_seen) = watch::channel(Wanted::default());
-    let keeper = keeper(&config, &driver, wanted_seen)?;
+    let keeper = keeper(&config, parties.clone(), &driver, wanted_seen)?;
     let (reports, reports_seen) = watch::channel(Report::default());
     let certifier = keeper.as_ref().map(|keeper| (config.agent.clone(), keeper.certifier.clone()));
-    let mut offers = serve(&config, store, (grpc, operations), reports_seen, certifier);
+    tokio::spawn(watchdog::keep_telling(reports_seen.clone(), keeper.as_ref().map(|keeper| keeper.laps.clone())));
+    let mut offers = serve(&config, (store, parties), (grpc, operations), reports_seen, certifier);
 
     let memory = Memory::silent_until(clock::boot() + FIRST_WORD);
     let mut agent = AgentLoop { config, boot_id, host, routing, keeper, wanted, reports, memory };
@@ -123,9 +130,21 @@ async fn follow_store(config: &Config, store: &Store, me: Registration) -> Resul
     Ok(said)
 }
 
-fn keeper(config: &Config, driver: &Arc<Driver>, wanted: watch::Receiver<Wanted>) -> Result<Option<KeeperHandle>> {
-    let Some(settings) = config.lease.clone() else { return Ok(None) };
-    let driver = driver.clone();
+fn keeper(
+    config: &Config,
+    parties: Parties,
+    driver: &Arc<Driver>,
+    wanted: watch::Receiver<Wanted>,
+) -> Result<Option<KeeperHandle>> {
+    let Some(settings) = config.lease.clone().filter(|lease| lease.enabled) else { return Ok(None) };
+    let host = HostFacts {
+        watchdog: watchdog::period(),
+        began: clock::process_began().map(|began| Boot::default().plus(began)),
+        ..HostFacts::default()
+    };
+    let (driver, tries) = (driver.clone(), driver.clone());
+    let target = [OWN_PROGRAM.to_owned(), KILL_TARGET.to_owned()];
+    let trial = Box::new(move || tries.kill_time(&target).map_err(|error| crate::report::chain(&error)));
     // Called on a thread of the keeper's own, and carried out there: nothing on the main loop can delay it.
     let kill = Arc::new(move |instance: &InstanceId| {
         let killed = tokio::runtime::Handle::current().block_on(driver.kill(instance));
@@ -135,19 +154,23 @@ fn keeper(config: &Config, driver: &Arc<Driver>, wanted: watch::Receiver<Wanted>
         })
     });
     let place = crate::lease::Place {
-        endpoints: config.store.clone(),
+        store: config.store.clone(),
+        parties,
         env: config.env.clone(),
         service: config.service.clone(),
         agent: config.agent.clone(),
         state_dir: config.state_dir.clone(),
         runtime_dir: config.runtime_dir.clone(),
+        host,
+        trial: Some(trial),
+        peers: Peers::new(nix::unistd::geteuid().as_raw(), config.peers.clone()),
     };
     Ok(Some(crate::lease::spawn(settings, place, wanted, kill, CancellationToken::new())?))
 }
 
 fn serve(
     config: &Arc<Config>,
-    store: Store,
+    (store, parties): (Store, Parties),
     (grpc, operations): (TcpListener, TcpListener),
     reports: watch::Receiver<Report>,
     certifier: Option<(AgentId, Certifier)>,
@@ -155,15 +178,13 @@ fn serve(
     let keys = EnvKeys::new(&config.env).service(&config.service);
     let (offers_out, offers) = mpsc::channel(16);
     let service = AgentService::new(store, (&config.env, keys), offers_out, reports.clone());
-    let service = AgentServer::new(service.certifying(certifier));
+    let service = AgentServer::new(service.certifying(certifier).among(parties.clone()));
     tokio::spawn(crate::ops::serve(operations, reports));
     tokio::spawn(async move {
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<AgentServer<AgentService>>().await;
         let reflection =
             tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTOR).build_v1();
-        // Without nodelay a report waits for the acknowledgement of the one before: 40 ms, measured.
-        let incoming = TcpIncoming::from(grpc).with_nodelay(Some(true));
         let server = tonic::transport::Server::builder().add_service(health_service).add_service(service);
         let server = match reflection {
             Ok(reflection) => server.add_service(reflection),
@@ -172,7 +193,12 @@ fn serve(
                 server
             }
         };
-        if let Err(error) = server.serve_with_incoming(incoming).await {
+        let ended = match parties.tls() {
+            Some(tls) => server.serve_with_incoming(handover_tls::incoming(grpc, tls.clone())).await,
+            // Without nodelay a report waits for the acknowledgement of the one before: 40 ms, measured.
+            None => server.serve_with_incoming(TcpIncoming::from(grpc).with_nodelay(Some(true))).await,
+        };
+        if let Err(error) = ended {
             error!(error = %crate::report::chain(&error), "the gRPC server ended");
         }
     });

@@ -5,12 +5,14 @@ use handover_proto::keys::EnvKeys;
 use handover_proto::keys::ServiceKeys;
 use handover_proto::lease::EraValue;
 use handover_proto::numbers::{Era, Serial, Term, Token};
+use handover_proto::peer::Role;
 use handover_proto::stored::decode;
 use handover_proto::wire::agent_server::Agent;
 use handover_proto::wire::{
     AssignReply, AssignRequest, CertifyReply, CertifyRequest, Report, WatchRequest, kind, refusal,
 };
 use handover_store::client::{Store, StoreError};
+use handover_tls::Parties;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::Stream;
 use tokio_stream::StreamExt;
@@ -60,6 +62,8 @@ pub struct AgentService {
     reports: watch::Receiver<Report>,
     /// This agent, and its lease keeper; none: the service has no scheduler lease.
     certifier: Option<(AgentId, Certifier)>,
+    /// Who calls.
+    parties: Parties,
 }
 
 impl AgentService {
@@ -70,7 +74,17 @@ impl AgentService {
         offers: mpsc::Sender<Offered>,
         reports: watch::Receiver<Report>,
     ) -> Self {
-        Self { store, keys: EnvKeys::new(env), service, offers, reports, certifier: None }
+        Self { store, keys: EnvKeys::new(env), service, offers, reports, certifier: None, parties: Parties::plain() }
+    }
+
+    /// The same, for callers who are recognised by these parties.
+    #[must_use]
+    pub fn among(self, parties: Parties) -> Self {
+        Self { parties, ..self }
+    }
+
+    fn for_coordinators<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        self.parties.admit(request, "coordinators", |role| *role == Role::Coordinator).map(drop)
     }
 
     /// The same, answering for this agent's lease keeper.
@@ -119,6 +133,7 @@ impl Agent for AgentService {
     type WatchStream = std::pin::Pin<Box<dyn Stream<Item = Result<Report, Status>> + Send>>;
 
     async fn assign(&self, request: Request<AssignRequest>) -> Result<Response<AssignReply>, Status> {
+        self.for_coordinators(&request)?;
         let request = request.into_inner();
         let text = String::from_utf8(request.assignment)
             .map_err(|_| refusal(Code::InvalidArgument, kind::INVALID, "the assignment is not UTF-8 text"))?;
@@ -136,6 +151,7 @@ impl Agent for AgentService {
     }
 
     async fn certify(&self, request: Request<CertifyRequest>) -> Result<Response<CertifyReply>, Status> {
+        self.parties.admit(&request, "agents", |role| matches!(role, Role::Agent(_)))?;
         let token = Token::from_wire(request.into_inner().token);
         let Some((agent, certifier)) = &self.certifier else {
             return Err(refusal(Code::FailedPrecondition, kind::POLICY, "this agent keeps no scheduler lease"));
@@ -145,7 +161,8 @@ impl Agent for AgentService {
         Ok(Response::new(CertifyReply { agent: agent.to_string(), ..reply }))
     }
 
-    async fn watch(&self, _: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        self.for_coordinators(&request)?;
         // Until the first lap there is nothing to report.
         let reports = WatchStream::new(self.reports.clone()).filter(|report| !report.agent.is_empty());
         Ok(Response::new(Box::pin(reports.map(Ok))))

@@ -8,6 +8,7 @@ mod fallback;
 mod out;
 pub mod outcome;
 mod render;
+mod setup;
 mod standing;
 mod store_orders;
 mod table;
@@ -18,7 +19,7 @@ mod words;
 use clap::CommandFactory as _;
 use handover_store::server::{self, ServerOptions};
 
-use args::{Args, Command, Lease, Rollout};
+use args::{Args, Command, Lease, Rollout, StoreCommand};
 use commands::Session;
 use outcome::{CliError, Outcome};
 
@@ -28,6 +29,8 @@ use outcome::{CliError, Outcome};
 /// [`CliError`], whose [`CliError::outcome`] is the exit code.
 pub async fn run(args: Args) -> Result<Outcome, CliError> {
     let global = args.global;
+    // A file that cannot be used is said before anything else is tried.
+    global.parties()?;
     match args.command {
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "handover", &mut std::io::stdout());
@@ -36,6 +39,9 @@ pub async fn run(args: Args) -> Result<Outcome, CliError> {
         Command::Serve(serve) => {
             crate::serve::run(global, serve).await?;
             Ok(Outcome::Done)
+        }
+        Command::Store(args::Store { command: Some(StoreCommand::Setup(setup)), .. }) => {
+            setup::run(&global, setup).await
         }
         Command::Store(store) => {
             embedded_store(store).await?;

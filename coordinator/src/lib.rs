@@ -9,6 +9,7 @@ mod clock;
 pub mod core;
 pub mod rollout;
 pub mod serve;
+pub mod setup;
 pub mod telemetry;
 pub mod view;
 pub mod world;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use handover::cause::chain;
-use handover::cli::args::{Args, Command};
+use handover::cli::args::{Args, Command, Store};
 use handover::cli::outcome::Outcome;
 use handover::{cli, telemetry};
 
@@ -14,7 +14,11 @@ fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     // A command's own words are its answer; the daemons' logs are theirs.
-    let level = if matches!(args.command, Command::Serve(_) | Command::Store(_)) { "info" } else { "warn" };
+    let level = if matches!(args.command, Command::Serve(_) | Command::Store(Store { command: None, .. })) {
+        "info"
+    } else {
+        "warn"
+    };
     if let Err(error) = telemetry::start(level) {
         eprintln!("handover: HANDOVER_LOG is not a filter like \"info,handover=debug\": {error}");
         return ExitCode::from(Outcome::Error.code());

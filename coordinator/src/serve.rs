@@ -32,7 +32,9 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use handover_proto::ids::Env;
+use handover_proto::peer::Role;
 use handover_store::client::{Store, WatchItem};
+use handover_tls::Parties;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -62,23 +64,20 @@ pub const LEADER_HEADER: &str = "handover-leader";
 /// Whatever keeps it from starting, with its cause.
 pub async fn run(global: Global, serve: args::Serve) -> anyhow::Result<()> {
     let stop = stop_signal()?;
-    anyhow::ensure!(
-        serve.listen.ip().is_loopback(),
-        "cannot listen at {}: without mTLS, which this version does not have, the coordinator listens on loopback only",
-        serve.listen
-    );
+    let parties = global.parties()?;
+    parties.may_listen(serve.listen).context("--listen")?;
+    parties.am(Role::Coordinator)?;
     let listener = TcpListener::bind(serve.listen).await;
     let listener =
         listener.with_context(|| format!("cannot listen at {}; does a coordinator run there?", serve.listen))?;
     let embedded = global.store.is_empty().then_some(Embedded { data: serve.data, listen: serve.store_listen });
-    let endpoints = match &embedded {
+    let store = match &embedded {
         Some(embedded) => {
             embedded.ensure().await?;
-            vec![embedded.listen.to_string()]
+            Store::connect(&[embedded.listen.to_string()])?
         }
-        None => global.store,
+        None => Store::open(&global.store_access()?)?,
     };
-    let store = Store::connect(&endpoints)?;
     let metrics = match serve.metrics {
         Some(address) => {
             let listener = TcpListener::bind(address).await;
@@ -86,7 +85,7 @@ pub async fn run(global: Global, serve: args::Serve) -> anyhow::Result<()> {
         }
         None => None,
     };
-    Coordinator { store, env: global.env, embedded, metrics }.run(listener, stop).await
+    Coordinator { store, env: global.env, embedded, metrics }.run_among(parties, listener, stop).await
 }
 
 /// Resolves at the first SIGTERM or SIGINT.
@@ -116,11 +115,24 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// Serves on `listener` until `stop` resolves.
+    /// Serves on `listener`, on loopback and in plain text, until `stop` resolves.
     ///
     /// # Errors
     /// If this host cannot be identified, or the server breaks.
     pub async fn run(self, listener: TcpListener, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        self.run_among(Parties::plain(), listener, stop).await
+    }
+
+    /// The same, with agents and command lines that are reached and recognised by these parties.
+    ///
+    /// # Errors
+    /// As [`Coordinator::run`].
+    pub async fn run_among(
+        self,
+        parties: Parties,
+        listener: TcpListener,
+        stop: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
         let address: SocketAddr = listener.local_addr().context("the listening address is not known")?;
         let world = Arc::new(watch::Sender::new(World::new(&self.env)));
         let keys = world.borrow().keys.clone();
@@ -136,13 +148,13 @@ impl Coordinator {
         }
         let (desk, handed_in) = watch::channel(None);
         tasks.spawn(reign(self.store.clone(), Arc::clone(&world), leading.clone(), desk));
-        tasks.spawn(Links::new(Arc::clone(&world), leading.clone()).run());
+        tasks.spawn(Links::new(Arc::clone(&world), leading.clone()).among(parties.clone()).run());
         if let Some(embedded) = self.embedded {
             tasks.spawn(embedded.keep(world.subscribe()));
         }
         let election = Election::new(self.store.clone(), &keys, me, world.subscribe(), leadership);
         let election = election.run(told(stopped.clone()));
-        let service = service::serve(listener, Arc::clone(&world), leading, handed_in, told(stopped));
+        let service = service::serve((listener, parties), Arc::clone(&world), leading, handed_in, told(stopped));
         tracing::info!(%address, env = %self.env, "coordinator");
         let both = async { tokio::join!(election, service).1 };
         tokio::pin!(both);

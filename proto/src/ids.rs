@@ -93,6 +93,9 @@ text_id!(
     /// One agent, which is one service on one host.
     AgentId, "agent name", is_name, NAME_RULE);
 text_id!(
+    /// A person who gives orders, or a program that acts for one, as the certificate says.
+    OperatorId, "operator name", is_name, NAME_RULE);
+text_id!(
     /// A place on a host where one instance can run.
     SlotId, "slot name", is_name, NAME_RULE);
 text_id!(

@@ -6,10 +6,15 @@
 pub mod bench;
 pub mod billing;
 pub mod chain;
+pub mod chaos;
 pub mod clock;
+pub mod cluster;
 pub mod demo;
 pub mod fleet;
 pub mod guard;
 pub mod load;
+pub mod pki;
+pub mod postgres;
 pub mod receipt;
+pub mod sim;
 pub mod span;

@@ -113,7 +113,7 @@ fn stores_and_coordinators_that_do_not_answer(fleet: &Fleet) {
     let (code, text) = handover(&["--coordinator", &port, "--store", &port, "fleet"]);
     assert_eq!(code, Some(1), "{text}");
     says(&text, &[&port]);
-    let store = fleet.store().to_string();
+    let store = fleet.stores().join(",");
     let (code, text) = handover(&["--env", "demo", "--coordinator", &port, "--store", &store, "fleet"]);
     assert_eq!(code, Some(0), "without a coordinator the store is read: {text}");
 }

@@ -55,6 +55,8 @@ pub struct Instance {
     pub ready: bool,
     /// The conditions that are not, in words.
     pub unmet: Vec<String>,
+    /// What is left of an instance whose main process has ended, in words.
+    pub left: Option<String>,
     /// The drain ledger.
     pub ledger: Ledger,
     /// Since when it drains.
@@ -77,6 +79,8 @@ pub enum Process {
         /// Whether it has been.
         killed: bool,
     },
+    /// Its main process has ended and others of it have not, though they were killed.
+    Lingering,
 }
 
 /// All kinds of work that an instance has in hand (`DESIGN.md` §5). Drained means that every line is zero, never that a

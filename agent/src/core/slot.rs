@@ -84,6 +84,7 @@ pub(super) fn next(id: &SlotId, slot: &Slot, want: &Want<'_>, gate: &GateSeen) -
         None => empty(id, slot, want),
         Some(instance) => match instance.process {
             Process::Stopping { kill_at, killed } => stopping(id, instance, kill_at, killed, want.now),
+            Process::Lingering => lingering(id, instance),
             Process::Running if want.wants(instance) && !is_retired(instance) => wanted(id, instance, want, cut_off),
             Process::Running => unwanted(id, instance, want, cut_off),
         },
@@ -111,6 +112,12 @@ fn stopping(id: &SlotId, instance: &Instance, kill_at: Boot, killed: bool, now: 
         return Lap::act(Effect::Kill { slot: id.clone() });
     }
     Lap::wait(BlockerKind::Stop, sentence("was told to stop; it is killed when its grace is over")).until(kill_at)
+}
+
+/// Nothing is started in its place, and its stop is not proved, before it is gone.
+fn lingering(id: &SlotId, instance: &Instance) -> Lap {
+    let left = instance.left.as_deref().unwrap_or("processes of it are left");
+    Lap::wait(BlockerKind::Stop, format!("slot {id}: {} has ended, but {left}", instance.version))
 }
 
 /// An instance of the wanted version: becomes ready, gets traffic or loses it.

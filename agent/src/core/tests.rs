@@ -137,6 +137,7 @@ fn instance(version: &str) -> Instance {
         lifecycle: None,
         ready: false,
         unmet: vec!["schema_gate: inactive".into()],
+        left: None,
         ledger: Ledger::default(),
         draining_since: None,
         holds_lease: false,
@@ -314,6 +315,16 @@ fn grace_ends_in_a_kill_and_a_kill_is_sent_once() {
     assert_eq!(kind(&host.settle(&gone)), BlockerKind::Stop);
     host.settle(&gone);
     assert_eq!(host.log.iter().filter(|effect| matches!(effect, Effect::Kill { .. })).count(), 1);
+}
+
+#[test]
+fn while_killed_processes_are_left_nothing_is_started_in_their_place() {
+    let (mut host, wish) = Host::serving();
+    let instance = host.instance("a");
+    (instance.process, instance.left) = (Process::Lingering, Some("processes [7] are still there".into()));
+    let out = host.settle(&wish);
+    assert!(host.log.is_empty() && !out.reached && kind(&out) == BlockerKind::Stop);
+    assert!(out.waiting.is_some_and(|waiting| waiting.sentence.contains("processes [7]")));
 }
 
 #[test]

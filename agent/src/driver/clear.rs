@@ -25,12 +25,22 @@ const STRAY_PATIENCE: Duration = Duration::from_millis(500);
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
 
 /// What is left of an instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Cleared {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Cleared {
     /// No process of it.
-    pub(super) empty: bool,
-    /// And that is proven.
-    pub(super) proven: bool,
+    Empty {
+        /// And that is proven.
+        proven: bool,
+    },
+    /// Processes that were killed and are still there, or nobody could be looked at.
+    Left(String),
+}
+
+impl Cleared {
+    /// Nothing is left of it, proven or not.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self, Self::Empty { .. })
+    }
 }
 
 /// What one lap found.
@@ -40,7 +50,7 @@ enum Lap {
     /// No process of the instance, but running strays, which may be its own.
     Strays(Vec<i32>),
     /// Killed or reaped something: look again. The handles become readable when the killed have ended.
-    Again(Vec<OwnedFd>),
+    Again(Vec<OwnedFd>, Vec<i32>),
 }
 
 /// Kills and reaps everything but the main process, which must have ended, then reaps that. Blocks up to [`LIMIT`].
@@ -49,30 +59,32 @@ pub(super) fn clear(watch: &Watch, watched: &Watched) -> Cleared {
     let began = Instant::now();
     let cleared = loop {
         match watch.with_members(watched, lap) {
-            Ok(Lap::Clean) => break Cleared { empty: true, proven: watched.record.unbroken },
+            Ok(Lap::Clean) => break Cleared::Empty { proven: watched.record.unbroken },
             Ok(Lap::Strays(pids)) if began.elapsed() >= STRAY_PATIENCE => {
                 tracing::warn!(%instance, ?pids, "children of unknown descent run: the stop is not proven");
-                break Cleared { empty: true, proven: false };
+                break Cleared::Empty { proven: false };
             }
-            Ok(Lap::Again(_)) if began.elapsed() >= LIMIT => {
-                tracing::error!(%instance, "processes of the instance are still there {LIMIT:?} after SIGKILL");
-                break Cleared { empty: false, proven: false };
+            Ok(Lap::Again(_, pids)) if began.elapsed() >= LIMIT => {
+                tracing::error!(%instance, ?pids, "processes of the instance are still there {LIMIT:?} after SIGKILL");
+                break Cleared::Left(format!(
+                    "processes {pids:?} are still there after SIGKILL; they hang in the kernel"
+                ));
             }
-            Ok(Lap::Again(killed)) => pause(&killed),
+            Ok(Lap::Again(killed, _)) => pause(&killed),
             Ok(Lap::Strays(_)) => pause(&[]),
             Err(error) if began.elapsed() >= LIMIT => {
                 tracing::error!(%instance, %error, "cannot clear away what the instance left behind");
-                break Cleared { empty: false, proven: false };
+                break Cleared::Left(format!("its processes cannot be ended: {error}"));
             }
             Err(_) => pause(&[]),
         }
     };
     match watched.leader.reap() {
         Ok(true) => cleared,
-        Ok(false) => Cleared { empty: false, proven: false },
+        Ok(false) => Cleared::Left("the main process is still there".to_owned()),
         Err(error) => {
             tracing::error!(%instance, %error, "cannot reap the main process");
-            Cleared { empty: false, proven: false }
+            Cleared::Left(format!("the main process cannot be reaped: {error}"))
         }
     }
 }
@@ -90,13 +102,13 @@ fn lap(found: Found) -> io::Result<Lap> {
     }
     refused?;
     if !found.others.is_empty() {
-        return Ok(Lap::Again(killed));
+        return Ok(Lap::Again(killed, found.others.iter().map(|row| row.key.pid).collect()));
     }
     let running: Vec<i32> = found.strays.iter().filter(|row| !row.ended).map(|row| row.key.pid).collect();
     Ok(match (found.strays.is_empty(), running.is_empty()) {
         (true, _) => Lap::Clean,
         (false, false) => Lap::Strays(running),
-        (false, true) => Lap::Again(killed),
+        (false, true) => Lap::Again(killed, Vec::new()),
     })
 }
 

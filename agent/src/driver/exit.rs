@@ -4,15 +4,16 @@ use std::fmt;
 
 use handover_proto::ids::InstanceId;
 
-/// An instance's main process has ended and what it left behind has been killed.
+/// An instance's main process has ended and what it left behind has been killed. While a killed process is still there,
+/// one with [`left`](Self::left) goes ahead, and the last one follows when nothing is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exit {
     /// Which instance.
     pub instance: InstanceId,
     /// How its main process ended.
     pub status: ExitStatus,
-    /// No process of the instance is left: verified after killing, not assumed.
-    pub empty: bool,
+    /// What is left of it; none: no process is, verified after killing and not assumed.
+    pub left: Option<String>,
     /// A proof of stop: empty, and this agent was the subreaper of every descendant from the start to the end, and no
     /// child of unknown descent is left. Without it the lease's quarantine applies.
     pub proven: bool,

@@ -22,10 +22,11 @@ mod process;
 mod record;
 mod settings;
 mod spawn;
-mod survey;
-mod table;
+pub(crate) mod survey;
+pub(crate) mod table;
 mod tail;
 mod template;
+mod trial;
 mod watched;
 
 use tokio::sync::mpsc;
@@ -110,6 +111,16 @@ impl Driver {
     pub async fn kill(&self, instance: &InstanceId) -> Result<(), DriverError> {
         match self {
             Self::Process(driver) => driver.kill(instance).await,
+        }
+    }
+
+    /// See [`ProcessDriver::kill_time`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn kill_time(&self, command: &[String]) -> Result<std::time::Duration, DriverError> {
+        match self {
+            Self::Process(driver) => driver.kill_time(command),
         }
     }
 

@@ -16,10 +16,13 @@ use super::ended::Ended;
 use super::survey::{self, Watch};
 use super::watched::{Leader, Watched};
 use super::{Adopted, DriverError, Exit, ExitStatus, Found, Owner, ProcessRecord, StartSpec};
-use super::{found, spawn, table, tail};
+use super::{found, spawn, table, tail, trial};
 
 /// Room for exits that the agent has not yet looked at; more than a host has slots.
 const EXITS: usize = 64;
+
+/// Between two rounds of killing what hangs in the kernel; each round itself takes seconds.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The least time between two sweeps, and the most. Each walks through `/proc`, some milliseconds on a busy host.
 const SWEEP_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
@@ -111,7 +114,7 @@ impl ProcessDriver {
                 self.take_up(Watched::new(record.clone(), Leader::Adopted(pidfd)))?;
                 Ok(Adopted::Running(record))
             }
-            None => Ok(Adopted::Gone { empty: self.clear_now(Arc::new(watched)).await.empty }),
+            None => Ok(Adopted::Gone { empty: self.clear_now(Arc::new(watched)).await.is_empty() }),
         }
     }
 
@@ -145,7 +148,7 @@ impl ProcessDriver {
             output: std::path::PathBuf::new(),
             output_from_bytes: 0,
         };
-        self.clear_now(Arc::new(Watched::new(record, Leader::Gone))).await.empty
+        self.clear_now(Arc::new(Watched::new(record, Leader::Gone))).await.is_empty()
     }
 
     /// Asks the instance to end: SIGTERM to its process group. When to lose patience is the caller's decision. A stopped
@@ -168,6 +171,20 @@ impl ProcessDriver {
     /// Memory of the instance's main process that is in RAM, in bytes; none if it is not watched or has just ended.
     pub fn resident_bytes(&self, instance: &InstanceId) -> Option<u64> {
         table::resident_bytes(self.watch.get(instance)?.record.pid)
+    }
+
+    /// How long it takes on this host to end a tree of processes and to prove that nothing of it is left: the longest of
+    /// 20 tries with `command`, which must write one line once all its processes run, and go on. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be tried, or a try ends without a proof.
+    pub fn kill_time(&self, command: &[String]) -> Result<Duration, DriverError> {
+        if !self.sees_all {
+            let hidden = io::Error::other("/proc hides processes (hidepid); give the agent CAP_SYS_PTRACE");
+            return Err(DriverError::system("prove the end of a tree of processes")(hidden));
+        }
+        let operation = format!("try how long a kill takes, with {}", command.join(" "));
+        trial::kill_time(&self.watch, &self.owner, &self.boot_id, command).map_err(DriverError::system(operation))
     }
 
     async fn signal(&self, instance: &InstanceId, signal: Signal) -> Result<(), DriverError> {
@@ -197,8 +214,11 @@ impl ProcessDriver {
     }
 
     async fn clear_now(&self, watched: Arc<Watched>) -> Cleared {
+        let instance = watched.record.instance.clone();
         self.watch.add(Arc::clone(&watched));
-        clear_and_forget(&self.watch, watched).await
+        let cleared = clear_away(&self.watch, watched).await;
+        self.watch.remove(&instance);
+        cleared
     }
 }
 
@@ -210,7 +230,7 @@ fn abandon(child: &super::child::Child) {
 }
 
 /// Surveys before it signals: once the main process has ended, where its descendants came from is harder to tell.
-fn signal_all(watch: &Watch, watched: &Watched, signal: Signal) -> io::Result<()> {
+pub(super) fn signal_all(watch: &Watch, watched: &Watched, signal: Signal) -> io::Result<()> {
     // SIGTERM goes to the whole group at once if the group is certain, one by one if not; descendants outside it are for
     // the instance to end. SIGKILL goes to all.
     let adopted = matches!(watched.leader, Leader::Adopted(_));
@@ -240,23 +260,37 @@ async fn watch_one(watch: Arc<Watch>, watched: Arc<Watched>, ended: Option<Ended
         ExitStatus::Unknown
     });
     let record = watched.record.clone();
-    let cleared = clear_and_forget(&watch, watched).await;
+    let mut told = None;
+    let proven = loop {
+        match clear_away(&watch, Arc::clone(&watched)).await {
+            Cleared::Empty { proven } => break proven,
+            Cleared::Left(what) if told.as_ref() != Some(&what) => {
+                told = Some(what.clone());
+                let (instance, tail) = (instance.clone(), Vec::new());
+                say(&exits, Exit { instance, status, left: Some(what), proven: false, tail }).await;
+            }
+            // A kill that did not work is repeated for as long as it takes.
+            Cleared::Left(_) => tokio::time::sleep(AGAIN).await,
+        }
+    };
+    watch.remove(&instance);
     let tail = last_lines(record).await;
-    let Cleared { empty, proven } = cleared;
-    tracing::info!(%instance, %status, empty, proven, "instance ended");
-    if exits.send(Exit { instance, status, empty, proven, tail }).await.is_err() {
+    tracing::info!(%instance, %status, proven, "instance ended");
+    say(&exits, Exit { instance, status, left: None, proven, tail }).await;
+}
+
+async fn say(exits: &mpsc::Sender<Exit>, exit: Exit) {
+    if exits.send(exit).await.is_err() {
         tracing::warn!("nobody listens to exits any more");
     }
 }
 
-async fn clear_and_forget(watch: &Arc<Watch>, watched: Arc<Watched>) -> Cleared {
+async fn clear_away(watch: &Arc<Watch>, watched: Arc<Watched>) -> Cleared {
     let instance = watched.record.instance.clone();
     let shared = Arc::clone(watch);
-    let cleared = spawn_blocking(move || clear(&shared, &watched)).await;
-    watch.remove(&instance);
-    cleared.unwrap_or_else(|error| {
+    spawn_blocking(move || clear(&shared, &watched)).await.unwrap_or_else(|error| {
         tracing::error!(%instance, %error, "clearing away what the instance left behind was cut short");
-        Cleared { empty: false, proven: false }
+        Cleared::Left(format!("clearing it away was cut short: {error}"))
     })
 }
 

@@ -130,7 +130,7 @@ pub(super) fn kill(key: Key) -> io::Result<Option<OwnedFd>> {
 }
 
 /// Signals one process, and no later one of its number.
-pub(super) fn signal(key: Key, signal: Signal) -> io::Result<Option<OwnedFd>> {
+pub(crate) fn signal(key: Key, signal: Signal) -> io::Result<Option<OwnedFd>> {
     let pidfd = certain(key)?;
     if let Some(pidfd) = &pidfd {
         kernel::send(pidfd, signal)?;

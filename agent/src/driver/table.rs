@@ -6,27 +6,27 @@ use std::io;
 
 /// One process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Row {
-    pub(super) key: Key,
-    pub(super) parent: i32,
-    pub(super) group: i32,
-    pub(super) session: i32,
-    pub(super) ended: bool,
+pub(crate) struct Row {
+    pub(crate) key: Key,
+    pub(crate) parent: i32,
+    pub(crate) group: i32,
+    pub(crate) session: i32,
+    pub(crate) ended: bool,
 }
 
 /// A process, never mistaken for a later one of the same number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key {
-    pub(super) pid: i32,
-    pub(super) start_time_ticks: u64,
+pub(crate) struct Key {
+    pub(crate) pid: i32,
+    pub(crate) start_time_ticks: u64,
 }
 
 /// All processes by pid, as of one walk through `/proc`.
-pub(super) type Table = BTreeMap<i32, Row>;
+pub(crate) type Table = BTreeMap<i32, Row>;
 
 /// Walks through `/proc`. A process that lives through the whole walk is in the result; one that comes or goes meanwhile
 /// may be.
-pub(super) fn read() -> io::Result<Table> {
+pub(crate) fn read() -> io::Result<Table> {
     let mut table = Table::new();
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
@@ -39,7 +39,7 @@ pub(super) fn read() -> io::Result<Table> {
 }
 
 /// One process; none if it is no more.
-pub(super) fn row(pid: i32) -> io::Result<Option<Row>> {
+pub(crate) fn row(pid: i32) -> io::Result<Option<Row>> {
     match fs::read(format!("/proc/{pid}/stat")) {
         Ok(stat) => match parse(&String::from_utf8_lossy(&stat)) {
             Some(row) => Ok(Some(row)),

@@ -1,9 +1,5 @@
 //! What a service's acknowledgement proves, and what not.
 
-use std::time::Duration;
-
-use handover_proto::numbers::Token;
-
 use super::deadline::Boot;
 use super::local::{Call, Local};
 use super::record::{Ack, AckState, RECORD_VERSION, token_text};
@@ -17,9 +13,7 @@ pub(super) fn took_in(local: &mut Local, seq: u64, result: Result<Ack, String>, 
     let Some(call) = service.call.take_if(|call| call.seq == seq) else { return };
     let outcome = result.and_then(|ack| {
         service.pulse.answered(&ack, now);
-        service.c_unit = ack.c_unit_ms.map(Duration::from_millis).or(service.c_unit);
-        let stored = ack.stored_token.as_deref().and_then(|text| text.parse().ok()).map(Token::from_wire);
-        service.stored_token = stored.or(service.stored_token);
+        service.declares(&ack);
         judge(&call, &ack).map(|()| ack.state)
     });
     match outcome {

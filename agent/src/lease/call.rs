@@ -18,7 +18,7 @@ const MAX_ACK_BYTES: usize = 64 << 10;
 
 /// A call that brought no acknowledgement.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CallError {
+pub(crate) enum CallError {
     #[error("no answer from http://{app}{path} within {limit:?}")]
     Late { app: SocketAddr, path: String, limit: Duration },
     #[error("cannot reach the service at {app}: {source}")]
@@ -32,7 +32,7 @@ pub(super) enum CallError {
 }
 
 /// Posts `record` to the service and reads its answer, all within `limit`.
-pub(super) async fn post(app: SocketAddr, path: &str, record: &LeaseRecord, limit: Duration) -> Result<Ack, CallError> {
+pub(crate) async fn post(app: SocketAddr, path: &str, record: &LeaseRecord, limit: Duration) -> Result<Ack, CallError> {
     let late = || CallError::Late { app, path: path.to_owned(), limit };
     tokio::time::timeout(limit, exchange(app, path, record)).await.unwrap_or_else(|_| Err(late()))
 }

@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use handover_proto::ids::InstanceId;
+use handover_proto::ids::{InstanceId, OpId};
 use handover_proto::keys::{EnvKeys, ServiceKeys};
-use handover_store::client::{Store, StoreError, WatchItem};
+use handover_store::client::{Store, StoreError, TxnReply, WatchItem};
+use handover_tls::Parties;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 
+use super::acks::Acks;
 use super::call::post;
 use super::clock::ClockIdentity;
 use super::deadline::Boot;
@@ -27,10 +29,14 @@ pub type Kill = Arc<dyn Fn(&InstanceId) -> Result<(), String> + Send + Sync>;
 /// What effects are done with.
 pub(super) struct Effects {
     pub(super) store: Store,
+    /// The other agents.
+    pub(super) parties: Parties,
     pub(super) events: UnboundedSender<Event>,
     pub(super) kill: Kill,
     pub(super) clock: ClockIdentity,
     pub(super) call_path: String,
+    /// Acknowledgements of services that ask by themselves; none: they are called.
+    pub(super) acks: Option<Acks>,
     pub(super) state_file: PathBuf,
     pub(super) env: EnvKeys,
     pub(super) service: ServiceKeys,
@@ -60,6 +66,7 @@ impl Effects {
             }),
             LeaseStep::Move { op, txn, .. } => self.then(async move {
                 let result = store.txn(&txn).await;
+                log_answer(&op, now, &result);
                 Event::Moved { op, asked: txn, result }
             }),
             LeaseStep::Renew { instance, lease, member, barrier, expected } => self.then(async move {
@@ -84,9 +91,9 @@ impl Effects {
                 self.then(async move { Event::Surveyed(inquiry::survey(&store, &env).await) });
             }
             LeaseStep::AskCertificate { agent, token } => {
-                let service = self.service.clone();
+                let (service, parties) = (self.service.clone(), self.parties.clone());
                 self.then(async move {
-                    let result = inquiry::certificate(&store, &service, &agent, token).await;
+                    let result = inquiry::certificate((&store, &parties), &service, &agent, token).await;
                     Event::Certified { token, result }
                 });
             }
@@ -97,6 +104,9 @@ impl Effects {
             LeaseStep::Forget { instance } => {
                 if let Some(call) = self.calls.remove(&instance) {
                     call.abort();
+                }
+                if let Some(acks) = &self.acks {
+                    acks.forget(&instance);
                 }
             }
             LeaseStep::Begin { .. }
@@ -121,11 +131,13 @@ impl Effects {
     fn call(&mut self, id: InstanceId, record: &Published, app: Option<SocketAddr>, limit: Duration, now: Boot) {
         let (events, path, seq) = (self.events.clone(), self.call_path.clone(), record.seq);
         let record = record.record(&id, &self.clock, now);
-        let instance = id.clone();
+        let (instance, acks) = (id.clone(), self.acks.clone());
         let task = tokio::spawn(async move {
-            let result = match app {
-                Some(app) => post(app, &path, &record, limit).await.map_err(|error| error.to_string()),
-                None => Err("the instance has no address for calls".to_owned()),
+            let result = match (acks, app) {
+                // The board shows the record already: here only the answer is waited for.
+                (Some(acks), _) => acks.take(&instance, seq, limit).await,
+                (None, Some(app)) => post(app, &path, &record, limit).await.map_err(|error| error.to_string()),
+                (None, None) => Err("the instance has no address for calls".to_owned()),
             };
             say(&events, Event::Answered { instance, seq, result });
         });
@@ -164,6 +176,16 @@ async fn follow(store: Store, prefix: String, events: UnboundedSender<Event>) {
 /// The receiver is gone only when the keeper ends; nobody is left to tell then.
 pub(super) fn say(events: &UnboundedSender<Event>, event: Event) {
     drop(events.send(event));
+}
+
+/// For those who hold the log against the store's history: what was told of each transaction that moves the lease.
+fn log_answer(op: &OpId, sent: Boot, result: &Result<TxnReply, StoreError>) {
+    let (told, revision) = match result {
+        Ok(reply) if reply.succeeded => ("committed", reply.revision),
+        Ok(_) => ("refused", 0),
+        Err(_) => ("open", 0),
+    };
+    tracing::debug!(%op, sent_boot_ns = sent.ns(), told, revision, "answer");
 }
 
 fn log_revoke(lease: i64, result: Result<(), StoreError>) {

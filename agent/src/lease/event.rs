@@ -2,12 +2,14 @@
 
 use handover_proto::ids::{InstanceId, OpId};
 use handover_proto::numbers::Token;
+use handover_proto::planted::{Mistake, planted};
 use handover_proto::txn::{LeaseId, Txn};
 use handover_store::client::{Change, Grant, Listing, Renewal, StoreError, TxnReply};
 
 use super::answer::took_in;
 use super::certificate::Certificate;
-use super::deadline::Boot;
+use super::deadline::{Boot, Deadlines};
+use super::fitness::KillTime;
 use super::local::Local;
 use super::memory::Memory;
 use super::record::Ack;
@@ -118,6 +120,8 @@ pub enum Event {
         /// How it went.
         result: Result<(), String>,
     },
+    /// How long a kill takes on this host.
+    KillTried(KillTime),
     /// A kill was tried: it reached every process that was found, or not.
     Killed {
         /// Whose processes.
@@ -161,6 +165,7 @@ impl Core {
             Event::RosterPut { asked, result } => self.roster_put(&asked, result, now),
             Event::CertifyAsked(token) => self.asked_to_certify(token),
             Event::Certified { token, result } => self.certified(token, result, now),
+            Event::KillTried(kill) => self.kill_tried(kill),
             Event::Killed { instance, result } => self.killed(&instance, result),
             Event::Suspected { what, at } => self.suspect(what, at),
             Event::Revoked { lease } => drop(self.spent.remove(&lease)),
@@ -234,7 +239,7 @@ impl Core {
             revision: turn.revision,
             token: turn.token,
             adopted: now,
-            deadlines: None,
+            deadlines: planted(Mistake::BaseFromRestart).then(|| Deadlines::of(now, self.settings.ttl, &self.settings)),
             leaving: turn.leaving,
             haunted: turn.leaving,
             inherited: true,

@@ -13,7 +13,13 @@ use tokio::sync::watch;
 
 use super::clock::{ClockIdentity, boot_now};
 use super::record::{LeaseRecord, Told};
+use super::socket;
 use super::status::Board;
+
+/// Names the socket to an instance.
+pub(crate) const SOCKET_VARIABLE: &str = "HANDOVER_LEASE_SOCKET";
+/// Names the file to an instance.
+pub(crate) const FILE_VARIABLE: &str = "HANDOVER_LEASE_FILE";
 
 /// Writes the files whenever `board` changes, until its sender is gone.
 pub(super) async fn keep(mut board: watch::Receiver<Board>, runtime_dir: PathBuf, clock: ClockIdentity) {
@@ -61,6 +67,12 @@ fn write_all(
         }
     }
     written
+}
+
+/// Where an instance finds its records: variables of its environment.
+pub(crate) fn for_children(dir: &Path, slot: &SlotId) -> [(String, String); 2] {
+    let text = |path: PathBuf| path.to_string_lossy().into_owned();
+    [(SOCKET_VARIABLE.to_owned(), text(dir.join(socket::NAME))), (FILE_VARIABLE.to_owned(), text(path(dir, slot)))]
 }
 
 fn path(dir: &Path, slot: &SlotId) -> PathBuf {

@@ -1,18 +1,20 @@
 //! Questions that the keeper asks around: the members' versions, and a lost holder's agent for a certificate.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use handover_proto::ids::AgentId;
 use handover_proto::keys::{EnvKeys, ServiceKeys};
 use handover_proto::lease::StopProof;
 use handover_proto::numbers::Token;
+use handover_proto::peer::Role;
 use handover_proto::registration::Registration;
 use handover_proto::stored::decode;
 use handover_proto::wire::agent_client::AgentClient;
 use handover_proto::wire::{CertifyReply, CertifyRequest};
 use handover_store::client::Store;
-use tonic::transport::Endpoint;
+use handover_tls::Parties;
 
 use super::certificate::Certificate;
 use super::versions::Survey;
@@ -46,27 +48,34 @@ pub(super) async fn survey(store: &Store, env: &EnvKeys) -> Survey {
 /// # Errors
 /// One sentence: it cannot be found or reached, or it does not certify that.
 pub(super) async fn certificate(
-    store: &Store,
+    (store, parties): (&Store, &Parties),
     service: &ServiceKeys,
     agent: &AgentId,
     token: Token,
 ) -> Result<Certificate, String> {
-    let answer = tokio::time::timeout(LIMIT, ask(store, service, agent, token)).await;
+    let asked = async {
+        let address = address(store, service, agent).await?;
+        ask(parties, agent, address, token).await.map_err(|reason| format!("agent {agent} at {address}: {reason}"))
+    };
+    let answer = tokio::time::timeout(LIMIT, asked).await;
     let reply = answer.map_err(|_| format!("agent {agent} gave no answer within {LIMIT:?}"))??;
     read(&reply, agent, token)
 }
 
-async fn ask(store: &Store, service: &ServiceKeys, agent: &AgentId, token: Token) -> Result<CertifyReply, String> {
+async fn address(store: &Store, service: &ServiceKeys, agent: &AgentId) -> Result<SocketAddr, String> {
     let key = service.agent(agent);
     let entry = store.get(&key).await.map_err(|error| error.to_string())?;
     let entry = entry.ok_or_else(|| format!("agent {agent} is not registered"))?;
     let registration: Registration = decode(&key, &entry.value).map_err(|error| error.to_string())?;
-    let address = format!("http://{}", registration.endpoint);
-    let away = |error: &dyn std::fmt::Display| format!("agent {agent} at {address}: {error}");
-    let endpoint = Endpoint::from_shared(address.clone()).map_err(|error| away(&error))?;
-    let channel = endpoint.connect_timeout(LIMIT).connect().await.map_err(|error| away(&error))?;
+    Ok(registration.endpoint)
+}
+
+async fn ask(parties: &Parties, agent: &AgentId, address: SocketAddr, token: Token) -> Result<CertifyReply, String> {
+    let endpoint = parties.endpoint(&address.to_string()).map_err(|error| error.to_string())?;
+    let channel = parties.connect(endpoint, Role::Agent(agent.clone()), LIMIT).await;
+    let channel = channel.map_err(|error| crate::report::chain(&error))?;
     let question = CertifyRequest { token: token.get() };
-    let reply = AgentClient::new(channel).certify(question).await.map_err(|status| away(&status.message()))?;
+    let reply = AgentClient::new(channel).certify(question).await.map_err(|status| status.message().to_owned())?;
     Ok(reply.into_inner())
 }
 

@@ -1,6 +1,8 @@
 //! The keeper's thread: one current-thread runtime, one loop over the core, so that nothing else can delay a renewal.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -9,19 +11,24 @@ use handover_proto::ids::{AgentId, Env, Service};
 use handover_proto::keys::EnvKeys;
 use handover_proto::numbers::Token;
 use handover_proto::wire::CertifyReply;
-use handover_store::client::{Store, StoreError};
+use handover_store::client::{Access, OpenError, Store};
+use handover_tls::Parties;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::acks::Acks;
 use super::certificate::Certified;
 use super::clock::{ClockError, boot_now, identity, wall_ms};
-use super::effects::{Effects, Kill};
+use super::effects::{Effects, Kill, say};
 use super::event::Event;
+use super::fitness::{HostFacts, KillTime};
 use super::memory::Memory;
 use super::next::{NextError, Now};
-use super::settings::{LeaseSettings, SettingsError};
+use super::settings::{LeaseSettings, ServiceSide, SettingsError};
+use super::socket::desk::Desk;
+use super::socket::peer::Peers;
 use super::socket::{self, SocketError};
 use super::started::Illegal;
 use super::state::Core;
@@ -35,8 +42,6 @@ use crate::durable::{self, DurableError};
 
 /// The state file in the state directory.
 const STATE_FILE: &str = "lease-keeper.json";
-/// The socket in the runtime directory.
-const SOCKET: &str = "lease.sock";
 /// Timers run on CLOCK_MONOTONIC, which a suspend stops and CLOCK_BOOTTIME does not. While there are deadlines the tick
 /// thread wakes the keeper after a suspend; without any, this is early enough.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
@@ -45,8 +50,10 @@ const STUCK_REST: Duration = Duration::from_millis(500);
 
 /// What the keeper needs to know of its place.
 pub struct Place {
-    /// Members of the store.
-    pub endpoints: Vec<String>,
+    /// The way to the store.
+    pub store: Access,
+    /// The other agents, which are asked for stop certificates.
+    pub parties: Parties,
     /// The environment.
     pub env: Env,
     /// The service.
@@ -57,7 +64,16 @@ pub struct Place {
     pub state_dir: PathBuf,
     /// Holds the socket and each slot's `lease.json`; exists.
     pub runtime_dir: PathBuf,
+    /// Who may ask on the socket.
+    pub peers: Peers,
+    /// What is known of the host.
+    pub host: HostFacts,
+    /// Tries how long a kill takes; it may block. None: `c_kill` is taken as configured.
+    pub trial: Option<Trial>,
 }
+
+/// Ends some processes of its own, and says how long that took.
+pub type Trial = Box<dyn FnOnce() -> Result<Duration, String> + Send>;
 
 /// The running keeper.
 pub struct KeeperHandle {
@@ -65,6 +81,8 @@ pub struct KeeperHandle {
     pub status: watch::Receiver<KeeperStatus>,
     /// Answers agents that would take over.
     pub certifier: Certifier,
+    /// Counts its decisions.
+    pub laps: Arc<AtomicU64>,
     /// Its thread.
     pub join: JoinHandle<Result<(), LeaseError>>,
 }
@@ -78,9 +96,9 @@ pub enum LeaseError {
     /// The clock.
     #[error(transparent)]
     Clock(#[from] ClockError),
-    /// The endpoints.
+    /// The endpoints, or the files of TLS.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(#[from] OpenError),
     /// The socket.
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -110,23 +128,27 @@ pub fn spawn(
     }
     let clock = identity()?;
     boot_now()?;
-    let store = Store::connect(&place.endpoints)?;
+    let store = Store::open(&place.store)?;
     let state_file = place.state_dir.join(STATE_FILE);
     let memory: Option<Memory> = durable::load(&state_file)?;
-    let listener = socket::bind(&place.runtime_dir.join(SOCKET))?;
+    let listener = socket::bind(&place.runtime_dir.join(socket::NAME), place.peers.names_others())?;
     let env = EnvKeys::new(&place.env);
     let service = env.service(&place.service);
     let call_path = settings.call_path.clone();
-    let core = Core::new(settings, service.lease(), &clock.boot_id, memory);
+    let acks = (settings.service == ServiceSide::Pull).then(Acks::default);
+    let host = HostFacts { kill: place.trial.as_ref().map_or(KillTime::Assumed, |_| KillTime::UnderWay), ..place.host };
+    let core = Core::new(settings, service.lease(), &clock.boot_id, memory).on_host(host);
     let (status, status_seen) = watch::channel(KeeperStatus::default());
     let (board, board_seen) = watch::channel(Board::new());
     let (events, inbox) = unbounded_channel();
     let effects = Effects {
         store,
+        parties: place.parties.clone(),
         events,
         kill,
         clock: clock.clone(),
         call_path,
+        acks: acks.clone(),
         state_file,
         env,
         service,
@@ -136,15 +158,33 @@ pub fn spawn(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(LeaseError::Thread)?;
     let (asks, asked) = unbounded_channel();
     let ticker = Ticker::start(&clock.boot_id).map_err(LeaseError::Thread)?;
-    let keeper = Keeper { core, effects, inbox, wanted, status, board, asked, open: Vec::new(), ticker, shutdown };
+    let laps = Arc::new(AtomicU64::new(0));
+    let keeper = Keeper {
+        core,
+        effects,
+        inbox,
+        wanted,
+        status,
+        board,
+        asked,
+        open: Vec::new(),
+        ticker,
+        laps: laps.clone(),
+        shutdown,
+    };
+    let desk = Desk { board: board_seen.clone(), clock: clock.clone(), peers: place.peers, acks };
     let run = move || {
         tick::raise();
         let done = runtime.block_on(async move {
             let listener = UnixListener::from_std(listener).map_err(LeaseError::Thread)?;
             let aside = [
-                tokio::spawn(socket::serve(listener, board_seen.clone(), clock.clone())),
+                tokio::spawn(socket::serve(listener, desk)),
                 tokio::spawn(files::keep(board_seen, place.runtime_dir, clock)),
             ];
+            if let Some(trial) = place.trial {
+                let events = keeper.effects.events.clone();
+                drop(tokio::task::spawn_blocking(move || say(&events, Event::KillTried(tried(trial())))));
+            }
             let done = keeper.run().await;
             aside.iter().for_each(tokio::task::JoinHandle::abort);
             done
@@ -154,7 +194,7 @@ pub fn spawn(
         done
     };
     let join = std::thread::Builder::new().name("lease-keeper".to_owned()).spawn(run).map_err(LeaseError::Thread)?;
-    Ok(KeeperHandle { status: status_seen, certifier: Certifier(asks), join })
+    Ok(KeeperHandle { status: status_seen, certifier: Certifier(asks), laps, join })
 }
 
 /// A token, and where the answer goes.
@@ -184,6 +224,7 @@ struct Keeper {
     /// Questions whose answer waits for the state file.
     open: Vec<Question>,
     ticker: Ticker,
+    laps: Arc<AtomicU64>,
     shutdown: CancellationToken,
 }
 
@@ -205,6 +246,7 @@ impl Keeper {
             self.look()?;
             let now = boot_now()?;
             let lap = self.lap(now);
+            self.laps.fetch_add(1, Ordering::Relaxed);
             let (until, reason) = lap.unwrap_or_else(|error| {
                 tracing::error!(error = %error, "the lease keeper cannot decide");
                 (Some(now.plus(STUCK_REST)), Some(Waiting::Refused(error.to_string())))
@@ -291,6 +333,19 @@ impl Keeper {
             *old = new;
             changed
         });
+    }
+}
+
+fn tried(result: Result<Duration, String>) -> KillTime {
+    match result {
+        Ok(took) => {
+            tracing::info!(?took, "tried how long a kill takes");
+            KillTime::Took(took)
+        }
+        Err(error) => {
+            tracing::error!(error, "cannot try how long a kill takes");
+            KillTime::Failed(error)
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use handover_proto::numbers::Token;
 use handover_proto::txn::LeaseId;
 
 use super::deadline::Boot;
+use super::fitness::Declared;
 use super::ladder::Doom;
 use super::stall::Pulse;
 use super::state::{MyTurn, Order};
@@ -83,6 +84,8 @@ pub(super) struct Service {
     pub(super) begun: Option<Token>,
     /// The highest token in its database, as it reported it last.
     pub(super) stored_token: Option<Token>,
+    /// What else it reported of itself.
+    pub(super) declared: Declared,
 }
 
 /// A call under way, with what it says.
@@ -181,6 +184,7 @@ impl Service {
             c_unit: None,
             begun: None,
             stored_token: None,
+            declared: Declared::default(),
         }
     }
 

@@ -8,6 +8,7 @@
 //! | F24: no hand-over without a durable record | [`Core::leaving_is_saved`] |
 
 use handover_proto::lease::{self, IntentKind, Refused, Stamp, StopProof, Turn};
+use handover_proto::planted::{Mistake, planted};
 use handover_proto::txn::Txn;
 
 use super::deadline::{Boot, Deadlines};
@@ -62,7 +63,7 @@ impl Core {
             Order::Unknown => return Err(Waiting::Renewal(local.doubt())),
             Order::Stopped | Order::Quiesce(_) | Order::Fenced => {}
         }
-        if !local.service.idle {
+        if !local.service.idle && !planted(Mistake::HandOverBeforeQuiesced) {
             return Err(Waiting::Quiesce(local.service.trouble.clone()));
         }
         if let Some(regression) = self.fence_regression(local).filter(|_| self.era() == turn.token.era()) {
@@ -104,16 +105,22 @@ impl Core {
         if turn.leaving && !self.leaving_is_saved(&local.wanted.owner.instance, turn) {
             return Err(Waiting::Disk(self.disk_trouble.clone()));
         }
+        if let Some(unfit) = self.unfit(local) {
+            return Err(Waiting::Unfit(unfit));
+        }
         if !local.service.works(turn.token) || local.service.trouble.is_some() {
             return Err(Waiting::Start(local.service.trouble.clone()));
         }
         Ok(None)
     }
 
-    /// The service has answered a call and its units are short enough (K4).
+    /// The service has answered a call, and it and the host fit the lease's numbers.
     pub(super) fn greeting(&self, local: &Local) -> Result<(), Waiting> {
         if let Some(c_unit) = local.service.c_unit.filter(|c_unit| *c_unit > self.settings.c_unit) {
             return Err(Waiting::UnitTooLong { declared: c_unit, configured: self.settings.c_unit });
+        }
+        if let Some(unfit) = self.unfit(local) {
+            return Err(Waiting::Unfit(unfit));
         }
         if local.service.idle { Ok(()) } else { Err(Waiting::Greeting(local.service.trouble.clone())) }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use handover_proto::ids::{InstanceId, OpId};
 use handover_proto::lease::Refused;
 use handover_proto::numbers::{NumberError, Token};
+use handover_proto::planted::{Mistake, planted};
 use handover_proto::stored::StoredError;
 
 use super::deadline::{Boot, Deadlines};
@@ -127,7 +128,7 @@ impl Core {
 
     fn new_turn(&self, local: &Local, now: Boot) -> Result<Option<MyTurn>, NextError> {
         let me = &local.wanted.owner.instance;
-        let Some((seen, held)) = self.picture.held().filter(|(_, held)| held.owner.instance == *me) else {
+        let Some((seen, held)) = self.picture.held().filter(|(_, held)| self.owns(held, me)) else {
             return Ok(None);
         };
         if !self.picture.is_known() || !local.is_alive() {
@@ -135,12 +136,14 @@ impl Core {
         }
         let base =
             local.live.as_ref().filter(|live| live.id == held.lease_id).and_then(|live| Some((live.base?, live.ttl)));
+        let base = base.or_else(|| planted(Mistake::BaseFromRestart).then_some((now, self.settings.ttl)));
+        let counted = if planted(Mistake::CreateRevisionToken) { seen.create_revision } else { seen.mod_revision };
         // A service that this process has not seen stopped may have been told ACTIVE by an earlier one, which may also
         // have sent a T3 or T4 since.
         let inherited = !local.service.idle;
         Ok(Some(MyTurn {
             revision: seen.mod_revision,
-            token: Token::new(seen.value.era, seen.mod_revision)?,
+            token: Token::new(seen.value.era, counted)?,
             adopted: now,
             deadlines: base.map(|(base, ttl)| Deadlines::of(base, ttl, &self.settings)),
             leaving: inherited,

@@ -9,6 +9,7 @@ use handover_proto::ids::InstanceId;
 use handover_proto::keys::LeaseKeys;
 use handover_proto::lease::{self, LeaseView, RawEntry};
 use handover_proto::numbers::Era;
+use handover_proto::planted::{Mistake, planted};
 use handover_proto::txn::{LeaseId, Op, Revision, Txn};
 use handover_store::client::{Entry, Renewal, TxnReply};
 
@@ -140,7 +141,10 @@ pub fn accept(keys: &LeaseKeys, renewal: &Renewal, sent: Boot, now: Boot, expect
     }
     match doubt(renewal, &view, now.since(sent), expected) {
         Some(doubt) => Verdict::Rejected(doubt),
-        None => Verdict::Accepted { base: sent, ttl: renewal.ttl },
+        None => {
+            let base = if planted(Mistake::CountsFromReceipt) { now } else { sent };
+            Verdict::Accepted { base, ttl: renewal.ttl }
+        }
     }
 }
 
@@ -149,9 +153,9 @@ fn doubt(renewal: &Renewal, view: &LeaseView, took: Duration, expected: &Expecta
     let wanted = expected.min_ttl.max(Duration::from_secs(1));
     if first.member_id != second.member_id {
         Some(Doubt::OtherMember)
-    } else if first.raft_term != second.raft_term {
+    } else if first.raft_term != second.raft_term && !planted(Mistake::NoTermCheck) {
         Some(Doubt::OtherTerm)
-    } else if renewal.ttl < wanted {
+    } else if renewal.ttl < wanted && !planted(Mistake::RequestedTtl) {
         Some(Doubt::Ttl { got: renewal.ttl, wanted })
     } else if took > expected.limit {
         Some(Doubt::Late { took, limit: expected.limit })

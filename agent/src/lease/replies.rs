@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use handover_proto::ids::{InstanceId, OpId};
 use handover_proto::numbers::Token;
+use handover_proto::planted::{Mistake, planted};
 use handover_proto::txn::{Op, Txn};
 use handover_store::client::{Change, Entry, Grant, Renewal, StoreError, TxnReply};
 
@@ -50,6 +51,10 @@ impl Core {
         };
         local.grant.end(now);
         match result {
+            Ok(grant) if planted(Mistake::RequestedTtl) => {
+                local.live = Some(LiveLease::new(grant.id, min_ttl, false));
+                local.had_lease = true;
+            }
             // K2.
             Ok(grant) if grant.ttl >= min_ttl => {
                 local.live = Some(LiveLease::new(grant.id, grant.ttl, false));
@@ -124,6 +129,7 @@ impl Core {
         let Some(live) = local.live.as_mut().filter(|live| live.id == expected.lease) else { return };
         match verdict {
             Ok(Verdict::Accepted { base, ttl }) => {
+                let ttl = if planted(Mistake::RequestedTtl) { settings.ttl } else { ttl };
                 live.base = live.base.max(Some(base));
                 live.ttl = ttl;
                 live.accepted = live.accepted.saturating_add(1);
@@ -131,7 +137,10 @@ impl Core {
                 let again = live.accepted < 2 || suspected.is_some_and(|at| base < at);
                 live.renew.end(if again { now } else { sent.plus(settings.interval) });
                 let deadlines = Deadlines::of(base, ttl, settings);
+                // The base of a turn of an earlier agent process is not known.
+                let inherits = local.turn.as_ref().is_some_and(|turn| turn.deadlines.is_none());
                 local.extend(deadlines, now);
+                self.note_renewal(inherits, now);
             }
             Ok(Verdict::OwnershipLost) => live.renew.end(now.plus(settings.interval)),
             Ok(Verdict::LeaseLost) => local.live = None,
@@ -159,7 +168,7 @@ impl Core {
                     self.move_rest = now.plus(REST);
                 }
             }
-            Err(StoreError::Unknown { reason, .. }) => {
+            Err(StoreError::Unknown { reason, .. }) if !planted(Mistake::UnknownIsFailure) => {
                 self.store_trouble = Some(reason);
                 pending.stage = Stage::Answered;
                 self.move_rest = now.plus(REST);

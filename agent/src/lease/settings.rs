@@ -50,8 +50,22 @@ pub struct LeaseSettings {
     /// Wait before a take-over without proof of stop. Only longer than T·(1 + rho) + 0.25 s can be asked for.
     #[serde(with = "optional_duration", skip_serializing_if = "Option::is_none")]
     pub quarantine: Option<Duration>,
+    /// Whether the agent calls the service, or the service asks the agent.
+    pub service: ServiceSide,
     /// Where the service takes its calls.
     pub call_path: String,
+}
+
+/// Who begins the talk between agent and service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServiceSide {
+    /// The agent posts each record to the service's `call_path`, and the answer acknowledges it.
+    #[default]
+    Call,
+    /// The service reads records on `lease.sock` and acknowledges each by `POST /v1/ack`. The agent never calls; every
+    /// limit holds the same.
+    Pull,
 }
 
 impl Default for LeaseSettings {
@@ -67,6 +81,7 @@ impl Default for LeaseSettings {
             failover_gap: Duration::from_millis(4300),
             stall: None,
             quarantine: None,
+            service: ServiceSide::Call,
             call_path: "/handover/lease".to_owned(),
         }
     }
@@ -189,6 +204,11 @@ impl LeaseSettings {
             Some(wanted) if wanted < floor => Err(SettingsError::Quarantine { wanted, floor }),
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// How long a holder's agent may take to come back: (D_soft − base) − i.
+    pub(super) fn restart_limit(&self) -> Duration {
+        self.soft_span().saturating_sub(self.interval)
     }
 
     /// What is allowed and still to be known: a margin that a slow store uses up.
@@ -326,5 +346,8 @@ mod tests {
         assert_eq!((settings.ttl, settings.quarantine), (secs(20), Some(secs(30))));
         assert_eq!(toml::from_str::<LeaseSettings>("").expect("empty"), LeaseSettings::default());
         toml::from_str::<LeaseSettings>("tll = \"20s\"").expect_err("a slip of the pen");
+        let pull: LeaseSettings = toml::from_str("service = \"pull\"").expect("a config");
+        assert_eq!((pull.service, LeaseSettings::default().service), (ServiceSide::Pull, ServiceSide::Call));
+        toml::from_str::<LeaseSettings>("service = \"push\"").expect_err("neither");
     }
 }

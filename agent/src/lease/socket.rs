@@ -1,4 +1,10 @@
-//! `GET /v1/lease?instance=ID` on the Unix socket `lease.sock`: the record of an instance, as of the question.
+//! The Unix socket `lease.sock`, where a service asks for its record and, in pull mode, acknowledges it.
+//!
+//! The road: [`peer`] (who may) → [`question`] (what is asked) → [`desk`] (the answer).
+
+pub(super) mod desk;
+pub mod peer;
+pub mod question;
 
 use std::convert::Infallible;
 use std::fs::{self, Permissions};
@@ -6,23 +12,28 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::Bytes;
-use handover_proto::ids::InstanceId;
-use http_body_util::Full;
-use hyper::header::CONTENT_TYPE;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode, server::conn::http1};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::Semaphore;
 
-use super::clock::{ClockIdentity, boot_now};
-use super::record::Told;
-use super::status::Board;
+use desk::Desk;
+use peer::Peer;
 
-/// Owner and group: who may ask is a matter of the file's mode, which the kernel enforces.
+/// Its name in the runtime directory.
+pub const NAME: &str = "lease.sock";
+/// Owner and group, for a start; who may ask is then decided by the peer's credentials.
 const MODE: u32 = 0o660;
+/// Where the config names users of slots: the kernel lets everybody connect, and the credentials decide alone.
+const MODE_FOR_OTHERS: u32 = 0o666;
+/// Connections at once: a service needs one or two, a host has few slots, and each costs a few kilobytes.
+pub const MAX_CONNECTIONS: usize = 64;
+/// The least that hyper takes; a record is below 1 KiB.
+const MAX_BUFFER_BYTES: usize = 8 << 10;
 
 /// The socket cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +53,7 @@ pub enum SocketError {
 }
 
 /// Opens the socket; one that an earlier process left behind is replaced.
-pub(super) fn bind(path: &Path) -> Result<std::os::unix::net::UnixListener, SocketError> {
+pub(super) fn bind(path: &Path, for_others: bool) -> Result<std::os::unix::net::UnixListener, SocketError> {
     let io = |source| SocketError::Io { path: path.to_owned(), source };
     if StdUnixStream::connect(path).is_ok() {
         return Err(SocketError::InUse(path.to_owned()));
@@ -52,67 +63,62 @@ pub(super) fn bind(path: &Path) -> Result<std::os::unix::net::UnixListener, Sock
         Ok(()) | Err(_) => {}
     }
     let listener = std::os::unix::net::UnixListener::bind(path).map_err(io)?;
-    fs::set_permissions(path, Permissions::from_mode(MODE)).map_err(io)?;
+    fs::set_permissions(path, Permissions::from_mode(if for_others { MODE_FOR_OTHERS } else { MODE })).map_err(io)?;
     listener.set_nonblocking(true).map_err(io)?;
     Ok(listener)
 }
 
 /// Answers until it is dropped.
-pub(super) async fn serve(listener: UnixListener, board: watch::Receiver<Board>, clock: ClockIdentity) {
+pub(super) async fn serve(listener: UnixListener, desk: Desk) {
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(converse(stream, board.clone(), clock.clone()))),
+            Ok((stream, _)) => match Arc::clone(&room).try_acquire_owned() {
+                Ok(permit) => {
+                    let desk = desk.clone();
+                    drop(tokio::spawn(async move {
+                        converse(stream, desk).await;
+                        drop(permit);
+                    }));
+                }
+                Err(_) => turn_away(&stream),
+            },
             Err(error) => {
                 tracing::warn!(error = %error, "cannot accept on lease.sock");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }
 }
 
-async fn converse(stream: UnixStream, board: watch::Receiver<Board>, clock: ClockIdentity) {
+/// Says why there is no answer, without waiting for the question.
+fn turn_away(stream: &UnixStream) {
+    let text = format!("{MAX_CONNECTIONS} connections are open to lease.sock, and no more are taken; close some\n");
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}",
+        text.len()
+    );
+    tracing::warn!(limit = MAX_CONNECTIONS, "turned somebody away from lease.sock: too many connections");
+    // A fresh socket's buffer has room for it; a peer that is gone already does not miss it.
+    drop(stream.try_write(answer.as_bytes()));
+}
+
+async fn converse(stream: UnixStream, desk: Desk) {
+    let peer = match stream.peer_cred() {
+        Ok(cred) => Peer { uid: cred.uid(), gid: cred.gid(), pid: cred.pid() },
+        Err(error) => {
+            tracing::warn!(error = %error, "cannot tell who asks on lease.sock");
+            return;
+        }
+    };
     let service = service_fn(|request| {
-        let answer = answer(&request, &board.borrow(), &clock);
-        async move { Ok::<_, Infallible>(answer) }
+        let desk = &desk;
+        async move { Ok::<_, Infallible>(desk.answer(peer, request).await) }
     });
-    let connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = connection.await {
+    let mut http = http1::Builder::new();
+    // A slow reader of a stream holds this much of it, and the kernel's buffer: after that, only the newest counts.
+    http.timer(TokioTimer::new()).max_buf_size(MAX_BUFFER_BYTES);
+    if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
         tracing::debug!(error = %error, "a reader of lease.sock went away");
     }
-}
-
-fn answer<B>(request: &Request<B>, board: &Board, clock: &ClockIdentity) -> Response<Full<Bytes>> {
-    if request.method() != Method::GET || request.uri().path() != "/v1/lease" {
-        return refuse(StatusCode::NOT_FOUND, "ask GET /v1/lease?instance=ID");
-    }
-    let query = request.uri().query().unwrap_or_default();
-    let asked = query.split('&').find_map(|pair| pair.strip_prefix("instance="));
-    let Some(Ok(instance)) = asked.map(str::parse::<InstanceId>) else {
-        return refuse(StatusCode::BAD_REQUEST, "name the instance: GET /v1/lease?instance=ID, 16 hexadecimal digits");
-    };
-    let Some((_, published)) = board.get(&instance) else {
-        return refuse(StatusCode::NOT_FOUND, "this agent has no such instance running");
-    };
-    if published.told == Told::Unknown {
-        // Silence: what was told before stands until its deadline.
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, &published.reason);
-    }
-    let Ok(now) = boot_now() else {
-        return refuse(StatusCode::INTERNAL_SERVER_ERROR, "the agent cannot read its clock");
-    };
-    match serde_json::to_vec(&published.record(&instance, clock, now)) {
-        Ok(json) => respond(StatusCode::OK, "application/json", json),
-        Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
-    }
-}
-
-fn refuse(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
-    respond(status, "text/plain", format!("{text}\n").into_bytes())
-}
-
-fn respond(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
-    response
 }

@@ -7,16 +7,19 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use handover_proto::ids::{InstanceId, OpId};
 use handover_proto::keys::LeaseKeys;
-use handover_proto::lease::StopProof;
+use handover_proto::lease::{Held, StopProof};
 use handover_proto::numbers::{Era, Token};
+use handover_proto::planted::{Mistake, planted};
 use handover_proto::txn::{LeaseId, Revision};
 
 use super::belief::Belief;
 use super::certificate::Certificate;
 use super::deadline::{Boot, Deadlines};
+use super::fitness::HostFacts;
 use super::ladder::Doom;
 use super::local::{Chore, Local};
 use super::memory::{Memory, RememberedTurn};
@@ -62,6 +65,9 @@ pub struct Core {
     pub(super) disk_trouble: Option<String>,
     /// What may have happened to this host last, and when it was found: no renewal from before that counts any more.
     pub(super) suspected: Option<(Suspicion, Boot)>,
+    pub(super) host: HostFacts,
+    /// From the start of this agent process to the first renewal of a turn that it inherited.
+    pub(super) restarted_in: Option<Duration>,
 }
 
 /// A turn that an instance holds, or held until its service has stopped.
@@ -190,6 +196,8 @@ impl Core {
             store_trouble: None,
             disk_trouble: None,
             suspected: None,
+            host: HostFacts::default(),
+            restarted_in: None,
         }
     }
 
@@ -221,12 +229,23 @@ impl Core {
 
     /// Whether the store shows this turn as the present one.
     pub(super) fn is_present(&self, id: &InstanceId, turn: &MyTurn) -> bool {
-        self.picture.held().is_some_and(|(seen, held)| seen.mod_revision == turn.revision && held.owner.instance == *id)
+        self.picture.held().is_some_and(|(seen, held)| seen.mod_revision == turn.revision && self.owns(held, id))
     }
 
     /// Whether the store shows `id` as the holder, by whichever turn.
     pub(super) fn is_holder(&self, id: &InstanceId) -> bool {
-        self.picture.held().is_some_and(|(_, held)| held.owner.instance == *id)
+        self.picture.held().is_some_and(|(_, held)| self.owns(held, id))
+    }
+
+    /// Whether the turn is `id`'s: one token stands for one process (`SAFETY.md` §1.4, rule 3).
+    pub(super) fn owns(&self, held: &Held, id: &InstanceId) -> bool {
+        if planted(Mistake::SameTokenForNewProcess) {
+            let alive = |id| self.locals.get(id).is_some_and(Local::is_alive);
+            return alive(id)
+                && (held.owner.instance == *id || !alive(&held.owner.instance))
+                && self.locals.get(id).is_some_and(|local| local.wanted.owner.agent == held.owner.agent);
+        }
+        held.owner.instance == *id
     }
 
     /// The store's era.

@@ -7,6 +7,7 @@ use handover_proto::ids::{AgentId, InstanceId, OpId};
 use handover_proto::numbers::Token;
 
 use super::deadline::Boot;
+use super::fitness::Unfit;
 use super::ladder::Doom;
 use super::taking::numbers;
 
@@ -91,6 +92,9 @@ pub enum Waiting {
         /// By the agent's config.
         configured: Duration,
     },
+    /// K4 to K6, c_kill.
+    #[error(transparent)]
+    Unfit(Unfit),
     /// The successor.
     #[error("the successor that intent {0} names to be prepared")]
     Successor(OpId),
@@ -143,6 +147,8 @@ impl Waiting {
             Self::Start(_) | Self::Greeting(_) => BlockerKind::Start,
             Self::Successor(_) => BlockerKind::Lease,
             Self::Kill { .. } => BlockerKind::Stop,
+            Self::Unfit(Unfit::KillUnderWay) => BlockerKind::Start,
+            Self::Unfit(_) => BlockerKind::Operator,
             Self::Disk(_) => BlockerKind::Disk,
             Self::Readiness => BlockerKind::Readiness,
             Self::DeadUnproven

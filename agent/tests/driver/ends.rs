@@ -29,7 +29,7 @@ async fn an_exit_is_seen_at_once_with_its_code_its_proof_and_its_last_lines() {
     let ended = Instant::now();
     let exit = stage.exit().await;
     assert_eq!((exit.instance, exit.status), (instance, ExitStatus::Code(7)));
-    assert!(exit.empty && exit.proven);
+    assert!(exit.left.is_none() && exit.proven);
     assert_eq!(exit.tail, ["one", "two"]);
     assert!(ended.elapsed().as_millis() < 900, "no timer lies between: the sweep comes once a second at most");
 }
@@ -86,7 +86,7 @@ async fn a_daemon_of_the_instance_is_killed_before_the_stop_is_proven() {
     .await;
     std::fs::write(stage.path("go"), "").expect("a sign");
     let exit = stage.exit().await;
-    assert!(exit.empty && exit.proven);
+    assert!(exit.left.is_none() && exit.proven);
     assert!(stat(daemon).is_none(), "killed and reaped");
 }
 
@@ -129,7 +129,7 @@ async fn a_tree_that_forks_as_fast_as_it_can_is_ended_and_proven() {
     .await;
     stage.driver.kill(&instance).await.expect("killed");
     let exit = stage.exit().await;
-    assert!(exit.empty && exit.proven);
+    assert!(exit.left.is_none() && exit.proven);
     let count = || std::fs::read_to_string(stage.path("count")).expect("a count");
     let before = count();
     tokio::time::sleep(std::time::Duration::from_millis(200)).await;

@@ -8,8 +8,10 @@
 
 mod adoption;
 mod ends;
+mod lingers;
 mod register;
 mod restart;
 mod stage;
 mod starts;
 mod strays;
+mod trial;

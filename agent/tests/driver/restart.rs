@@ -72,7 +72,7 @@ async fn an_instance_outlives_its_agent_and_the_next_one_sees_its_exit() {
         Exit {
             instance: record.instance,
             status: ExitStatus::Unknown,
-            empty: true,
+            left: None,
             proven: false,
             tail: exit.tail.clone()
         }
@@ -95,7 +95,7 @@ async fn an_adopted_instance_is_stopped_with_its_group() {
     adopt(&stage, &record).await;
     stage.driver.signal_stop(&record.instance).await.expect("signalled");
     let exit = stage.exit().await;
-    assert!(exit.empty && !exit.proven);
+    assert!(exit.left.is_none() && !exit.proven);
     eventually("its child has ended too", || !runs(child)).await;
 }
 
@@ -111,7 +111,7 @@ async fn a_stopped_adopted_instance_is_killed_with_its_daemon() {
     }
     stage.driver.kill(&record.instance).await.expect("killed");
     let exit = stage.exit().await;
-    assert!(exit.empty && !exit.proven && !runs(daemon) && !runs(record.pid));
+    assert!(exit.left.is_none() && !exit.proven && !runs(daemon) && !runs(record.pid));
 }
 
 #[tokio::test]

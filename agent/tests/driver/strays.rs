@@ -18,7 +18,7 @@ async fn a_child_of_unknown_descent_denies_the_proof_and_is_not_killed() {
     let exit = stage.exit().await;
     let hidden = stage.number("hidden").await;
     assert!(runs(hidden), "it may be anybody's");
-    assert!(exit.empty && !exit.proven);
+    assert!(exit.left.is_none() && !exit.proven);
     kill(hidden, Signal::SIGKILL);
     eventually("the sweep reaps it", || stat(hidden).is_none()).await;
 }
@@ -31,7 +31,7 @@ async fn a_descendant_that_was_seen_in_time_is_known_when_it_hides() {
     assert_ne!(stat(hidden).expect("it runs")[1], me().to_string(), "its parent still runs");
     stage.driver.signal_stop(&instance).await.expect("signalled, and surveyed");
     let exit = stage.exit().await;
-    assert!(exit.empty && exit.proven);
+    assert!(exit.left.is_none() && exit.proven);
     assert!(stat(hidden).is_none());
 }
 

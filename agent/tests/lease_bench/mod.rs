@@ -326,6 +326,12 @@ impl Bench {
         self.hear(event);
     }
 
+    /// Instance `n` dies, and `n + 1` is started in its place.
+    pub(crate) fn restart(&mut self, n: u8) {
+        self.change(n, |local| local.life = Life::Dead { proven: true });
+        self.report(n + 1);
+    }
+
     /// What the last call to instance `n` said.
     pub(crate) fn last_call(&self, n: u8) -> Published {
         let call = self.steps.iter().rev().find_map(|step| match step {

@@ -1,5 +1,5 @@
 //! Real keepers, a real store, real services: what the lease's integration tests are made of.
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
 
 pub(crate) mod etcd;
 pub(crate) mod history;
@@ -14,10 +14,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use handover_agent::lease::settings::LeaseSettings;
+use handover_agent::lease::socket::peer::{Peers, SlotPeer};
 use handover_agent::lease::wanted::{InstanceLease, KeeperStatus, LeaseState, Life, LocalInstance, Wanted};
 use handover_agent::lease::{Certifier, KeeperHandle, Place, spawn};
 use handover_proto::assignment::Cause;
-use handover_proto::ids::{InstanceId, OpId};
+use handover_proto::ids::{InstanceId, OpId, SlotId};
 use handover_proto::keys::{EnvKeys, LeaseKeys};
 use handover_proto::lease::{Intent, IntentKind, LeaseView, Owner, RawEntry};
 use handover_proto::numbers::{Era, Term};
@@ -25,6 +26,7 @@ use handover_proto::stored::encode;
 use handover_proto::txn::{Op, Txn};
 use handover_store::client::Store;
 use handover_store::server::{ServerOptions, serve};
+use handover_tls::Parties;
 use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -108,6 +110,8 @@ pub(crate) struct Agent {
     pub(crate) runtime_dir: Arc<TempDir>,
     endpoint: SocketAddr,
     settings: LeaseSettings,
+    own_uid: u32,
+    peers: BTreeMap<SlotId, SlotPeer>,
     wanted: watch::Sender<Wanted>,
     pub(crate) killed: watch::Sender<Vec<(InstanceId, Instant)>>,
     keeper: Option<(KeeperHandle, CancellationToken)>,
@@ -120,12 +124,25 @@ impl Agent {
 
     /// One whose keeper finds its store at `endpoint`.
     pub(crate) fn at(name: &str, endpoint: SocketAddr, settings: LeaseSettings) -> Self {
+        Self::start_for(name, endpoint, settings, nix::unistd::geteuid().as_raw(), BTreeMap::new())
+    }
+
+    /// With these users allowed on its socket.
+    pub(crate) fn start_for(
+        name: &str,
+        endpoint: SocketAddr,
+        settings: LeaseSettings,
+        own_uid: u32,
+        peers: BTreeMap<SlotId, SlotPeer>,
+    ) -> Self {
         let mut agent = Self {
             name: name.to_owned(),
             state_dir: Arc::new(TempDir::new().expect("a directory")),
             runtime_dir: Arc::new(TempDir::new().expect("a directory")),
             endpoint,
             settings,
+            own_uid,
+            peers,
             wanted: watch::Sender::new(Wanted::default()),
             killed: watch::Sender::default(),
             keeper: None,
@@ -137,12 +154,16 @@ impl Agent {
     pub(crate) fn up(&mut self) {
         let shutdown = CancellationToken::new();
         let place = Place {
-            endpoints: vec![self.endpoint.to_string()],
+            store: vec![self.endpoint.to_string()].into(),
+            parties: Parties::plain(),
             env: "test".parse().expect("env"),
             service: "billing".parse().expect("service"),
             agent: self.name.parse().expect("agent"),
             state_dir: self.state_dir.path().to_owned(),
             runtime_dir: self.runtime_dir.path().to_owned(),
+            peers: Peers::new(self.own_uid, self.peers.clone()),
+            host: Default::default(),
+            trial: None,
         };
         let killed = self.killed.clone();
         let kill = Arc::new(move |id: &InstanceId| {

@@ -1,6 +1,8 @@
 //! What can be typed. Text becomes ids and durations here, and is trusted afterwards.
 
 pub mod lease;
+mod store;
+mod tls;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,6 +11,11 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 use handover_proto::ids::{Env, RolloutId, Service};
+use handover_store::client::Access;
+use handover_tls::{Parties, TlsError, TlsFiles};
+
+pub use store::{Setup, Store, StoreCommand};
+pub use tls::{PeerTls, StoreTls};
 
 use lease::DRAIN_EXAMPLES;
 pub use lease::{Drain, Lease, Undrain};
@@ -38,13 +45,6 @@ Examples:
   handover serve --data /var/lib/handover     the same, kept elsewhere
   handover --store 10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379 serve --listen 127.0.0.1:2791
                                               on an etcd cluster; start as many as you like, one leads";
-
-const STORE_EXAMPLES: &str = "\
-`handover serve` starts this by itself when no --store is given. It is a single node without replication, and
-listens on loopback only; where one machine is not enough, use etcd.
-
-Example:
-  handover store --data /var/lib/handover";
 
 const PLAN_EXAMPLES: &str = "\
 Exit code 0: the fleet is already as the spec wants it; 2: there are changes; 5: a policy forbids it.
@@ -90,6 +90,12 @@ pub struct Global {
     /// The etcd members; none: the embedded store at 127.0.0.1:2790
     #[arg(long, global = true, env = "HANDOVER_STORE", value_name = "ADDR,...", value_delimiter = ',')]
     pub store: Vec<String>,
+    /// TLS to the store
+    #[command(flatten)]
+    pub store_tls: StoreTls,
+    /// TLS to coordinators and agents
+    #[command(flatten)]
+    pub peer_tls: PeerTls,
     /// The environment: several may share an etcd cluster
     #[arg(long, global = true, env = "HANDOVER_ENV", default_value = "default", value_name = "NAME")]
     pub env: Env,
@@ -140,8 +146,8 @@ pub enum Command {
     /// Run the coordinator; start several and one of them leads
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Serve),
-    /// Run the embedded store: a single node that speaks the needed part of etcd's API
-    #[command(after_help = STORE_EXAMPLES)]
+    /// Run the embedded store (a single node that speaks the needed part of etcd's API), or set up an etcd cluster
+    #[command(after_help = store::EXAMPLES, args_conflicts_with_subcommands = true)]
     Store(Store),
     /// Print a completion script
     Completions {
@@ -218,21 +224,23 @@ pub struct Serve {
     pub metrics: Option<SocketAddr>,
 }
 
-/// How the embedded store runs.
-#[derive(Debug, Clone, clap::Args)]
-pub struct Store {
-    /// Where to keep the data
-    #[arg(long, default_value = "handover-data", value_name = "DIR")]
-    pub data: PathBuf,
-    /// Where to listen: a loopback address
-    #[arg(long, default_value = STORE, value_name = "ADDR")]
-    pub listen: SocketAddr,
-}
-
 impl Global {
-    /// The store's endpoints, the embedded one's if none are configured.
-    pub fn store_endpoints(&self) -> Vec<String> {
-        if self.store.is_empty() { vec![STORE.to_owned()] } else { self.store.clone() }
+    /// The way to the store, the embedded one if no endpoint is given.
+    ///
+    /// # Errors
+    /// [`TlsError::Incomplete`].
+    pub fn store_access(&self) -> Result<Access, TlsError> {
+        let endpoints = if self.store.is_empty() { vec![STORE.to_owned()] } else { self.store.clone() };
+        Ok(Access { endpoints, tls: self.store_tls.files()? })
+    }
+
+    /// The other processes of the environment, as we reach and recognise them.
+    ///
+    /// # Errors
+    /// [`TlsError`] if a file cannot be used.
+    pub fn parties(&self) -> Result<Parties, TlsError> {
+        let tls = self.peer_tls.files()?.as_ref().map(TlsFiles::open).transpose()?;
+        Ok(Parties::new(self.env.clone(), tls))
     }
 
     /// The service as requests carry it; empty: the only one.

@@ -24,7 +24,7 @@ pub(super) struct Session {
 impl Session {
     /// For one command.
     pub(super) fn new(global: Global) -> Self {
-        let coordinators = Coordinators::new(&global.coordinator, global.timeout);
+        let coordinators = Coordinators::new(&global.coordinator, global.timeout).among(global.parties());
         let out = Out::new(global.json);
         Self { global, coordinators, out }
     }

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use handover_proto::peer::Role;
 use handover_proto::wire::coordinator_client::CoordinatorClient;
 use handover_proto::wire::{kind, refusal_kind};
+use handover_tls::{Parties, TlsError};
 use tokio::time::Instant;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use super::outcome::{CliError, is_away};
@@ -38,12 +40,20 @@ pub(crate) enum Repeat {
 pub(super) struct Coordinators {
     addresses: Vec<String>,
     answer: Duration,
+    /// How they are reached; or why the files for it cannot be used.
+    parties: Result<Parties, String>,
 }
 
 impl Coordinators {
     /// At these addresses, each call bounded by `timeout` (10 s if there is none).
     pub(super) fn new(addresses: &[String], timeout: Option<Duration>) -> Self {
-        Self { addresses: addresses.to_vec(), answer: timeout.unwrap_or(ANSWER) }
+        Self { addresses: addresses.to_vec(), answer: timeout.unwrap_or(ANSWER), parties: Ok(Parties::plain()) }
+    }
+
+    /// The same, reached and recognised by these parties.
+    pub(super) fn among(mut self, parties: Result<Parties, TlsError>) -> Self {
+        self.parties = parties.map_err(|error| error.to_string());
+        self
     }
 
     /// The addresses, for messages.
@@ -58,7 +68,7 @@ impl Coordinators {
     pub(super) async fn any(&self) -> Result<Client, CliError> {
         let mut reason = "none is configured".to_owned();
         for address in &self.addresses {
-            match connect(address).await {
+            match self.connect(address).await {
                 Ok(client) => return Ok(client),
                 Err(error) => reason = error,
             }
@@ -104,7 +114,7 @@ impl Coordinators {
             }
             let leader = status.metadata().get(LEADER_HEADER).and_then(|value| value.to_str().ok());
             let next = match leader {
-                Some(address) => connect(address).await.ok(),
+                Some(address) => self.connect(address).await.ok(),
                 None => None,
             };
             client = match next {
@@ -123,18 +133,22 @@ impl Coordinators {
     }
 
     fn explain(&self, status: &Status) -> CliError {
+        // What plain text hears from a server that waits for a TLS handshake.
+        let plain = self.parties.as_ref().is_ok_and(|parties| parties.tls().is_none());
+        let message = status.message();
+        if plain && (message.starts_with("h2 protocol error") || message == "transport error") {
+            let reason = format!("{message}; if it speaks TLS, give --tls-ca, --tls-cert and --tls-key");
+            return self.nobody(reason);
+        }
         if is_away(status) { self.nobody(status.message().to_owned()) } else { CliError::of(status) }
     }
-}
 
-async fn connect(address: &str) -> Result<Client, String> {
-    let uri = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
-    let endpoint = Endpoint::from_shared(uri).map_err(|error| format!("{address:?} is not an address: {error}"))?;
-    let endpoint = endpoint
-        .connect_timeout(CONNECT)
-        .http2_keep_alive_interval(CONNECT)
-        .keep_alive_timeout(CONNECT)
-        .keep_alive_while_idle(true);
-    let channel = endpoint.connect().await.map_err(|error| root(&error))?;
-    Ok(CoordinatorClient::new(channel))
+    async fn connect(&self, address: &str) -> Result<Client, String> {
+        let parties = self.parties.as_ref().map_err(Clone::clone)?;
+        let endpoint = parties.endpoint(address).map_err(|error| error.to_string())?;
+        let endpoint =
+            endpoint.http2_keep_alive_interval(CONNECT).keep_alive_timeout(CONNECT).keep_alive_while_idle(true);
+        let channel = parties.connect(endpoint, Role::Coordinator, CONNECT).await.map_err(|error| root(&error))?;
+        Ok(CoordinatorClient::new(channel))
+    }
 }

@@ -48,10 +48,8 @@ pub(super) async fn turns(global: &Global, addresses: String, request: &TurnsReq
 
 async fn read(global: &Global, addresses: String) -> Result<World, CliError> {
     let world = World::new(&global.env);
-    let listing = async {
-        let store = Store::connect(&global.store_endpoints())?;
-        Ok((store.list(&world.keys.prefix()).await?, crate::serve::members(&store).await))
-    };
+    let store = Store::open(&global.store_access()?)?;
+    let listing = async { Ok((store.list(&world.keys.prefix()).await?, crate::serve::members(&store).await)) };
     let (listing, members) =
         listing.await.map_err(|source| CliError::Nobody { addresses: addresses.clone(), source })?;
     eprintln!(

@@ -104,6 +104,12 @@ pub enum CliError {
         /// What the store's client said.
         source: handover_store::client::StoreError,
     },
+    /// There is no way to the store as configured.
+    #[error(transparent)]
+    Store(#[from] handover_store::client::OpenError),
+    /// The files of TLS are not complete.
+    #[error(transparent)]
+    Tls(#[from] handover_tls::TlsError),
     /// Standard output is gone.
     #[error("cannot write the answer")]
     Output(#[from] std::io::Error),

@@ -64,7 +64,7 @@ struct Straight {
 impl Session {
     async fn straight(&self) -> Result<Straight, CliError> {
         let global = self.global();
-        let store = Store::connect(&global.store_endpoints()).map_err(StraightError::from)?;
+        let store = Store::open(&global.store_access()?)?;
         let world = World::new(&global.env);
         let listing = store.list(&world.keys.prefix()).await.map_err(StraightError::from)?;
         let world = World::of_listing(&global.env, listing);

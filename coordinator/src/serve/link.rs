@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use handover_proto::ids::{AgentId, Service};
 use handover_proto::numbers::{Serial, Term};
+use handover_proto::peer::Role;
 use handover_proto::wire::agent_client::AgentClient;
 use handover_proto::wire::{AssignRequest, Report, WatchRequest, kind, refusal_kind};
+use handover_tls::Parties;
 use tokio::sync::watch;
 use tonic::Status;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use crate::cause::root;
 use crate::clock::wall_ms;
@@ -52,6 +54,7 @@ pub(super) struct Link {
     service: Service,
     agent: AgentId,
     endpoint: SocketAddr,
+    parties: Parties,
     wanted: watch::Receiver<Option<Delivery>>,
     world: Arc<watch::Sender<World>>,
 }
@@ -60,11 +63,11 @@ impl Link {
     /// A link that delivers what `wanted` holds and writes what it hears into `world`.
     pub(super) fn new(
         (service, agent): (Service, AgentId),
-        endpoint: SocketAddr,
+        (endpoint, parties): (SocketAddr, Parties),
         wanted: watch::Receiver<Option<Delivery>>,
         world: Arc<watch::Sender<World>>,
     ) -> Self {
-        Self { service, agent, endpoint, wanted, world }
+        Self { service, agent, endpoint, parties, wanted, world }
     }
 
     /// Keeps the link, for ever.
@@ -84,12 +87,10 @@ impl Link {
 
     /// One connection, until it breaks.
     async fn connected(&mut self, heard: &mut bool) -> Result<std::convert::Infallible, String> {
-        if !self.endpoint.ip().is_loopback() {
-            return Err("its address is not a loopback one, and this version has no mTLS for others".into());
-        }
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.endpoint)).map_err(|e| e.to_string())?;
-        let endpoint = endpoint.connect_timeout(CONNECT).http2_keep_alive_interval(CONNECT).keep_alive_timeout(CONNECT);
-        let channel = endpoint.connect().await.map_err(|error| root(&error))?;
+        let endpoint = self.parties.endpoint(&self.endpoint.to_string()).map_err(|error| error.to_string())?;
+        let endpoint = endpoint.http2_keep_alive_interval(CONNECT).keep_alive_timeout(CONNECT);
+        let channel = self.parties.connect(endpoint, Role::Agent(self.agent.clone()), CONNECT).await;
+        let channel = channel.map_err(|error| root(&error))?;
         let mut client = AgentClient::new(channel.clone());
         let reports = timely(SILENCE, client.watch(WatchRequest {})).await?.map_err(|status| describe(&status))?;
         let mut reports = reports.into_inner();

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use handover_proto::ids::{AgentId, Service};
 use handover_proto::numbers::{Serial, Term};
+use handover_tls::Parties;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -22,6 +23,7 @@ type Name = (Service, AgentId);
 pub struct Links {
     world: Arc<watch::Sender<World>>,
     leadership: watch::Receiver<Leadership>,
+    parties: Parties,
     links: BTreeMap<Name, Running>,
 }
 
@@ -40,7 +42,14 @@ struct Target {
 impl Links {
     /// Reports go into `world`; assignments are delivered while `leadership` is ours.
     pub fn new(world: Arc<watch::Sender<World>>, leadership: watch::Receiver<Leadership>) -> Self {
-        Self { world, leadership, links: BTreeMap::new() }
+        Self { world, leadership, parties: Parties::plain(), links: BTreeMap::new() }
+    }
+
+    /// The same, to agents that are reached and recognised by these parties.
+    #[must_use]
+    pub fn among(mut self, parties: Parties) -> Self {
+        self.parties = parties;
+        self
     }
 
     /// Keeps the links as the world says, for ever.
@@ -73,7 +82,8 @@ impl Links {
             let delivery = delivery.map(|(term, (serial, bytes))| Delivery { term, serial, bytes: bytes.into() });
             let running = self.links.entry(name).or_insert_with_key(|name| {
                 let (wanted, receiver) = watch::channel(None);
-                let link = Link::new(name.clone(), target.endpoint, receiver, Arc::clone(&self.world));
+                let link =
+                    Link::new(name.clone(), (target.endpoint, self.parties.clone()), receiver, Arc::clone(&self.world));
                 Running { endpoint: target.endpoint, wanted, task: tokio::spawn(link.run()) }
             });
             running.wanted.send_if_modified(|wanted| {

@@ -4,15 +4,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use handover_proto::peer::Role;
 use handover_proto::wire::coordinator_server::{Coordinator, CoordinatorServer};
 use handover_proto::wire::{
     DESCRIPTOR, GiveReply, GiveRequest, HistoryReply, HistoryRequest, OrderReply, OrderRequest, PlanReply, SpecRequest,
     StartReply, StatusReply, StatusRequest, TurnsReply, TurnsRequest, kind, refusal,
 };
+use handover_tls::Parties;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status};
@@ -37,7 +40,7 @@ const FRAME: Duration = Duration::from_millis(50);
 /// # Errors
 /// If the server breaks.
 pub(super) async fn serve(
-    listener: TcpListener,
+    (listener, parties): (TcpListener, Parties),
     world: Arc<watch::Sender<World>>,
     leadership: watch::Receiver<Leadership>,
     desk: watch::Receiver<Desk>,
@@ -49,12 +52,18 @@ pub(super) async fn serve(
         .register_encoded_file_descriptor_set(DESCRIPTOR)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let service = Service { world, leadership, desk };
+    let service = CoordinatorServer::new(Service { world, leadership, desk, parties: parties.clone() });
+    let tls = parties.tls().cloned();
     let server = Server::builder()
-        .add_service(CoordinatorServer::new(service))
+        .add_service(InterceptedService::new(service, move |call| for_operators(&parties, call)))
         .add_service(health_service)
-        .add_service(reflection)
-        .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
+        .add_service(reflection);
+    let server = async {
+        match tls {
+            Some(tls) => server.serve_with_incoming(handover_tls::incoming(listener, tls)).await,
+            None => server.serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true))).await,
+        }
+    };
     // Streams to watching command lines never end by themselves, so they are cut: they come back to the next leader.
     tokio::select! {
         ended = server => Ok(ended?),
@@ -74,10 +83,17 @@ pub fn refuse_view(error: &ViewError) -> Status {
     }
 }
 
+/// Everything here is for operators; who looks from a coordinator's host may do so with the coordinator's certificate.
+fn for_operators(parties: &Parties, call: Request<()>) -> Result<Request<()>, Status> {
+    parties.admit(&call, "operators", |role| matches!(role, Role::Operator(_) | Role::Coordinator))?;
+    Ok(call)
+}
+
 struct Service {
     world: Arc<watch::Sender<World>>,
     leadership: watch::Receiver<Leadership>,
     desk: watch::Receiver<Desk>,
+    parties: Parties,
 }
 
 impl Service {
@@ -95,6 +111,16 @@ impl Service {
         desk.send(request(reply)).await.map_err(|_| self.not_leader())?;
         // The engine ended in between: the request may have been recorded, which a repeat finds out.
         answer.await.map_err(|_| self.not_leader())?.map(Response::new)
+    }
+
+    /// Who gives this order, as the certificate says; `None`: on loopback without TLS, where the caller's word is all
+    /// there is.
+    fn by<T>(&self, request: &Request<T>) -> Result<Option<String>, Status> {
+        let role = self.parties.admit(request, "operators", |role| matches!(role, Role::Operator(_)))?;
+        Ok(match role {
+            Some(Role::Operator(name)) => Some(name.to_string()),
+            _ => None,
+        })
     }
 
     fn not_leader(&self) -> Status {
@@ -139,15 +165,24 @@ impl Coordinator for Service {
     }
 
     async fn start(&self, request: Request<SpecRequest>) -> Result<Response<StartReply>, Status> {
-        self.ask(|reply| Order::Start(request.into_inner(), reply)).await
+        let by = self.by(&request)?;
+        let request = request.into_inner();
+        let request = SpecRequest { by: by.unwrap_or(request.by), ..request };
+        self.ask(|reply| Order::Start(request, reply)).await
     }
 
     async fn order(&self, request: Request<OrderRequest>) -> Result<Response<OrderReply>, Status> {
-        self.ask(|reply| Order::Order(request.into_inner(), reply)).await
+        let by = self.by(&request)?;
+        let request = request.into_inner();
+        let request = OrderRequest { by: by.unwrap_or(request.by), ..request };
+        self.ask(|reply| Order::Order(request, reply)).await
     }
 
     async fn give(&self, request: Request<GiveRequest>) -> Result<Response<GiveReply>, Status> {
-        self.ask(|reply| Order::Give(request.into_inner(), reply)).await
+        let by = self.by(&request)?;
+        let request = request.into_inner();
+        let request = GiveRequest { by: by.unwrap_or(request.by), ..request };
+        self.ask(|reply| Order::Give(request, reply)).await
     }
 
     async fn turns(&self, request: Request<TurnsRequest>) -> Result<Response<TurnsReply>, Status> {

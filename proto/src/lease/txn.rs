@@ -19,6 +19,7 @@ use super::values::{Beat, Free, Held, Holder, HolderState, LeaseCause, Owner, St
 use super::view::{Corrupt, LeaseView, Seen};
 use crate::ids::{AgentId, InstanceId, OpId};
 use crate::keys::LeaseKeys;
+use crate::planted::{Mistake, planted};
 use crate::stored::{STORED_VERSION, StoredError, encode};
 use crate::txn::{Cmp, LeaseId, Op, Revision, Txn};
 
@@ -190,8 +191,10 @@ pub fn hand_over(keys: &LeaseKeys, view: &LeaseView, me: &InstanceId, stamp: Sta
         return Err(Refused::Unprepared(to.clone()));
     }
     let mut cmp = compare_turn(keys, view, turn);
-    cmp.push(Cmp::CreateRevision(keys.candidate(to), heir.create_revision));
-    cmp.push(Cmp::Lease(keys.candidate(to), heir.lease));
+    if !planted(Mistake::SuccessorNotCompared) {
+        cmp.push(Cmp::CreateRevision(keys.candidate(to), heir.create_revision));
+        cmp.push(Cmp::Lease(keys.candidate(to), heir.lease));
+    }
     cmp.push(Cmp::ModRevision(keys.intent(), intent.mod_revision));
     cmp.push(Cmp::ModRevision(keys.freeze(), 0));
     let cause = LeaseCause::HandOver { asked: intent.value.cause.clone(), term: intent.value.term };

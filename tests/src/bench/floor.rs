@@ -18,9 +18,9 @@ pub(super) struct Floor {
 }
 
 impl Floor {
-    /// Two clients of the store at `endpoint`, with connections of their own.
-    pub(super) async fn new(endpoint: &str) -> Result<Self> {
-        let (writer, reader) = (Store::connect(&[endpoint.to_owned()])?, Store::connect(&[endpoint.to_owned()])?);
+    /// Two clients of the store, with connections of their own.
+    pub(super) async fn new(endpoints: &[String]) -> Result<Self> {
+        let (writer, reader) = (Store::connect(endpoints)?, Store::connect(endpoints)?);
         let watch = reader.watch(PREFIX, 0);
         let mut floor = Self { writer, watch, last: 0 };
         // Opens the connections and the watch.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::asker::{Asker, Moved};
 use super::floor::Floor;
-use super::lease::{Asker, Moved};
 use super::row::{Aim, Row};
 use super::service::{Answers, Service};
 use super::site::Site;
@@ -42,11 +42,35 @@ struct Round {
 }
 
 fn on(store: StoreKind, name: &str, count: usize) -> Result<Vec<Row>> {
-    let site = Site::start(HOSTS, store)?;
+    let (rounds, windows) = rounds(&Site::start(HOSTS, store)?, count)?;
+    print(name, &rounds, &windows)
+}
+
+/// What planned hand-overs cost, each part measured in turn.
+pub(super) struct Planned {
+    /// The dark windows.
+    pub(super) dark: Spread,
+    /// A transaction that another client hears of.
+    pub(super) floor: Spread,
+    /// The service's own answers.
+    pub(super) answers: Spread,
+}
+
+/// Hands the lease of `site` over so many times.
+pub(super) fn planned(site: &Site, count: usize) -> Result<Planned> {
+    let (rounds, windows) = rounds(site, count)?;
+    Ok(Planned {
+        dark: Spread::of("the dark window", windows.iter().map(|window| window.dark))?,
+        floor: Spread::of("the floor", rounds.iter().map(|round| round.floor))?,
+        answers: Spread::of("the service's answers", rounds.iter().map(|round| round.answers.sum()))?,
+    })
+}
+
+fn rounds(site: &Site, count: usize) -> Result<(Vec<Round>, Vec<Window>)> {
     let mut service = Service::start(&site.fleet)?;
     let rounds = site.runtime.block_on(async {
-        let mut asker = Asker::new(&site).await?;
-        let mut floor = Floor::new(&site.fleet.store().to_string()).await?;
+        let mut asker = Asker::new(site).await?;
+        let mut floor = Floor::new(&site.fleet.stores()).await?;
         let mut rounds = Vec::new();
         // The first of each warms up and is not counted.
         for round in 0..=count {
@@ -65,7 +89,7 @@ fn on(store: StoreKind, name: &str, count: usize) -> Result<Vec<Row>> {
         bail!("two held the right to schedule at once: {overlap:?}");
     }
     let windows = rounds.iter().map(|round| window(&intervals, round.moved)).collect::<Result<Vec<_>>>()?;
-    print(name, &rounds, &windows)
+    Ok((rounds, windows))
 }
 
 /// Where a dark window went.

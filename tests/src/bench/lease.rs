@@ -1,145 +1,84 @@
-//! Asks for hand-overs as the coordinator does: the intent key, under the leader's check, and nothing else.
+//! The lease on three etcd members: planned hand-overs beside the floor, `etcdctl lock` and Patroni's switchover; each
+//! kind of loss; and what an idle agent asks of the store.
 
-use std::time::Duration;
+use std::path::PathBuf;
 
-use anyhow::{Result, bail};
-use handover_proto::assignment::Cause;
-use handover_proto::ids::{InstanceId, OpId};
-use handover_proto::keys::LeaseKeys;
-use handover_proto::lease::{self, Intent, IntentKind, LeaseView, RawEntry};
-use handover_proto::numbers::Token;
-use handover_proto::stored::STORED_VERSION;
-use handover_store::client::{Entry, Store, Watch, WatchItem};
+use anyhow::Result;
 
-use super::site::{Leader, Site};
-use crate::clock::BootNs;
+use super::row::{Aim, Row, Unit, ms};
+use super::site::Site;
+use super::spread::Spread;
+use super::{Found, Sizes, handover, lock, losses, patroni};
+use crate::fleet::StoreKind;
 
-/// A turn that takes longer does not come.
-const LIMIT: Duration = Duration::from_secs(20);
-/// As the fleet's rollouts give it.
-const QUIESCE_TIMEOUT_MS: u64 = 5000;
+const HOSTS: usize = 3;
+/// Aims: the median beside so many floors and the service's answers; the slowest of a hundred, on one and on three members.
+const FLOORS: f64 = 1.5;
+const P99_ONE_MS: f64 = 50.0;
+const P99_THREE_MS: f64 = 250.0;
+/// Aim: so much of Patroni's gap.
+const OF_PATRONI: f64 = 0.01;
+/// Passing `etcdctl lock` on starts a process each time, so there are fewer of these.
+const LOCKS: usize = 50;
 
-pub(super) struct Asker {
-    store: Store,
-    keys: LeaseKeys,
-    leader: Leader,
-    view: LeaseView,
-    watch: Watch,
-    /// When the view's last change was heard.
-    heard: BootNs,
-}
-
-/// A turn that we asked for.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Moved {
-    /// The token of the new turn.
-    pub(super) token: Token,
-    /// When our own watch told of it.
-    pub(super) shown: BootNs,
-}
-
-impl Asker {
-    pub(super) async fn new(site: &Site) -> Result<Self> {
-        let (store, keys) = (site.store.clone(), site.service.lease());
-        let watch = store.watch(&keys.prefix(), 0);
-        let leader = site.leader().await?;
-        Ok(Self { store, keys, leader, view: LeaseView::default(), watch, heard: BootNs::default() })
-    }
-
-    /// Waits until the turn before has left nothing to do: its holder works, and `others` are ready to be the next.
-    pub(super) async fn rest(&mut self, others: usize) -> Result<()> {
-        let rested = |view: &LeaseView| {
-            let (from, _) = next_turn(view)?;
-            let ready = view.candidates.iter().filter(|(id, seen)| **id != from && seen.value.ready).count();
-            (ready >= others).then_some(())
-        };
-        self.until("a working holder, with all others ready", rested).await
-    }
-
-    /// Hands over to the next candidate, and waits until its service works.
-    pub(super) async fn hand_over(&mut self) -> Result<Moved> {
-        let (from, to) = self.until("a working holder and a ready candidate beside it", next_turn).await?;
-        let op = OpId::random();
-        let intent = Intent {
-            v: STORED_VERSION,
-            op: op.clone(),
-            kind: IntentKind::Handoff,
-            from: from.clone(),
-            to: Some(to.clone()),
-            quiesce_timeout_ms: QUIESCE_TIMEOUT_MS,
-            term: self.leader.term,
-            cause: Cause { rollout: None, step: 0, plan_hash: String::new() },
-        };
-        let leader = (self.leader.key.clone(), self.leader.create_revision);
-        let asked = lease::ask(&self.keys, &self.view, &intent, leader)?;
-        if !self.store.txn(&asked).await?.succeeded {
-            bail!("the intent was refused: the leader or the holder has changed meanwhile");
+pub(super) fn measure(sizes: &Sizes) -> Result<Found> {
+    let Some((etcd, name)) = etcd() else {
+        anyhow::bail!("the lease is measured on real etcd: set HANDOVER_TEST_ETCD (tests/run --tools installs one)");
+    };
+    let heading = format!("lease: {} planned hand-overs on one and on three members of {name}", sizes.handovers);
+    let mut rows =
+        planned_rows(&Site::start(HOSTS, StoreKind::Etcd(etcd.clone()))?, sizes, "one member", P99_ONE_MS)?.1;
+    let site = Site::start(HOSTS, StoreKind::Cluster(etcd))?;
+    let (median, three) = planned_rows(&site, sizes, "three members", P99_THREE_MS)?;
+    rows.extend(three);
+    let dark = || Row::new("planned: dark p50, three members", median, Unit::Ms);
+    progress("`etcdctl lock`");
+    match lock::passes(&site, sizes.handovers.min(LOCKS))? {
+        Some(passes) => {
+            let lock = Spread::of("passes of the lock", passes)?;
+            rows.push(dark().beside_span("`etcdctl lock`, passed on, p50", lock.median()).aim(Aim::Ratio(1.0)));
         }
-        let moved = self.until("the holder to hand over", |view| outcome(view, &op, &from)).await?;
-        let Some(token) = moved else { bail!("{from} declined to hand over to {to}") };
-        let shown = self.heard;
-        self.until("the new holder's service to work", |view| is_working(view, token).then_some(())).await?;
-        Ok(Moved { token, shown })
+        None => eprintln!("bench: not beside `etcdctl lock`, because there is no etcdctl in PATH"),
     }
-
-    /// Takes changes in until `found` finds what is waited for.
-    async fn until<T>(&mut self, what: &str, found: impl Fn(&LeaseView) -> Option<T>) -> Result<T> {
-        let end = tokio::time::Instant::now() + LIMIT;
-        loop {
-            if let Some(found) = found(&self.view) {
-                return Ok(found);
-            }
-            match tokio::time::timeout_at(end, self.watch.next()).await {
-                Ok(item) => self.take(item)?,
-                Err(_) => bail!("waited {} s for {what}; the lease's keys: {:?}", LIMIT.as_secs(), self.view),
-            }
+    progress("Patroni's switchover");
+    match patroni::gaps(&site, sizes.losses)? {
+        Some(gaps) => {
+            let gap = Spread::of("Patroni's switchovers", gaps)?;
+            let what = format!("Patroni: no write accepted in a switchover, median of {}", gap.count());
+            rows.push(dark().beside_span(what, gap.median()).aim(Aim::Ratio(OF_PATRONI)));
         }
+        None => eprintln!("bench: not beside Patroni, which is not installed (apt-get install patroni postgresql)"),
     }
-
-    fn take(&mut self, item: WatchItem) -> Result<()> {
-        self.heard = BootNs::now();
-        match item {
-            WatchItem::Changes { changes, .. } => {
-                for change in changes {
-                    self.view.put(&self.keys, &change.key, change.value.as_ref().map(raw))?;
-                }
-            }
-            WatchItem::Reset(listing) => {
-                self.view = LeaseView::default();
-                for entry in &listing.entries {
-                    self.view.put(&self.keys, &entry.key, Some(raw(entry)))?;
-                }
-            }
-            WatchItem::Interrupted(error) => return Err(error.into()),
-        }
-        Ok(())
-    }
+    rows.extend(losses::rows(site, sizes)?);
+    Ok(Found { heading, rows })
 }
 
-fn raw(entry: &Entry) -> RawEntry<'_> {
-    let Entry { value, mod_revision, create_revision, lease, .. } = entry;
-    RawEntry { value, mod_revision: *mod_revision, create_revision: *create_revision, lease: *lease }
+/// Minutes go by; who waits should see for what.
+pub(super) fn progress(what: &str) {
+    eprintln!("bench: measuring {what}");
 }
 
-fn is_working(view: &LeaseView, token: Token) -> bool {
-    let holder = view.holder.as_ref().and_then(|seen| seen.value.held()).map(|held| &held.owner.instance);
-    holder.and_then(|holder| view.candidates.get(holder)).is_some_and(|seen| seen.value.active == Some(token))
+/// The etcd to measure on: 3.5 if there is one, since 3.4 has known lease defects.
+fn etcd() -> Option<(PathBuf, &'static str)> {
+    let named = |variable: &str| std::env::var_os(variable).map(PathBuf::from);
+    named("HANDOVER_TEST_ETCD35")
+        .map(|program| (program, "etcd 3.5"))
+        .or_else(|| named("HANDOVER_TEST_ETCD").map(|program| (program, "etcd")))
 }
 
-/// The holder, if its service works, and the next ready candidate in the order of instances: all get their turn.
-fn next_turn(view: &LeaseView) -> Option<(InstanceId, InstanceId)> {
-    view.token().ok().flatten().filter(|token| is_working(view, *token))?;
-    let from = &view.holder.as_ref()?.value.held()?.owner.instance;
-    let mut ready = view.candidates.iter().filter(|(id, seen)| *id != from && seen.value.ready).map(|(id, _)| id);
-    let to = ready.clone().find(|id| *id > from).or_else(|| ready.next())?;
-    Some((from.clone(), to.clone()))
-}
-
-/// The new turn's token, or nothing if the holder has declined; `None` while neither has happened.
-fn outcome(view: &LeaseView, op: &OpId, from: &InstanceId) -> Option<Option<Token>> {
-    if view.holder.as_ref().is_some_and(|seen| seen.value.op == *op) {
-        return Some(view.token().ok().flatten());
-    }
-    let declined = view.candidates.get(from).and_then(|seen| seen.value.declined.as_ref());
-    (declined == Some(op)).then_some(None)
+fn planned_rows(site: &Site, sizes: &Sizes, name: &str, p99_ms: f64) -> Result<(f64, Vec<Row>)> {
+    progress(&format!("planned hand-overs, {name}"));
+    let planned = handover::planned(site, sizes.handovers)?;
+    let (floor, answers) = (planned.floor.median(), planned.answers.median());
+    let allowed = floor.mul_f64(FLOORS) + answers;
+    let dark = planned.dark.median();
+    let rows = vec![
+        Row::span(format!("planned: dark p50, {name}"), dark)
+            .beside_span(format!("{FLOORS} × the floor + the service's answers, p50"), allowed)
+            .aim(Aim::Ratio(1.0)),
+        Row::span(format!("planned: dark p99, {name}"), planned.dark.quantile(0.99)).aim(Aim::AtMost(p99_ms)),
+        Row::span(format!("planned: the floor p50, a transaction and its watch event, {name}"), floor),
+        Row::span(format!("planned: the service's answers p50, {name}"), answers),
+    ];
+    Ok((ms(dark), rows))
 }

@@ -4,11 +4,15 @@
 //! [`row`], [`spread`] and [`table`] are plain values. A bench brings up a [`fleet`](crate::fleet) and measures it from
 //! outside: by the services' activity files, by requests through the gates, by `/proc`.
 
+mod asker;
 mod exchange;
 mod floor;
 mod handover;
 mod idle;
 mod lease;
+mod lock;
+mod losses;
+mod patroni;
 mod rollback;
 pub mod row;
 mod service;
@@ -26,6 +30,7 @@ use row::Row;
 use table::Table;
 
 pub use idle::wait as only_wait;
+pub use lock::stamp as only_stamp;
 
 /// What to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -38,6 +43,8 @@ pub enum Name {
     Rollback,
     /// Memory and CPU of an idle agent and an idle gate.
     Agent,
+    /// The lease on three etcd members, beside `etcdctl lock` and Patroni; and each kind of loss.
+    Lease,
 }
 
 /// Measure a running fleet on this machine. Prints a table; the exit code does not depend on what was measured.
@@ -45,7 +52,7 @@ pub enum Name {
 #[command(name = "bench")]
 pub struct Settings {
     /// What to measure.
-    #[arg(required_unless_present = "only_wait", value_name = "NAME")]
+    #[arg(required_unless_present_any = ["only_wait", "only_stamp"], value_name = "NAME")]
     pub names: Vec<Name>,
     /// Print one JSON object a line, and nothing else, to standard output.
     #[arg(long)]
@@ -53,6 +60,9 @@ pub struct Settings {
     /// Only wait: the process that an idle agent is compared with.
     #[arg(long, hide = true)]
     pub only_wait: bool,
+    /// Only say when it started, wait for a byte, and say when it ends: what `etcdctl lock` runs.
+    #[arg(long, hide = true, value_name = "ADDR")]
+    pub only_stamp: Option<std::net::SocketAddr>,
 }
 
 /// How much to measure.
@@ -66,17 +76,39 @@ pub struct Sizes {
     pub rollbacks: usize,
     /// How long agent and gate are left alone.
     pub idle: Duration,
+    /// Losses of each kind.
+    pub losses: usize,
+    /// After a loss that must not show: long enough that it would have.
+    pub quiet: Duration,
+    /// How long etcd's leader, and then all of etcd, is frozen.
+    pub frozen: (Duration, Duration),
 }
 
 impl Sizes {
     /// Enough for the quantiles that are printed; each bench within two minutes.
     pub fn full() -> Self {
-        Self { handovers: 200, shifts: 400, rollbacks: 7, idle: Duration::from_secs(60) }
+        Self {
+            handovers: 200,
+            shifts: 400,
+            rollbacks: 7,
+            idle: Duration::from_secs(60),
+            losses: 5,
+            quiet: Duration::from_secs(12),
+            frozen: (Duration::from_secs(30), Duration::from_secs(40)),
+        }
     }
 
     /// Enough to see that a bench works.
     pub fn tiny() -> Self {
-        Self { handovers: 4, shifts: 4, rollbacks: 1, idle: Duration::from_millis(500) }
+        Self {
+            handovers: 4,
+            shifts: 4,
+            rollbacks: 1,
+            idle: Duration::from_millis(500),
+            losses: 1,
+            quiet: Duration::from_secs(2),
+            frozen: (Duration::from_secs(3), Duration::from_secs(3)),
+        }
     }
 }
 
@@ -99,6 +131,7 @@ pub fn measure(name: Name, sizes: &Sizes) -> Result<Found> {
         Name::Shift => shift::measure(sizes),
         Name::Rollback => rollback::measure(sizes),
         Name::Agent => idle::measure(sizes),
+        Name::Lease => lease::measure(sizes),
     }
 }
 

@@ -33,7 +33,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub(super) fn measure(sizes: &Sizes) -> Result<Found> {
     let site = Site::start(HOSTS, StoreKind::Embedded)?;
     let traffic = Traffic::start(&site.fleet.gates(), EVERY)?;
-    let mut floor = site.runtime.block_on(Floor::new(&site.fleet.store().to_string()))?;
+    let mut floor = site.runtime.block_on(Floor::new(&site.fleet.stores()))?;
     let mut beside = Beside::default();
     let mut backs = Vec::new();
     for _ in 0..sizes.rollbacks {
@@ -149,8 +149,7 @@ fn cold_start(site: &Site) -> Result<Duration> {
     let port = *free_ports(1)?.first().context("a port")?;
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let path = |name: &str| fleet.dir().join(name).display().to_string();
-    let words =
-        ["--version-name", CURRENT, "--port", &port.to_string(), "--ledger", &fleet.ledger().display().to_string()];
+    let words = ["--version-name", CURRENT, "--port", &port.to_string(), "--ledger", &fleet.ledger().to_string()];
     let args: Vec<String> =
         words.into_iter().map(str::to_owned).chain(["--lease-socket".into(), path("nobody.sock")]).collect();
     let began = Instant::now();

@@ -55,7 +55,7 @@ impl Site {
             bail!("{CURRENT} could not be brought up (exit code {}): {}{}", outcome.code, outcome.out, outcome.err);
         }
         fleet.wait_for("the lease to be held", |fleet| Ok(fleet.cli().status()?["lease"]["state"] == "held"))?;
-        let store = Store::connect(&[fleet.store().to_string()])?;
+        let store = Store::connect(&fleet.stores())?;
         let keys = EnvKeys::new(&"demo".parse()?);
         let service = keys.service(&"billing".parse()?);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -1,6 +1,5 @@
-//! Reads and writes of clients, on two threads of their own: SQLite blocks, and the runtime's thread must not.
+//! Reads and writes of clients, on two threads of their own: the database blocks, and the runtime's thread must not.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -8,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::billing::ledger::{Ledger, LedgerError, Paid, Payment, Writer};
+use crate::billing::ledger::{Ledger, LedgerAt, LedgerError, Paid, Payment, Writer};
 
 /// A client waits at most this long for the write lock: several of the scheduler's units and of other instances' commits.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -43,13 +42,13 @@ impl Desk {
     ///
     /// # Errors
     /// When the ledger cannot be opened.
-    pub fn open(path: &Path, writer: &Writer) -> Result<(Self, [JoinHandle<()>; 2]), LedgerError> {
+    pub fn open(at: &LedgerAt, writer: &Writer) -> Result<(Self, [JoinHandle<()>; 2]), LedgerError> {
         let (to_write, to_read) =
-            (Ledger::open(path, writer.clone(), PATIENCE)?, Ledger::open(path, writer.clone(), PATIENCE)?);
+            (Ledger::open(at, writer.clone(), PATIENCE)?, Ledger::open(at, writer.clone(), PATIENCE)?);
         let ((writes, write_inbox), (reads, read_inbox)) = (channel(), channel());
         let threads = [
             std::thread::spawn(move || write_all(to_write, &write_inbox)),
-            std::thread::spawn(move || read_all(&to_read, &read_inbox)),
+            std::thread::spawn(move || read_all(to_read, &read_inbox)),
         ];
         Ok((Self { writes, reads }, threads))
     }
@@ -93,7 +92,7 @@ fn write_all(mut ledger: Ledger, inbox: &Receiver<Write>) {
     }
 }
 
-fn read_all(ledger: &Ledger, inbox: &Receiver<Read>) {
+fn read_all(mut ledger: Ledger, inbox: &Receiver<Read>) {
     while let Ok((account, reply)) = inbox.recv() {
         // Nobody to tell: the client went away.
         let _ = reply.send(ledger.balance(&account).map_err(Arc::new));

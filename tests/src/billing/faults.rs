@@ -3,6 +3,7 @@
 //! The same words in both: `--fault bad-after=2s`, and in the file `bad-after = "2s"`. The file wins where both name one.
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -50,9 +51,58 @@ pub struct Faults {
     pub ignore_quiesce: bool,
     /// A QUIESCE is acknowledged and not obeyed: a lie.
     pub quiesce_lie: bool,
+    /// Each turn leaves a process behind, in a session of its own and without its parent.
+    pub leak_children: bool,
+    /// The scheduler hangs in its next unit, for as long as this stays.
+    pub hang_in_unit: bool,
+    /// Exit 3 in the middle of the next unit.
+    pub crash_in_unit: bool,
+    /// A process is left behind, once.
+    pub leak: Option<Leak>,
     /// Each unit of the scheduler takes so much longer.
     #[serde(deserialize_with = "span::optional")]
     pub unit: Option<Duration>,
+}
+
+/// A process that billing starts and forgets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Leak {
+    /// In billing's own process group.
+    Child,
+    /// Forked twice, in a session of its own: nobody's child and in nobody's group.
+    Daemon,
+}
+
+impl Leak {
+    fn start(self) {
+        let (program, args): (_, &[&str]) = match self {
+            Self::Child => ("sleep", &["300"]),
+            Self::Daemon => ("setsid", &["--fork", "sleep", "300"]),
+        };
+        match std::process::Command::new(program).args(args).spawn() {
+            Ok(child) => tracing::warn!(pid = child.id(), ?self, "left a process behind, as the fault leak asks"),
+            Err(error) => tracing::error!(%error, ?self, "could not leave a process behind"),
+        }
+    }
+}
+
+impl Faults {
+    /// What is wrong with a unit while it runs; returns once it may go on.
+    pub fn in_unit(watched: &Watched) {
+        let faults = watched.now();
+        if faults.crash_in_unit {
+            if let Some(leak) = faults.leak {
+                leak.start();
+            }
+            tracing::error!("crashing in a unit, as the fault crash-in-unit asks");
+            std::process::exit(3);
+        }
+        std::thread::sleep(faults.unit.unwrap_or_default());
+        while watched.now().hang_in_unit {
+            std::thread::sleep(REREAD);
+        }
+    }
 }
 
 /// Flags or a file that do not name faults.
@@ -124,6 +174,7 @@ pub fn watch(flags: Vec<String>, file: Option<PathBuf>) -> Result<(Watched, Watc
 fn follow(watched: &Watched, flags: &[String], file: Option<&Path>, mut text: String, ended: &Receiver<()>) {
     let started = Instant::now();
     let mut grown: Vec<Vec<u8>> = Vec::new();
+    let mut leaked = false;
     while ended.recv_timeout(REREAD) == Err(RecvTimeoutError::Timeout) {
         if let Some(path) = file {
             reread(watched, flags, path, &mut text);
@@ -132,6 +183,10 @@ fn follow(watched: &Watched, flags: &[String], file: Option<&Path>, mut text: St
         if faults.crash_after.is_some_and(|after| started.elapsed() >= after) {
             tracing::error!("crashing, as the fault crash-after asks");
             std::process::exit(3);
+        }
+        if let Some(leak) = faults.leak.filter(|_| !leaked) {
+            leak.start();
+            leaked = true;
         }
         let wanted = faults.grow_mib_per_s.unwrap_or(0).saturating_mul(started.elapsed().as_secs());
         while (grown.len() as u64) < wanted.min(GROWTH_LIMIT_MIB) {
@@ -153,6 +208,13 @@ fn reread(watched: &Watched, flags: &[String], path: &Path, text: &mut String) {
         Err(error) => tracing::warn!(%error, "faults stay as they were"),
     }
     *text = now;
+}
+
+/// Forks twice: the process leaves our group and session, and its parent ends. It sleeps for as long as any test runs.
+pub(crate) fn leak_child() -> std::io::Result<()> {
+    let mut command = Command::new("setsid");
+    command.args(["--fork", "sleep", "600"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().map(drop)
 }
 
 #[cfg(test)]

@@ -1,27 +1,22 @@
-//! The ledger: one SQLite file that all instances share, and the fence in it (`SAFETY.md` §1.11).
+//! The ledger that all instances share, and the fence in it (`SAFETY.md` §1.11): a SQLite file, or PostgreSQL with the
+//! shipped SQL guard.
 //!
-//! **Why `BEGIN IMMEDIATE` is this database's `FOR SHARE`.** A fence check protects only if nobody can install a higher
-//! token between the check and the commit. PostgreSQL needs a row lock for that (`FOR SHARE`; M7 shows what a plain
-//! `SELECT` lets through). SQLite has one write lock for the whole file, and `BEGIN IMMEDIATE` takes it *before* the
-//! first read: while we hold it no install can even begin, and an install that was first is what our check reads. With a
-//! plain `BEGIN` the check would read an old snapshot; SQLite would then refuse our write (`SQLITE_BUSY_SNAPSHOT`), which
-//! also protects, but by an error that invites a retry.
-//!
-//! **What the schema must not hide.** `charges` has no unique tick: once per tick is what lease, fence and "the tick
+//! **What the tables must not hide.** `charges` has no unique tick: once per tick is what lease, fence and "the tick
 //! after the last one, read in the same transaction" have to achieve, and a checker counts whether they did. `payments`
 //! is unique by idempotency key, since there the key *is* the promise.
 
-mod payments;
-mod schema;
+mod at;
+pub mod postgres;
+mod sqlite;
 
-pub use payments::{Paid, Payment};
+pub use at::LedgerAt;
 
-use std::path::Path;
 use std::time::Duration;
 
 use handover_proto::ids::{InstanceId, Version};
-use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
+use self::postgres::Postgres;
+use self::sqlite::Sqlite;
 use crate::billing::contract::Token;
 use crate::clock::BootNs;
 
@@ -54,18 +49,17 @@ pub enum LedgerError {
         /// Ours.
         ours_ns: u64,
     },
-    /// SQLite failed.
+    /// The database failed.
     #[error("{what} in the ledger")]
-    Sqlite {
+    Database {
         /// The operation.
         what: &'static str,
-        /// SQLite's error.
-        source: rusqlite::Error,
+        /// The database's error.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
-}
-
-fn sqlite(what: &'static str) -> impl FnOnce(rusqlite::Error) -> LedgerError {
-    move |source| LedgerError::Sqlite { what, source }
+    /// An address that is none.
+    #[error("--ledger {0:?}: write the path of a SQLite file, or postgres://USER@HOST:PORT/DATABASE")]
+    Address(String),
 }
 
 /// Who writes.
@@ -107,132 +101,113 @@ pub struct Installed {
     pub next_tick: u64,
 }
 
-/// A connection to the ledger. Every call may block: use it on a thread of its own.
+/// One write of a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payment {
+    /// The client's idempotency key.
+    pub key: String,
+    /// Whose account.
+    pub account: String,
+    /// How much, may be negative.
+    pub cents: i64,
+}
+
+/// What became of a payment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Paid {
+    /// Written now.
+    New,
+    /// The same payment was written before.
+    Again,
+    /// Another payment was written under this key before.
+    Conflict,
+}
+
+/// A connection to the ledger. Every call may block: open and use it on a thread without a runtime.
 #[derive(Debug)]
-pub struct Ledger {
-    connection: Connection,
-    writer: Writer,
+pub struct Ledger(Database);
+
+#[derive(Debug)]
+enum Database {
+    Sqlite(Sqlite),
+    Postgres(Box<Postgres>),
 }
 
 impl Ledger {
-    /// Opens the file and creates what is missing. A call waits at most `patience` for other writers.
+    /// Opens the ledger and creates what is missing. A call waits at most `patience` for other writers.
     ///
     /// # Errors
-    /// When the file cannot be opened or does not become free for `patience`.
-    pub fn open(path: &Path, writer: Writer, patience: Duration) -> Result<Self, LedgerError> {
-        let connection = schema::open(path, patience).map_err(sqlite("opening the tables"))?;
-        Ok(Self { connection, writer })
-    }
-
-    fn begin(&mut self) -> Result<Transaction<'_>, LedgerError> {
-        self.connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(sqlite("waiting for the write lock"))
+    /// When it cannot be opened or does not become free for `patience`.
+    pub fn open(at: &LedgerAt, writer: Writer, patience: Duration) -> Result<Self, LedgerError> {
+        Ok(Self(match at {
+            LedgerAt::File(path) => Database::Sqlite(Sqlite::open(path, writer, patience)?),
+            LedgerAt::Postgres { url, check } => {
+                Database::Postgres(Box::new(Postgres::open(url, *check, writer, patience)?))
+            }
+        }))
     }
 
     /// Makes `token` the installed one. Idempotent for the same instance. Returns only when no transaction under an
-    /// older token can commit any more: it waits for the write lock that such a transaction would hold.
+    /// older token can commit any more.
     ///
     /// # Errors
     /// [`LedgerError::Fenced`] if a higher token, or the same one for another instance, is installed.
     pub fn install(&mut self, token: Token, period: Duration, now: BootNs) -> Result<Installed, LedgerError> {
-        let writer = self.writer.clone();
-        let tx = self.begin()?;
-        let schedule = schedule(&tx, period, now)?;
-        let changed = tx
-            .execute(
-                "UPDATE fence SET token = ?1, holder = ?2 WHERE service = 'billing' AND token < ?1",
-                params![token.as_i64(), writer.instance.as_str()],
-            )
-            .map_err(sqlite("installing the token"))?;
-        if changed == 0 {
-            check_installed(&tx, token, &writer)?;
-        } else {
-            tx.execute(
-                "INSERT INTO installs (commit_order, token, instance, version, at_boot_ns) VALUES (?1, ?2, ?3, ?4, ?5)",
-                params![next_order(&tx)?, token.as_i64(), writer.instance.as_str(), writer.version.as_str(), now.0],
-            )
-            .map_err(sqlite("recording the install"))?;
+        match &mut self.0 {
+            Database::Sqlite(ledger) => ledger.install(token, period, now),
+            Database::Postgres(ledger) => ledger.install(token, period, now),
         }
-        let next_tick = last_tick(&tx)? + 1;
-        tx.commit().map_err(sqlite("committing the install"))?;
-        Ok(Installed { schedule, next_tick })
     }
 
     /// The highest token that was ever installed; none: none was.
     ///
     /// # Errors
     /// When the ledger cannot be read.
-    pub fn stored_token(&self) -> Result<Option<Token>, LedgerError> {
-        let read = self.connection.query_row("SELECT token FROM fence WHERE service = 'billing'", [], |row| row.get(0));
-        read.map(|token: i64| Token::try_from(token).ok()).map_err(sqlite("reading the fence"))
+    pub fn stored_token(&mut self) -> Result<Option<Token>, LedgerError> {
+        let token = match &mut self.0 {
+            Database::Sqlite(ledger) => ledger.stored_token()?,
+            Database::Postgres(ledger) => ledger.stored_token()?,
+        };
+        Ok(Token::try_from(token).ok())
     }
 
-    /// One unit of the scheduler: charges the tick after the last one under `token`, and returns its number.
+    /// One unit of the scheduler: charges the tick after the last one under `token`, and returns its number. `work` is
+    /// what the unit does before it commits: in PostgreSQL between check and commit, with SQLite before both, since its
+    /// check locks out every other writer.
     ///
     /// # Errors
     /// [`LedgerError::Fenced`] if the token is not the installed one, [`LedgerError::TooLate`] if the hard deadline came
-    /// first; in both cases, as for any error, nothing was written.
-    pub fn charge(&mut self, token: Token, hard: BootNs) -> Result<u64, LedgerError> {
-        let writer = self.writer.clone();
-        let tx = self.begin()?;
-        check_installed(&tx, token, &writer)?;
-        let tick = last_tick(&tx)? + 1;
-        let order = next_order(&tx)?;
-        let now = BootNs::now();
-        tx.execute(
-            "INSERT INTO charges (commit_order, tick, token, instance, version, at_boot_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            params![order, tick, token.as_i64(), writer.instance.as_str(), writer.version.as_str(), now.0],
-        )
-        .map_err(sqlite("charging a tick"))?;
-        let now = BootNs::now();
-        if now >= hard {
-            return Err(LedgerError::TooLate { now, hard });
+    /// first; in both cases, as for any error, nothing was written (or, if the connection broke at the commit, nobody
+    /// knows; the next unit reads what stands).
+    pub fn charge(&mut self, token: Token, hard: BootNs, work: impl FnOnce()) -> Result<u64, LedgerError> {
+        match &mut self.0 {
+            Database::Sqlite(ledger) => {
+                work();
+                ledger.charge(token, hard)
+            }
+            Database::Postgres(ledger) => ledger.charge(token, hard, work),
         }
-        tx.commit().map_err(sqlite("committing a tick"))?;
-        Ok(tick)
+    }
+
+    /// Writes payments in one transaction, so that clients who wait at the same time share one fsync. All or none.
+    ///
+    /// # Errors
+    /// When the database fails; then none is written, or nobody knows, and the same keys may be tried again.
+    pub fn pay(&mut self, payments: &[Payment]) -> Result<Vec<Paid>, LedgerError> {
+        match &mut self.0 {
+            Database::Sqlite(ledger) => ledger.pay(payments),
+            Database::Postgres(ledger) => ledger.pay(payments),
+        }
+    }
+
+    /// The balance of an account in cents; 0 for one that was never paid into.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn balance(&mut self, account: &str) -> Result<i64, LedgerError> {
+        match &mut self.0 {
+            Database::Sqlite(ledger) => ledger.balance(account),
+            Database::Postgres(ledger) => ledger.balance(account),
+        }
     }
 }
-
-/// A3: the fence check, inside the transaction whose effects it protects. `=`, not `>=`: a lost install shows.
-fn check_installed(tx: &Transaction<'_>, token: Token, writer: &Writer) -> Result<(), LedgerError> {
-    let (installed, holder): (i64, String) = tx
-        .query_row("SELECT token, holder FROM fence WHERE service = 'billing'", [], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })
-        .map_err(sqlite("reading the fence"))?;
-    if installed == token.as_i64() && holder == writer.instance.as_str() {
-        return Ok(());
-    }
-    Err(LedgerError::Fenced { ours: token, installed, holder })
-}
-
-fn last_tick(tx: &Transaction<'_>) -> Result<u64, LedgerError> {
-    tx.query_row("SELECT coalesce(max(tick), 0) FROM charges", [], |row| row.get(0))
-        .map_err(sqlite("reading the last tick"))
-}
-
-/// The place of this transaction in the order of commits, which is the order of the write lock.
-fn next_order(tx: &Transaction<'_>) -> Result<u64, LedgerError> {
-    tx.query_row("UPDATE commit_order SET last = last + 1 RETURNING last", [], |row| row.get(0))
-        .map_err(sqlite("taking a place in the commit order"))
-}
-
-fn schedule(tx: &Transaction<'_>, period: Duration, now: BootNs) -> Result<Schedule, LedgerError> {
-    let ours_ns = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
-    tx.execute(
-        "INSERT OR IGNORE INTO schedule (id, origin_boot_ns, period_ns) VALUES (1, ?1, ?2)",
-        params![now.0, ours_ns],
-    )
-    .map_err(sqlite("beginning the schedule"))?;
-    let (origin, ledger_ns): (u64, u64) = tx
-        .query_row("SELECT origin_boot_ns, period_ns FROM schedule", [], |row| Ok((row.get(0)?, row.get(1)?)))
-        .map_err(sqlite("reading the schedule"))?;
-    if ledger_ns != ours_ns {
-        return Err(LedgerError::OtherPeriod { ledger_ns, ours_ns });
-    }
-    Ok(Schedule { origin: BootNs(origin), period })
-}
-
-#[cfg(test)]
-mod tests;

@@ -21,6 +21,7 @@ pub mod desk;
 pub mod faults;
 pub mod http;
 pub mod ledger;
+pub mod mistakes;
 mod pieces;
 pub mod pull;
 pub mod right;

@@ -10,8 +10,9 @@ use tokio::sync::{oneshot, watch};
 
 use crate::billing::activity::{Activity, Event, UnitEnd, Why};
 use crate::billing::contract::{Ack, Answer, Deadline, LeaseRecord, Token, Told};
-use crate::billing::faults::Watched;
+use crate::billing::faults::{Faults, Watched, leak_child};
 use crate::billing::ledger::{Installed, Ledger, LedgerError};
+use crate::billing::mistakes::Mistakes;
 use crate::billing::right::{Ended, Heard, Right, Standing};
 use crate::chain::chain;
 use crate::clock::BootNs;
@@ -88,6 +89,7 @@ pub struct Scheduler {
     ledger: Ledger,
     activity: Activity,
     faults: Watched,
+    mistakes: Mistakes,
     pace: Pace,
     view: watch::Sender<View>,
     /// The interval of activity that is open in the activity file, with the last soft deadline seen in it.
@@ -98,6 +100,8 @@ pub struct Scheduler {
     progress: u64,
     last_unit_end: BootNs,
     not_before: BootNs,
+    /// Of the planted mistake to start before the install.
+    install_later: Option<Token>,
 }
 
 impl Scheduler {
@@ -106,11 +110,13 @@ impl Scheduler {
         let (right, open, schedule) = (Right::none(), None, None);
         let (last_unit_end, not_before) = (BootNs::default(), BootNs::default());
         let (in_flight, progress) = (0, 0);
+        let mistakes = Mistakes::planted();
         Self {
             right,
             ledger,
             activity,
             faults,
+            mistakes,
             pace,
             view,
             open,
@@ -119,6 +125,7 @@ impl Scheduler {
             progress,
             last_unit_end,
             not_before,
+            install_later: None,
         }
     }
 
@@ -148,7 +155,17 @@ impl Scheduler {
         reply: Option<oneshot::Sender<Ack>>,
     ) -> std::io::Result<()> {
         self.note_edges(Why::Silence)?;
+        if self.mistakes.lies_quiesced && record.state != Told::Active && self.right.may_start(BootNs::now()).is_some()
+        {
+            self.acknowledge(record, reply, Answer::Quiesced, "not true".to_owned());
+            return Ok(());
+        }
         let (state, detail) = match self.right.hear(record, deadline) {
+            Heard::Install { token, deadline } if self.mistakes.starts_before_install && self.schedule.is_some() => {
+                self.install_later = Some(token);
+                self.right.installed(token, deadline);
+                (Answer::Started, String::new())
+            }
             Heard::Install { token, deadline } => {
                 self.note_edges(Why::Stopped)?;
                 self.install(token, deadline)
@@ -159,15 +176,24 @@ impl Scheduler {
         };
         // The edge is in the file before the agent hears of it, so a successor's interval cannot begin before ours ended.
         self.note_edges(why(record.state))?;
-        if let Some(reply) = reply {
-            let stored_token = self.ledger.stored_token().unwrap_or_else(|error| {
-                tracing::warn!(error = chain(&error), "the stored token is not known");
-                None
-            });
-            // An agent that hung up will ask again; what it asked for is done all the same.
-            let _ = reply.send(Ack { stored_token, detail, ..self.pace.ack(record, state, self.seen()) });
-        }
+        self.acknowledge(record, reply, state, detail);
         Ok(())
+    }
+
+    fn acknowledge(
+        &mut self,
+        record: &LeaseRecord,
+        reply: Option<oneshot::Sender<Ack>>,
+        state: Answer,
+        detail: String,
+    ) {
+        let Some(reply) = reply else { return };
+        let stored_token = self.ledger.stored_token().unwrap_or_else(|error| {
+            tracing::warn!(error = chain(&error), "the stored token is not known");
+            None
+        });
+        // An agent that hung up will ask again; what it asked for is done all the same.
+        let _ = reply.send(Ack { stored_token, detail, ..self.pace.ack(record, state, self.seen()) });
     }
 
     fn install(&mut self, token: Token, deadline: Deadline) -> (Answer, String) {
@@ -176,6 +202,11 @@ impl Scheduler {
                 self.schedule = Some(installed);
                 self.not_before = BootNs::default();
                 self.right.installed(token, deadline);
+                if self.faults.now().leak_children
+                    && let Err(error) = leak_child()
+                {
+                    tracing::warn!(%error, "could not even leak a child");
+                }
                 (Answer::Started, String::new())
             }
             Err(error) => {
@@ -186,9 +217,18 @@ impl Scheduler {
         }
     }
 
+    /// A1, unless a mistake is planted.
+    fn may_start(&self, now: BootNs) -> Option<(Token, Deadline)> {
+        if !self.mistakes.ignores_deadline {
+            return self.right.may_start(now);
+        }
+        let never = Deadline { soft: BootNs(u64::MAX), hard: BootNs(u64::MAX) };
+        self.right.may_start(BootNs::default()).map(|(token, _)| (token, never))
+    }
+
     /// How long nothing can happen without a message.
     fn wait(&self, now: BootNs) -> Duration {
-        match (self.right.may_start(now), self.schedule) {
+        match (self.may_start(now), self.schedule) {
             (Some((_, deadline)), Some(next)) => {
                 let due = next.schedule.due(next.next_tick).max(self.not_before);
                 due.min(deadline.soft).since(now)
@@ -204,20 +244,22 @@ impl Scheduler {
         if now < next.schedule.due(next.next_tick).max(self.not_before) {
             return Ok(());
         }
-        let Some((token, deadline)) = self.right.may_start(now) else { return Ok(()) };
+        let Some((token, deadline)) = self.may_start(now) else { return Ok(()) };
         self.activity.note(now, token, Event::UnitStart { tick: next.next_tick })?;
         self.in_flight = 1;
         self.publish();
-        if let Some(work) = self.faults.now().unit {
-            std::thread::sleep(work);
-        }
-        let charged = self.ledger.charge(token, deadline.hard);
+        let charged = self.ledger.charge(token, deadline.hard, || Faults::in_unit(&self.faults));
         let end = match &charged {
             Ok(_) => UnitEnd::Charged,
             Err(LedgerError::Fenced { .. }) => UnitEnd::Fenced,
             Err(LedgerError::TooLate { .. }) => UnitEnd::TooLate,
-            Err(LedgerError::OtherPeriod { .. } | LedgerError::Sqlite { .. }) => UnitEnd::Failed,
+            Err(LedgerError::OtherPeriod { .. } | LedgerError::Database { .. } | LedgerError::Address(_)) => {
+                UnitEnd::Failed
+            }
         };
+        if let Some(token) = self.install_later.take() {
+            self.install(token, deadline);
+        }
         self.last_unit_end = BootNs::now();
         (self.in_flight, self.progress) = (0, self.progress + 1);
         self.publish();
@@ -239,7 +281,7 @@ impl Scheduler {
     /// Writes the begin or end of an interval of activity if the right has changed, and publishes the view.
     fn note_edges(&mut self, why: Why) -> std::io::Result<()> {
         let now = BootNs::now();
-        let may = self.right.may_start(now);
+        let may = self.may_start(now);
         if let Some((token, soft)) = self.open
             && may.is_none_or(|(current, _)| current != token)
         {

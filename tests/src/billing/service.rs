@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -41,24 +42,34 @@ pub fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         tracing::error!("crashing, as the fault crash-at-start asks");
         return Ok(ExitCode::from(CRASH));
     }
+    // Before there is a runtime on this thread: a database client may block on one of its own.
+    let writer = Writer { instance: settings.instance.clone(), version: settings.version.clone() };
+    let desk = Desk::open(&settings.ledger, &writer)?;
+    let ledger = Ledger::open(&settings.ledger, writer, pace(&settings).statement)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
-    runtime.block_on(serve(settings, faults))?;
+    runtime.block_on(serve(settings, faults, desk, ledger))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(settings: Settings, faults: Watched) -> anyhow::Result<()> {
-    let writer = Writer { instance: settings.instance.clone(), version: settings.version.clone() };
-    let (desk, desk_threads) = Desk::open(&settings.ledger, &writer)?;
-    let (inbox, messages) = channel();
-    let (view_sender, view) = watch::channel(View::default());
-    let pace = Pace {
+fn pace(settings: &Settings) -> Pace {
+    Pace {
         period: settings.tick,
         c_unit: settings.c_unit,
         progress: settings.progress.unwrap_or(settings.c_unit / 2),
         // A unit's own work comes on top.
         statement: settings.c_unit.mul_f64(0.6),
-    };
-    let ledger = Ledger::open(&settings.ledger, writer, pace.statement)?;
+    }
+}
+
+async fn serve(
+    settings: Settings,
+    faults: Watched,
+    (desk, desk_threads): (Desk, [JoinHandle<()>; 2]),
+    ledger: Ledger,
+) -> anyhow::Result<()> {
+    let (inbox, messages) = channel();
+    let (view_sender, view) = watch::channel(View::default());
+    let pace = pace(&settings);
     let activity = Activity::open(settings.activity.as_deref(), settings.instance.clone(), settings.version.clone())
         .context("opening the activity file")?;
     let scheduler = Scheduler::new(ledger, activity, faults.clone(), pace, view_sender);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use handover_proto::ids::{InstanceId, Version};
 
+use crate::billing::ledger::LedgerAt;
 use crate::span;
 
 /// The demo service: reads, writes, and a scheduler under Handover's lease.
@@ -17,9 +18,9 @@ pub struct Settings {
     /// Port on 127.0.0.1; 0 takes a free one. The first line on standard output names it.
     #[arg(long)]
     pub port: u16,
-    /// The SQLite file that all instances share.
+    /// The ledger that all instances share: a SQLite file, or postgres://USER@HOST:PORT/DATABASE.
     #[arg(long)]
-    pub ledger: PathBuf,
+    pub ledger: LedgerAt,
     /// The Unix socket of the agent beside us.
     #[arg(long)]
     pub lease_socket: PathBuf,

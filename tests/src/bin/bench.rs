@@ -8,11 +8,15 @@ use handover_tests::guard::{self, Entered};
 
 fn main() -> ExitCode {
     let settings = Settings::parse();
-    let entered = if settings.only_wait { Ok(Entered::Inside) } else { guard::enter() };
+    let plain = settings.only_wait || settings.only_stamp.is_some();
+    let entered = if plain { Ok(Entered::Inside) } else { guard::enter() };
     let done = match entered {
         Ok(Entered::Ended(code)) => return code,
-        Ok(Entered::Inside) if settings.only_wait => bench::only_wait(),
-        Ok(Entered::Inside) => bench::run(&settings),
+        Ok(Entered::Inside) => match settings.only_stamp {
+            Some(listener) => bench::only_stamp(listener),
+            None if settings.only_wait => bench::only_wait(),
+            None => bench::run(&settings),
+        },
         Err(error) => Err(error.into()),
     };
     match done {

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::{Fleet, Process, Spec};
+use super::{Fleet, Process, Secure, Spec};
 
 /// How a command ended.
 #[derive(Debug)]
@@ -33,15 +33,20 @@ impl<'a> Cli<'a> {
     pub fn words(&self) -> Vec<String> {
         let fleet = self.fleet;
         let program = fleet.binaries.path("handover").display().to_string();
-        let (coordinator, store) = (fleet.coordinator.to_string(), fleet.store.to_string());
-        vec![program, "--env".into(), "demo".into(), "--coordinator".into(), coordinator, "--store".into(), store]
+        let (coordinator, store) = (fleet.coordinator.to_string(), fleet.stores().join(","));
+        vec![program, "--env".into(), super::ENV.into(), "--coordinator".into(), coordinator, "--store".into(), store]
     }
 
     fn command(&self, args: &[&str]) -> Command {
         let words = self.words();
         let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).args(args).env("NO_COLOR", "1").stdin(Stdio::null());
+        command.args(&words[1..]).args(args).env("NO_COLOR", "1").envs(self.variables()).stdin(Stdio::null());
         command
+    }
+
+    /// With TLS, alice's files.
+    fn variables(&self) -> Vec<(&'static str, String)> {
+        self.fleet.secure.as_ref().map(Secure::of_operator).unwrap_or_default()
     }
 
     /// Runs a command to its end.
@@ -107,7 +112,7 @@ impl<'a> Cli<'a> {
     pub fn spawn(&self, name: &str, args: &[&str]) -> Result<Process> {
         let words = self.words();
         let args: Vec<String> = words[1..].iter().cloned().chain(args.iter().map(|arg| (*arg).to_owned())).collect();
-        Process::spawn(name, &self.fleet.binaries.path("handover"), &args, &self.fleet.dir, &[])
+        Process::spawn(name, &self.fleet.binaries.path("handover"), &args, &self.fleet.dir, &self.variables())
     }
 
     /// Puts a spec into a file.

@@ -52,7 +52,11 @@ impl Host {
             name,
         };
         std::fs::create_dir_all(&dir)?;
-        std::fs::write(&host.config, host.text(fleet, ports[3], ports[4]))?;
+        let (store, tls) = match &fleet.secure {
+            Some(secure) => secure.of_agent(&host.name)?,
+            None => (format!("{:?}", fleet.stores()), String::new()),
+        };
+        std::fs::write(&host.config, host.text(fleet, (ports[3], ports[4]), &store, &tls))?;
         Ok(host)
     }
 
@@ -78,7 +82,7 @@ impl Host {
         Ok(answer)
     }
 
-    fn text(&self, fleet: &Fleet, port_a: u16, port_b: u16) -> String {
+    fn text(&self, fleet: &Fleet, (port_a, port_b): (u16, u16), store: &str, tls: &str) -> String {
         let (state, run) = (self.state_dir.display(), self.runtime_dir.display());
         let (ledger, activity) = (fleet.ledger(), fleet.activity());
         format!(
@@ -90,7 +94,8 @@ operations = "{operations}"
 host = "{name}.example"
 state_dir = "{state}"
 runtime_dir = "{run}"
-store = ["{store}"]
+store = {store}
+{tls}
 
 [gate]
 mode = "proxy"
@@ -144,10 +149,9 @@ port = {port_b}
             name = self.name,
             listen = self.agent_listen,
             operations = self.operations,
-            store = fleet.store,
             gate = self.gate_listen,
             builds = fleet.builds().display(),
-            ledger = ledger.display(),
+            ledger = ledger,
             activity = activity.display(),
             grace = fleet.options.grace,
         )

@@ -3,9 +3,11 @@
 
 mod binaries;
 mod cli;
+mod etcd;
 mod host;
 mod ports;
 mod process;
+mod secure;
 mod spec;
 
 use std::net::SocketAddr;
@@ -15,11 +17,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::billing::ledger::LedgerAt;
+
 pub use binaries::{Binaries, build};
 pub use cli::{Cli, Outcome};
 pub use host::Host;
 pub use ports::free_ports;
 pub use process::{Process, processes_of};
+pub use secure::{Secure, variables};
 pub use spec::Spec;
 
 /// Which store the fleet uses.
@@ -29,6 +34,22 @@ pub enum StoreKind {
     Embedded,
     /// A real etcd member of this program, started by the fleet.
     Etcd(PathBuf),
+    /// Three of them.
+    Cluster(PathBuf),
+    /// Three of them with roles, and mutual TLS everywhere, also between our own programs.
+    Secure(PathBuf),
+}
+
+impl StoreKind {
+    fn members(&self) -> usize {
+        match self {
+            Self::Embedded => 0,
+            Self::Etcd(_) => 1,
+            Self::Cluster(_) => 3,
+            // Those choose their own ports.
+            Self::Secure(_) => 0,
+        }
+    }
 }
 
 /// What a fleet is made of.
@@ -42,11 +63,13 @@ pub struct Options {
     pub log: String,
     /// Between SIGTERM and SIGKILL.
     pub grace: String,
+    /// Where the demo service keeps its ledger; none: a SQLite file in the fleet's directory.
+    pub ledger: Option<LedgerAt>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { hosts: 3, store: StoreKind::Embedded, log: "info".into(), grace: "5s".into() }
+        Self { hosts: 3, store: StoreKind::Embedded, log: "info".into(), grace: "5s".into(), ledger: None }
     }
 }
 
@@ -60,14 +83,19 @@ pub struct Fleet {
     pub hosts: Vec<Host>,
     /// The coordinators that were started; usually one.
     pub coordinators: Vec<Process>,
-    /// The etcd member, if there is one.
-    pub etcd: Option<Process>,
+    /// The etcd members, if there are any.
+    pub etcd: Vec<Process>,
+    /// What only a fleet with TLS has.
+    pub secure: Option<Secure>,
     coordinator: SocketAddr,
-    store: SocketAddr,
+    stores: Vec<SocketAddr>,
     keep: bool,
     /// Something was waited for that did not come.
     failed: AtomicBool,
 }
+
+/// The environment of every fleet.
+const ENV: &str = "demo";
 
 /// How long anything may take to come up.
 pub const START: Duration = Duration::from_secs(20);
@@ -90,7 +118,8 @@ impl Fleet {
     /// As [`Fleet::start`].
     pub fn start_in(dir: PathBuf, options: Options) -> Result<Self> {
         let binaries = Binaries::find()?;
-        let ports = free_ports(2 + 2 + options.hosts * host::PORTS)?;
+        let members = options.store.members().max(1);
+        let ports = free_ports(1 + 2 * members + options.hosts * host::PORTS)?;
         let address = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
         let mut fleet = Self {
             dir,
@@ -98,19 +127,24 @@ impl Fleet {
             binaries,
             hosts: Vec::new(),
             coordinators: Vec::new(),
-            etcd: None,
+            etcd: Vec::new(),
+            secure: None,
             coordinator: address(ports[0]),
-            store: address(ports[1]),
+            stores: ports[1..=members].iter().copied().map(address).collect(),
             options,
             keep: false,
             failed: AtomicBool::new(false),
         };
-        if let StoreKind::Etcd(program) = fleet.options.store.clone() {
-            fleet.etcd = Some(fleet.start_etcd(&program, ports[2])?);
+        let peers = ports[1 + members..][..members].iter().copied().map(address);
+        fleet.start_etcd(peers)?;
+        if let StoreKind::Secure(program) = &fleet.options.store {
+            let secure = Secure::start(&fleet.dir, program, ENV, &fleet.binaries)?;
+            fleet.stores = secure.cluster.addresses().to_vec();
+            fleet.secure = Some(secure);
         }
         fleet.start_coordinator()?;
         for number in 0..fleet.options.hosts {
-            let ports = &ports[4 + number * host::PORTS..][..host::PORTS];
+            let ports = &ports[1 + 2 * members + number * host::PORTS..][..host::PORTS];
             let host = Host::new(&fleet, number, ports)?;
             fleet.hosts.push(host);
         }
@@ -137,9 +171,9 @@ impl Fleet {
         self.coordinator
     }
 
-    /// The store's address.
-    pub fn store(&self) -> SocketAddr {
-        self.store
+    /// The addresses of the store's members.
+    pub fn stores(&self) -> Vec<String> {
+        self.stores.iter().map(SocketAddr::to_string).collect()
     }
 
     /// The programs.
@@ -153,8 +187,8 @@ impl Fleet {
     }
 
     /// The billing ledger that all instances share.
-    pub fn ledger(&self) -> PathBuf {
-        self.dir.join("ledger.db")
+    pub fn ledger(&self) -> LedgerAt {
+        self.options.ledger.clone().unwrap_or_else(|| self.dir.join("ledger.db").into())
     }
 
     /// Where instances write what they did when.
@@ -210,9 +244,10 @@ impl Fleet {
     /// # Errors
     /// If the program cannot be started.
     pub fn start_coordinator_with(&mut self, env: &[(&str, String)]) -> Result<()> {
-        let mut args = vec!["--env".to_owned(), "demo".to_owned()];
-        if self.etcd.is_some() {
-            args.extend(["--store".to_owned(), self.store.to_string()]);
+        let mut args = vec!["--env".to_owned(), ENV.to_owned()];
+        let embedded = matches!(self.options.store, StoreKind::Embedded);
+        if !embedded {
+            args.extend(["--store".to_owned(), self.stores().join(",")]);
         }
         args.extend(["serve", "--listen"].map(str::to_owned));
         args.extend([
@@ -220,32 +255,26 @@ impl Fleet {
             "--data".into(),
             self.dir.join("coordinator").display().to_string(),
         ]);
-        if self.etcd.is_none() {
-            args.extend(["--store-listen".to_owned(), self.store.to_string()]);
+        if embedded {
+            args.extend(["--store-listen".to_owned(), self.stores[0].to_string()]);
         }
-        let process = self.spawn("coordinator", "handover", &args, env)?;
+        let tls = self.secure.as_ref().map(Secure::of_coordinator).unwrap_or_default();
+        let process = self.spawn("coordinator", "handover", &args, &[env, &tls].concat())?;
         self.coordinators.push(process);
         let address = self.coordinator;
         self.wait_for("the coordinator to answer", |_| Ok(std::net::TcpStream::connect(address).is_ok()))
     }
 
-    fn start_etcd(&mut self, program: &Path, peer: u16) -> Result<Process> {
-        let (client, peer) = (format!("http://{}", self.store), format!("http://127.0.0.1:{peer}"));
-        let data = self.dir.join("etcd").display().to_string();
-        let args = [
-            ("--data-dir", data.as_str()),
-            ("--listen-client-urls", &client),
-            ("--advertise-client-urls", &client),
-            ("--listen-peer-urls", &peer),
-            ("--initial-advertise-peer-urls", &peer),
-            ("--initial-cluster", &format!("default={peer}")),
-        ];
-        let args: Vec<String> =
-            args.iter().flat_map(|(name, value)| [(*name).to_owned(), (*value).to_owned()]).collect();
-        let process = Process::spawn("etcd", program, &args, &self.dir, &[])?;
-        let address = self.store;
-        self.wait_for("etcd to answer", |_| Ok(std::net::TcpStream::connect(address).is_ok()))?;
-        Ok(process)
+    fn start_etcd(&mut self, peers: impl Iterator<Item = SocketAddr>) -> Result<()> {
+        let (StoreKind::Etcd(program) | StoreKind::Cluster(program)) = self.options.store.clone() else {
+            return Ok(());
+        };
+        let members: Vec<_> =
+            self.stores.iter().zip(peers).map(|(client, peer)| etcd::Addresses { client: *client, peer }).collect();
+        self.etcd = etcd::start(&program, &self.dir, &members)?;
+        self.wait_for("etcd to answer", |fleet| {
+            Ok(fleet.stores.iter().all(|address| std::net::TcpStream::connect(address).is_ok()))
+        })
     }
 
     /// Starts the gate of a host.
@@ -327,7 +356,7 @@ impl Fleet {
 
     fn children(&mut self) -> impl Iterator<Item = &mut Process> {
         let hosts = self.hosts.iter_mut().flat_map(|host| [host.gate.as_mut(), host.agent.as_mut()]).flatten();
-        hosts.chain(self.coordinators.iter_mut()).chain(self.etcd.as_mut())
+        hosts.chain(self.coordinators.iter_mut()).chain(self.etcd.iter_mut())
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill as send};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, User};
 
 /// Marks every process of a fleet, the instances that its agents start included.
 const MARK: &str = "FLEET_DIR";
@@ -26,6 +26,21 @@ impl Process {
     /// # Errors
     /// If it cannot be started.
     pub fn spawn(name: &str, program: &Path, args: &[String], dir: &Path, env: &[(&str, String)]) -> Result<Self> {
+        Self::spawn_as(name, program, args, dir, env, None)
+    }
+
+    /// The same, as another user: some servers refuse to run as root.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn spawn_as(
+        name: &str,
+        program: &Path,
+        args: &[String],
+        dir: &Path,
+        env: &[(&str, String)],
+        user: Option<User>,
+    ) -> Result<Self> {
         let logs = dir.join("log");
         std::fs::create_dir_all(&logs)?;
         let log = logs.join(format!("{name}.log"));
@@ -33,6 +48,9 @@ impl Process {
         let mut command = Command::new(program);
         command.args(args).envs(env.iter().map(|(name, value)| (name, value))).env(MARK, dir);
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).process_group(0);
+        if let Some(user) = user {
+            command.uid(user.uid.as_raw()).gid(user.gid.as_raw()).current_dir("/");
+        }
         let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         Ok(Self { child, log })
     }

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::billing::ledger::LedgerAt;
 use crate::clock::BootNs;
 use crate::load::tally::LoadReceipt;
 
@@ -30,7 +31,7 @@ use writes::WriteReport;
 #[derive(Debug, Clone)]
 pub struct Evidence {
     /// The shared ledger.
-    pub ledger: PathBuf,
+    pub ledger: LedgerAt,
     /// The services' activity files.
     pub activity: Vec<PathBuf>,
     /// The end of the run: ticks due by then should have been charged.

@@ -1,12 +1,13 @@
 //! The evidence as rows: the ledger's tables and the lines of the activity files.
 
+mod pg;
+mod sqlite;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
-
 use crate::billing::activity::Line;
-use crate::billing::ledger::Schedule;
+use crate::billing::ledger::{LedgerAt, Schedule};
 use crate::clock::BootNs;
 
 /// Evidence that cannot be read.
@@ -16,9 +17,9 @@ pub enum RowsError {
     #[error("reading the ledger {path}")]
     Ledger {
         /// Which.
-        path: PathBuf,
+        path: String,
         /// Why.
-        source: rusqlite::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// An activity file.
     #[error("reading the activity file {path}")]
@@ -77,45 +78,19 @@ pub struct LedgerRows {
     pub payments: BTreeMap<String, Vec<(String, i64)>>,
 }
 
-fn commit(row: &Row<'_>) -> rusqlite::Result<Commit> {
-    let what = row.get::<_, Option<u64>>(5)?.map_or(What::Install, What::Charge);
-    let (order, token, instance, version) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
-    Ok(Commit { order, token, instance, version, at: BootNs(row.get(4)?), what })
-}
-
-/// Reads the ledger in one snapshot, while services may still be writing.
+/// Reads the ledger in one snapshot, while services may still be writing. Blocks.
 ///
 /// # Errors
 /// [`RowsError::Ledger`].
-pub fn ledger(path: &Path) -> Result<LedgerRows, RowsError> {
-    // Not read-only: a WAL file without a living writer needs its shared-memory file created.
-    Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
-        .and_then(|mut connection| read_ledger(&mut connection))
-        .map_err(|source| RowsError::Ledger { path: path.to_owned(), source })
-}
-
-fn read_ledger(connection: &mut Connection) -> rusqlite::Result<LedgerRows> {
-    let tx = connection.transaction()?;
-    let commits = tx
-        .prepare(
-            "SELECT commit_order, token, instance, version, at_boot_ns, NULL FROM installs
-             UNION ALL SELECT commit_order, token, instance, version, at_boot_ns, tick FROM charges ORDER BY 1",
-        )?
-        .query_map([], commit)?
-        .collect::<Result<_, _>>()?;
-    let schedule = tx
-        .query_row("SELECT origin_boot_ns, period_ns FROM schedule", [], |row| {
-            let (origin, period) = (BootNs(row.get(0)?), std::time::Duration::from_nanos(row.get(1)?));
-            Ok(Schedule { origin, period })
-        })
-        .optional()?;
-    let mut payments: BTreeMap<String, Vec<(String, i64)>> = BTreeMap::new();
-    let mut query = tx.prepare("SELECT idempotency_key, account, cents FROM payments")?;
-    let mut rows = query.query([])?;
-    while let Some(row) = rows.next()? {
-        payments.entry(row.get(0)?).or_default().push((row.get(1)?, row.get(2)?));
+pub fn ledger(at: &LedgerAt) -> Result<LedgerRows, RowsError> {
+    match at {
+        LedgerAt::File(path) => sqlite::read(path).map_err(Into::into),
+        // On a thread of its own: the client blocks on a runtime, and the caller's thread may have one already.
+        LedgerAt::Postgres { url, .. } => std::thread::scope(|scope| scope.spawn(|| pg::read(url)).join())
+            .map_err(|_| "the reading thread panicked".into())
+            .and_then(|read| read.map_err(Into::into)),
     }
-    Ok(LedgerRows { commits, schedule, payments })
+    .map_err(|source: Box<dyn std::error::Error + Send + Sync>| RowsError::Ledger { path: at.to_string(), source })
 }
 
 /// Reads activity files, merged by time. The last line of a file may be cut off: its writer was killed.

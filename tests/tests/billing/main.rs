@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 
 mod agent;
+mod conformance;
 mod lease;
 mod process;
 mod pull;

@@ -43,7 +43,7 @@ impl Place {
     }
 
     pub(crate) fn ledger(&self) -> LedgerRows {
-        rows::ledger(&self.path("ledger.db")).expect("ledger")
+        rows::ledger(&self.path("ledger.db").into()).expect("ledger")
     }
 
     pub(crate) fn charges(&self) -> Vec<Commit> {

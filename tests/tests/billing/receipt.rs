@@ -20,7 +20,7 @@ fn start(place: &Place, flags: &[&str]) -> Billing {
 }
 
 fn draw_up(place: &Place, load: LoadReceipt) -> Receipt {
-    let (ledger, activity) = (place.path("ledger.db"), vec![place.path("activity.jsonl")]);
+    let (ledger, activity) = (place.path("ledger.db").into(), vec![place.path("activity.jsonl")]);
     let evidence = Evidence { ledger, activity, until: BootNs::now() };
     Receipt::draw_up(load, &evidence, &Expect::default()).expect("evidence")
 }

@@ -20,9 +20,9 @@ fn global_options_are_taken_before_and_after_the_command() {
 
 #[test]
 fn without_endpoints_the_embedded_store_is_asked() {
-    assert_eq!(parse("handover fleet").global.store_endpoints(), vec![STORE.to_owned()]);
+    assert_eq!(parse("handover fleet").global.store_access().expect("no files").endpoints, [STORE]);
     let given = parse("handover --store a:1,b:2 fleet").global;
-    assert_eq!(given.store_endpoints(), vec!["a:1".to_owned(), "b:2".to_owned()]);
+    assert_eq!(given.store_access().expect("no files").endpoints, ["a:1", "b:2"]);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use etcd_client::Error as EtcdError;
 use tonic::{Code, ConnectError, Status};
 
 use handover_proto::txn::LeaseId;
+use handover_tls::TlsError;
 
 /// A call to the store that did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,7 +42,7 @@ pub enum StoreError {
         lease: Option<LeaseId>,
     },
     /// The store understood and said no; nothing was changed. The same request will be refused again.
-    #[error("the store at {endpoint} refused {operation} ({code:?}): {message}")]
+    #[error("the store at {endpoint} refused {operation} ({code:?}): {message}{}", role_hint(message))]
     Refused {
         /// What was asked.
         operation: String,
@@ -60,6 +61,27 @@ pub enum StoreError {
         /// Which rule it breaks.
         rule: String,
     },
+}
+
+/// Why there can be no way to the store with this configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// An endpoint that cannot be one.
+    #[error(transparent)]
+    Endpoint(#[from] StoreError),
+    /// The files for TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// etcd's words for a user without a role, without a name, and one that there is not.
+fn role_hint(message: &str) -> &'static str {
+    let about_users = ["permission denied", "user name is empty", "user name not found"];
+    if about_users.iter().any(|words| message.contains(words)) {
+        "; the certificate's common name is the user, `handover store setup --check` says which roles it needs"
+    } else {
+        ""
+    }
 }
 
 fn describe(lease: &Option<LeaseId>) -> String {

@@ -4,6 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use etcd_client::{Channel as EtcdChannel, Client, ConnectOptions, KvClient, WatchClient};
+use handover_tls::{Connector, Expect, Tls};
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::error::{Failure, StoreError};
@@ -23,6 +24,8 @@ const MAX_REPLY_BYTES: usize = 64 << 20;
 pub(super) struct Member {
     endpoint: String,
     address: Endpoint,
+    /// For `https://`.
+    connector: Option<Connector>,
     link: Mutex<Option<Link>>,
 }
 
@@ -37,9 +40,11 @@ pub(super) struct Link {
 }
 
 impl Member {
-    pub(super) fn new(endpoint: &str) -> Result<Self, StoreError> {
-        let address = Endpoint::from(parse(endpoint)?).connect_timeout(CONNECT_TIMEOUT);
-        Ok(Self { endpoint: endpoint.to_owned(), address, link: Mutex::default() })
+    pub(super) fn new(endpoint: &str, tls: Option<&Tls>) -> Result<Self, StoreError> {
+        let address = Endpoint::from(parse(endpoint, tls.is_some())?);
+        let connector = tls.map(|tls| Connector::new(tls.clone(), Expect::Host, CONNECT_TIMEOUT));
+        let address = if connector.is_some() { address } else { address.connect_timeout(CONNECT_TIMEOUT) };
+        Ok(Self { endpoint: endpoint.to_owned(), address, connector, link: Mutex::default() })
     }
 
     pub(super) fn endpoint(&self) -> &str {
@@ -73,7 +78,10 @@ impl Member {
         if let Some(link) = self.current().clone() {
             return Ok(link);
         }
-        let channel = self.address.connect_lazy();
+        let channel = match &self.connector {
+            Some(connector) => self.address.connect_with_connector_lazy(connector.clone()),
+            None => self.address.connect_lazy(),
+        };
         let options = ConnectOptions::new().with_require_leader(true);
         let client = Client::from_channel(EtcdChannel::Tonic(channel.clone()), Some(options)).await;
         let client = client.map_err(|error| Failure::NotDone(error.to_string()))?;
@@ -95,13 +103,20 @@ impl Link {
     }
 }
 
-fn parse(endpoint: &str) -> Result<Uri, StoreError> {
+/// The URI to dial, always with `http`: whether it is with TLS is the connector's business.
+fn parse(endpoint: &str, tls: bool) -> Result<Uri, StoreError> {
     let bad = |rule: &str| StoreError::BadEndpoint { endpoint: endpoint.to_owned(), rule: rule.to_owned() };
-    let text = match endpoint.split_once("://") {
-        None => format!("http://{endpoint}"),
-        Some(("http", _)) => endpoint.to_owned(),
-        Some(("https", _)) => return Err(bad("this build speaks to the store without TLS only")),
-        Some(_) => return Err(bad("the scheme must be http")),
+    let text = match (endpoint.split_once("://"), tls) {
+        (None, _) => format!("http://{endpoint}"),
+        (Some(("http", _)), false) => endpoint.to_owned(),
+        (Some(("https", rest)), true) => format!("http://{rest}"),
+        (Some(("https", _)), false) => {
+            return Err(bad(
+                "https needs the files of TLS: the store's ca, cert and key (agent: in [store]; command line: --store-ca, --store-cert, --store-key)",
+            ));
+        }
+        (Some(("http", _)), true) => return Err(bad("it is plain text, although TLS files are given; write https")),
+        (Some(_), _) => return Err(bad("the scheme must be http or https")),
     };
     let uri: Uri = text.parse().map_err(|_| bad("it is not a host and a port"))?;
     if uri.host().is_none_or(str::is_empty) || uri.port_u16().is_none_or(|port| port == 0) {
@@ -121,7 +136,10 @@ mod tests {
     #[test]
     fn an_endpoint_is_a_host_and_a_port() {
         for good in ["127.0.0.1:2790", "http://10.0.0.1:2379", "http://[::1]:2379", "http://etcd-1.lan:2379/"] {
-            parse(good).expect(good);
+            parse(good, false).expect(good);
+        }
+        for good in ["127.0.0.1:2379", "https://10.0.0.1:2379", "https://etcd-1.lan:2379/"] {
+            parse(good, true).expect(good);
         }
     }
 
@@ -129,8 +147,16 @@ mod tests {
     fn a_malformed_endpoint_is_named_with_the_rule_and_an_example() {
         for bad in ["", "host", "http://", "http://h:2379/v3", "ftp://h:1", "https://h:2379", "h:0", "h:99999", "u@h:1"]
         {
-            let error = parse(bad).expect_err(bad).to_string();
+            let error = parse(bad, false).expect_err(bad).to_string();
             assert!(error.contains(&format!("{bad:?}")) && error.contains("http://10.0.0.1:2379"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_scheme_that_contradicts_the_files_is_refused_with_the_fix() {
+        let error = parse("https://h:2379", false).expect_err("no files").to_string();
+        assert!(error.contains("--store-ca") && error.contains("[store]"), "{error}");
+        let error = parse("http://h:2379", true).expect_err("plain").to_string();
+        assert!(error.contains("write https"), "{error}");
     }
 }

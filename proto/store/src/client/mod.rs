@@ -6,6 +6,7 @@
 //! A mutation that may have been sent is never sent again: the caller gets [`StoreError::Unknown`] and must read before
 //! it goes on (`SAFETY.md` §1.6).
 
+mod auth;
 mod convert;
 mod error;
 mod member;
@@ -18,10 +19,11 @@ use std::time::Duration;
 
 use handover_proto::txn::{LeaseId, Revision};
 
-pub use error::StoreError;
+pub use auth::AuthChange;
+pub use error::{OpenError, StoreError};
 pub use renew::Renewal;
 pub use status::MemberStatus;
-pub use store::Store;
+pub use store::{Access, Store};
 pub use watch::{Change, Watch, WatchItem};
 
 /// Where the embedded store listens and where clients look for it if nothing else is configured. Not etcd's port (2379),

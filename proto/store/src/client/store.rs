@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use etcd_client::GetOptions;
 use handover_proto::txn::{LeaseId, Revision, Txn};
+use handover_tls::{Tls, TlsFiles};
 
 use super::convert::{entry, mutates, name, only_lease, txn_reply, txn_request};
-use super::error::{Failure, StoreError};
+use super::error::{Failure, OpenError, StoreError};
 use super::member::{CALL_TIMEOUT, Link, Member};
 use super::{Entry, Grant, Listing, TxnReply, Watch};
 
@@ -23,6 +24,23 @@ const ROUNDS: usize = 2;
 pub struct Store {
     members: Arc<[Member]>,
     current: Arc<AtomicUsize>,
+    tls: Option<Tls>,
+}
+
+/// Where the store is, and with which files it is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// The members, `host:port` or with a scheme.
+    pub endpoints: Vec<String>,
+    /// For TLS; the certificate's common name is then the user at etcd.
+    pub tls: Option<TlsFiles>,
+}
+
+impl From<Vec<String>> for Access {
+    /// In plain text.
+    fn from(endpoints: Vec<String>) -> Self {
+        Self { endpoints, tls: None }
+    }
 }
 
 /// What may be done after an attempt whose outcome is open.
@@ -37,22 +55,45 @@ pub(super) enum Repeat {
 }
 
 impl Store {
-    /// A store at these endpoints, `host:port` or `http://host:port`. Nothing is dialled yet.
+    /// A store in plain text at these endpoints, `host:port` or `http://host:port`. Nothing is dialled yet.
     ///
     /// # Errors
     /// [`StoreError::BadEndpoint`] names the endpoint that cannot be one; an empty list is one too.
     pub fn connect(endpoints: &[String]) -> Result<Self, StoreError> {
+        Self::at(endpoints, None)
+    }
+
+    /// A store that is reached in this way. The files are read at once; nothing is dialled yet.
+    ///
+    /// # Errors
+    /// [`OpenError`] names the endpoint or the file that cannot be used.
+    pub fn open(access: &Access) -> Result<Self, OpenError> {
+        let tls = access.tls.as_ref().map(TlsFiles::open).transpose()?;
+        Ok(Self::at(&access.endpoints, tls.as_ref())?)
+    }
+
+    fn at(endpoints: &[String], tls: Option<&Tls>) -> Result<Self, StoreError> {
         if endpoints.is_empty() {
             let rule = "the list of endpoints is empty".to_owned();
             return Err(StoreError::BadEndpoint { endpoint: String::new(), rule });
         }
-        let members = endpoints.iter().map(|endpoint| Member::new(endpoint)).collect::<Result<_, _>>()?;
-        Ok(Self { members, current: Arc::default() })
+        let members = endpoints.iter().map(|endpoint| Member::new(endpoint, tls)).collect::<Result<_, _>>()?;
+        Ok(Self { members, current: Arc::default(), tls: tls.cloned() })
     }
 
     /// How many members are configured.
     pub fn members(&self) -> usize {
         self.members.len()
+    }
+
+    /// The user that we are there: the common name of our certificate. `None`: plain text, or a certificate without one.
+    pub fn user(&self) -> Option<String> {
+        self.tls.as_ref()?.common_name()
+    }
+
+    /// Whether a member to which we are connected asks its clients for certificates.
+    pub fn asks_for_certificates(&self) -> bool {
+        self.tls.as_ref().is_some_and(Tls::was_asked)
     }
 
     /// The key as it stands now (linearizable), or `None` if there is no such key.

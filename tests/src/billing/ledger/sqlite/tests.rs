@@ -1,4 +1,5 @@
 use super::*;
+use crate::billing::ledger::{Paid, Payment};
 
 const PERIOD: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -15,11 +16,11 @@ fn writer(instance: u8) -> Writer {
     }
 }
 
-fn open(dir: &tempfile::TempDir, instance: u8) -> Ledger {
-    Ledger::open(&dir.path().join("ledger.db"), writer(instance), PATIENCE).expect("a ledger")
+fn open(dir: &tempfile::TempDir, instance: u8) -> Sqlite {
+    Sqlite::open(&dir.path().join("ledger.db"), writer(instance), PATIENCE).expect("a ledger")
 }
 
-fn count(ledger: &Ledger, table: &str) -> u64 {
+fn count(ledger: &Sqlite, table: &str) -> u64 {
     ledger.connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).expect("a count")
 }
 

@@ -2,36 +2,15 @@
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::{Ledger, LedgerError, Writer, sqlite};
+use super::{Sqlite, sqlite};
+use crate::billing::ledger::{LedgerError, Paid, Payment, Writer};
 
-/// One write of a client.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Payment {
-    /// The client's idempotency key.
-    pub key: String,
-    /// Whose account.
-    pub account: String,
-    /// How much, may be negative.
-    pub cents: i64,
-}
-
-/// What became of a payment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Paid {
-    /// Written now.
-    New,
-    /// The same payment was written before.
-    Again,
-    /// Another payment was written under this key before.
-    Conflict,
-}
-
-impl Ledger {
+impl Sqlite {
     /// Writes payments in one transaction, so that clients who wait at the same time share one fsync. All or none.
     ///
     /// # Errors
     /// When SQLite fails; then none is written.
-    pub fn pay(&mut self, payments: &[Payment]) -> Result<Vec<Paid>, LedgerError> {
+    pub(in crate::billing::ledger) fn pay(&mut self, payments: &[Payment]) -> Result<Vec<Paid>, LedgerError> {
         let writer = self.writer.clone();
         let tx = self.begin()?;
         let paid = payments.iter().map(|payment| pay_one(&tx, &writer, payment)).collect::<Result<_, _>>()?;
@@ -43,7 +22,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn balance(&self, account: &str) -> Result<i64, LedgerError> {
+    pub(in crate::billing::ledger) fn balance(&self, account: &str) -> Result<i64, LedgerError> {
         self.connection
             .prepare_cached("SELECT cents FROM balances WHERE account = ?1")
             .and_then(|mut query| query.query_row([account], |row| row.get(0)).optional())

@@ -1,0 +1,88 @@
+use super::*;
+
+const GOOD: &str = r#"
+    agent = "app-01"
+    service = "billing"
+    listen = "127.0.0.1:7101"
+    operations = "127.0.0.1:7102"
+    state_dir = "/tmp/state"
+    runtime_dir = "/tmp/run"
+    [gate]
+    mode = "proxy"
+    listen = "127.0.0.1:8080"
+    [driver]
+    kind = "process"
+    builds = "/builds/billing"
+    command = ["{builds}/{version}/billing", "--port", "{port}"]
+    [[probe]]
+    name = "ready"
+    http = { path = "/ready" }
+    affects = "ready"
+    [lease]
+    [[slot]]
+    name = "a"
+    port = 9001
+    [[slot]]
+    name = "b"
+    port = 9002
+"#;
+
+fn error(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "{from}");
+    let text = GOOD.replacen(from, to, 1);
+    Config::parse(Path::new("billing.toml"), &text).expect_err(to).to_string()
+}
+
+#[test]
+fn a_short_file_is_enough() {
+    let config = Config::parse(Path::new("billing.toml"), GOOD).expect("a good config");
+    assert_eq!(config.env.as_str(), "default");
+    assert_eq!(config.gate.control, Path::new("/tmp/run/gate.sock"));
+    assert_eq!(config.slots.len(), 2);
+    assert_eq!(config.store.endpoints, [handover_store::client::EMBEDDED_ADDRESS]);
+}
+
+#[test]
+fn every_mistake_names_the_file_the_field_and_the_fix() {
+    let cases = [
+        ("agent = \"app-01\"", "agent = \"App 1\"", "lower-case"),
+        ("listen = \"127.0.0.1:7101\"", "listen = \"localhost\"", "listen"),
+        ("state_dir = \"/tmp/state\"", "state_dir = \"state\"", "absolute"),
+        ("listen = \"127.0.0.1:7101\"", "listen = \"0.0.0.0:7101\"", "[tls]"),
+        ("mode = \"proxy\"", "mode = \"both\"", "use \"proxy\""),
+        ("mode = \"proxy\"", "", "gate.mode"),
+        ("port = 9002", "port = 9001", "port of its own"),
+        ("port = 9002", "port = 0", "name a port"),
+        ("name = \"b\"", "name = \"a\"", "used twice"),
+        ("port = 9002", "port = 9002\ncolour = \"blue\"", "colour"),
+        ("[lease]", "[store]\nca = \"ca.pem\"\n[lease]", "store.cert"),
+        ("[lease]", "[tls]\nca = \"ca.pem\"\ncert = \"c.pem\"\n[lease]", "tls.key"),
+        ("[lease]", "[store]\nkee = 3\n[lease]", "endpoints, ca, cert and key"),
+        ("port = 9002", "port = 9002\nuser = \"no-such-user\"", "slot.user"),
+        ("[lease]", "[lease]\nservice = \"push\"", "pull"),
+        ("[lease]", "[lease]\nttl = 10", "10s"),
+        ("[lease]", "[lease]\nttl = \"3s\"", "6"),
+        ("affects = \"ready\"", "affects = \"live\"", "affects = \"ready\""),
+        ("kind = \"process\"", "kind = \"magic\"", "process"),
+        ("builds = \"/builds/billing\"", "builds = \"/builds/billing\"\ngrace = 5", "5s"),
+        ("listen = \"127.0.0.1:8080\"", "listen = \"127.0.0.1:8080\"\nhold = 3", "hold"),
+    ];
+    for (from, to, says) in cases {
+        let error = error(from, to);
+        assert!(error.contains("billing.toml") && error.contains(says), "{to}: {error}");
+    }
+}
+
+#[test]
+fn a_slots_user_and_group_are_names_or_numbers() {
+    let text = GOOD.replacen("port = 9002", "port = 9002\nuser = \"root\"\ngroup = \"4711\"", 1);
+    let config = Config::parse(Path::new("billing.toml"), &text).expect("a good config");
+    let b: SlotId = "b".parse().expect("slot");
+    assert_eq!(config.peers, [(b, SlotPeer { uid: Some(0), gid: Some(4711) })].into());
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = Config::read(Path::new("/nowhere/x.toml")).expect_err("missing").to_string();
+    assert!(error.contains("/nowhere/x.toml") && error.contains("--config"));
+}

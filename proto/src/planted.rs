@@ -1,0 +1,82 @@
+//! Mistakes that the simulator plants into the decision code, to prove that its checkers would find them.
+//!
+//! Without the feature `mutants` [`planted`] is a constant `false` and nothing can be planted: shipped builds have none of
+//! it. The feature is off by default, no crate that is shipped turns it on, and a test of the agent guards that.
+
+/// A mistake (`SAFETY.md` §3.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mistake {
+    /// A process that is started anew takes up the turn of the one before it.
+    SameTokenForNewProcess,
+    /// A deadline counts from the receipt of the renewal's answers.
+    CountsFromReceipt,
+    /// Keep-alive and barrier may be answered in different terms.
+    NoTermCheck,
+    /// The TTL that was asked for counts, whatever the store granted.
+    RequestedTtl,
+    /// A taker does not wait.
+    NoQuarantine,
+    /// The quarantine counts from the time-stamp in the holder key.
+    QuarantineFromEvent,
+    /// T3 is sent before the service has acknowledged QUIESCED.
+    HandOverBeforeQuiesced,
+    /// T3 does not compare the successor's candidate key.
+    SuccessorNotCompared,
+    /// The token is made of the create revision.
+    CreateRevisionToken,
+    /// A transaction without an answer counts as one that did nothing.
+    UnknownIsFailure,
+    /// An agent that starts anew counts a whole TTL from its start.
+    BaseFromRestart,
+}
+
+#[cfg(feature = "mutants")]
+mod on {
+    use std::cell::Cell;
+
+    use super::Mistake;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Mistake>> = const { Cell::new(None) };
+    }
+
+    /// Whether this mistake is to be made, on this thread.
+    pub fn planted(mistake: Mistake) -> bool {
+        PLANTED.get() == Some(mistake)
+    }
+
+    /// Plants a mistake on this thread, or none. Returns whether this build can.
+    pub fn plant(mistake: Option<Mistake>) -> bool {
+        PLANTED.set(mistake);
+        true
+    }
+}
+
+#[cfg(not(feature = "mutants"))]
+mod on {
+    use super::Mistake;
+
+    /// Whether this mistake is to be made: never.
+    #[inline(always)]
+    pub const fn planted(_: Mistake) -> bool {
+        false
+    }
+
+    /// Plants nothing. Returns whether this build can: it cannot.
+    pub const fn plant(_: Option<Mistake>) -> bool {
+        false
+    }
+}
+
+pub use on::{plant, planted};
+
+#[cfg(all(test, not(feature = "mutants")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_without_the_feature_makes_no_mistake() {
+        const NEVER: bool = planted(Mistake::NoQuarantine);
+        assert!(!plant(Some(Mistake::NoQuarantine)) && !NEVER);
+    }
+}

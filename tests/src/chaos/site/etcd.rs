@@ -1,0 +1,218 @@
+//! Three etcd members, each on a host of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use etcd_client::{Client, ConnectOptions};
+use serde_json::Value;
+
+use super::net::Spot;
+use super::{launch, wait_for};
+use crate::fleet::Process;
+
+/// Clients and peers.
+const CLIENT: u16 = 2379;
+const PEER: u16 = 2380;
+/// A call of ours to a member that answers at all.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// One member.
+#[derive(Debug)]
+pub struct Member {
+    /// Where it runs.
+    pub spot: Spot,
+    /// Its process, while it runs.
+    pub process: Option<Process>,
+    data: PathBuf,
+}
+
+/// The members.
+#[derive(Debug)]
+pub struct Cluster {
+    /// In the order of their names.
+    pub members: Vec<Member>,
+    /// The directory of the programs `etcd`, `etcdctl` and, from 3.5 on, `etcdutl`.
+    programs: PathBuf,
+    dir: PathBuf,
+    /// Counts restores: each makes a new cluster.
+    life: u32,
+}
+
+impl Member {
+    /// Where clients reach it.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}:{CLIENT}", self.spot.ip)
+    }
+
+    fn peer(&self) -> String {
+        format!("http://{}:{PEER}", self.spot.ip)
+    }
+
+    /// Its process id.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn pid(&self) -> Result<u32> {
+        Ok(self.process.as_ref().with_context(|| format!("{} does not run", self.spot.name))?.pid())
+    }
+}
+
+impl Cluster {
+    /// Starts a new cluster on these hosts.
+    ///
+    /// # Errors
+    /// If a member does not come up.
+    pub fn start(programs: &Path, dir: &Path, spots: Vec<Spot>) -> Result<Self> {
+        let member = |spot: Spot| Member { data: dir.join(format!("{}-0", spot.name)), spot, process: None };
+        let members = spots.into_iter().map(member).collect();
+        let mut cluster = Self { members, programs: programs.to_owned(), dir: dir.to_owned(), life: 0 };
+        for index in 0..cluster.members.len() {
+            cluster.start_member(index)?;
+        }
+        cluster.wait_healthy()?;
+        Ok(cluster)
+    }
+
+    /// Starts a member on the data that it has.
+    ///
+    /// # Errors
+    /// If the program cannot be started.
+    pub fn start_member(&mut self, index: usize) -> Result<()> {
+        let initial = self.initial();
+        let life = format!("life-{}", self.life);
+        let member = &mut self.members[index];
+        let (client, peer, data) = (member.endpoint(), member.peer(), member.data.display().to_string());
+        let local = format!("http://127.0.0.1:{CLIENT}");
+        let args = [
+            ("--name", member.spot.name.as_str()),
+            ("--data-dir", &data),
+            ("--listen-client-urls", &format!("{client},{local}")),
+            ("--advertise-client-urls", &client),
+            ("--listen-peer-urls", &peer),
+            ("--initial-advertise-peer-urls", &peer),
+            ("--initial-cluster", &initial),
+            ("--initial-cluster-token", &life),
+        ];
+        let args = args.iter().flat_map(|(name, value)| [(*name).to_owned(), (*value).to_owned()]).collect();
+        let program = self.programs.join("etcd");
+        member.process = Some(launch(&member.spot, &member.spot.name, &program, args, &self.dir, &[])?);
+        Ok(())
+    }
+
+    fn initial(&self) -> String {
+        let all: Vec<_> = self.members.iter().map(|m| format!("{}={}", m.spot.name, m.peer())).collect();
+        all.join(",")
+    }
+
+    /// Where clients reach them.
+    pub fn endpoints(&self) -> Vec<String> {
+        self.members.iter().map(Member::endpoint).collect()
+    }
+
+    /// Waits until every running member answers a linearizable read.
+    ///
+    /// # Errors
+    /// If that takes too long.
+    pub fn wait_healthy(&self) -> Result<()> {
+        for (index, member) in self.members.iter().enumerate().filter(|(_, member)| member.process.is_some()) {
+            wait_for(&format!("{} to answer", member.spot.name), || Ok(self.ctl(index, &["get", "x"]).is_ok()))?;
+        }
+        Ok(())
+    }
+
+    /// Runs `etcdctl` against one member; what it printed.
+    ///
+    /// # Errors
+    /// If it fails; with what it said.
+    pub fn ctl(&self, index: usize, args: &[&str]) -> Result<String> {
+        let mut command = Command::new(self.programs.join("etcdctl"));
+        command.env("ETCDCTL_API", "3").args(["--endpoints", &self.members[index].endpoint()]);
+        command.args(["--dial-timeout", "1s", "--command-timeout", "2s"]).args(args).stdin(Stdio::null());
+        said(command)
+    }
+
+    /// Index of the member that leads, if one that answers says that there is one.
+    pub fn leader(&self) -> Option<usize> {
+        (0..self.members.len()).find(|index| {
+            let status = self.ctl(*index, &["endpoint", "status", "-w", "json"]).unwrap_or_default();
+            let status: Value = serde_json::from_str(&status).unwrap_or_default();
+            let status = &status[0]["Status"];
+            !status["leader"].is_null() && status["leader"] == status["header"]["member_id"]
+        })
+    }
+
+    /// A member's id.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn id(&self, index: usize) -> Result<String> {
+        let status: Value = serde_json::from_str(&self.ctl(index, &["endpoint", "status", "-w", "json"])?)?;
+        let id = status[0]["Status"]["header"]["member_id"].as_u64().context("no member id")?;
+        Ok(format!("{id:x}"))
+    }
+
+    /// A snapshot of one member, in a file of this name.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub fn snapshot(&self, index: usize, name: &str) -> Result<PathBuf> {
+        let file = self.dir.join(name);
+        self.ctl(index, &["snapshot", "save", &file.display().to_string()])?;
+        Ok(file)
+    }
+
+    /// Kills all members and begins a new cluster from a snapshot, its revisions raised if `bump` says by how much (which
+    /// only 3.5 can).
+    ///
+    /// # Errors
+    /// If it cannot be restored or does not come up.
+    pub fn restore(&mut self, snapshot: &Path, bump: Option<u64>) -> Result<()> {
+        for member in &mut self.members {
+            if let Some(mut process) = member.process.take() {
+                process.kill()?;
+            }
+        }
+        self.life += 1;
+        let (initial, life) = (self.initial(), format!("life-{}", self.life));
+        let utl = self.programs.join("etcdutl");
+        let program = if utl.is_file() { utl } else { self.programs.join("etcdctl") };
+        for index in 0..self.members.len() {
+            let member = &mut self.members[index];
+            member.data = self.dir.join(format!("{}-{}", member.spot.name, self.life));
+            let mut command = Command::new(&program);
+            command.env("ETCDCTL_API", "3").args(["snapshot", "restore"]).arg(snapshot).stdin(Stdio::null());
+            command
+                .args(["--name", &member.spot.name, "--initial-cluster", &initial])
+                .arg("--data-dir")
+                .arg(&member.data);
+            command.args(["--initial-advertise-peer-urls", &member.peer(), "--initial-cluster-token", &life]);
+            if let Some(bump) = bump {
+                command.args(["--bump-revision", &bump.to_string(), "--mark-compacted"]);
+            }
+            said(command)?;
+        }
+        for index in 0..self.members.len() {
+            self.start_member(index)?;
+        }
+        self.wait_healthy()
+    }
+
+    /// A client of one member. To be used on one runtime.
+    ///
+    /// # Errors
+    /// If the address is none.
+    pub async fn client(endpoint: &str) -> Result<Client> {
+        let options = ConnectOptions::new().with_connect_timeout(LIMIT).with_timeout(LIMIT);
+        Ok(Client::connect([endpoint], Some(options)).await?)
+    }
+}
+
+fn said(mut command: Command) -> Result<String> {
+    let output = command.output().context("cannot run etcd's own tools")?;
+    if !output.status.success() {
+        bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -1,0 +1,107 @@
+//! Checker 1: on the run's one clock, the units of work of two tokens never overlap (I3), and nobody begins a unit under
+//! a turn that it has given up (I5).
+//!
+//! A unit that a pause falls into does not count any more: its process was not executing, and `SAFETY.md` F12 allows it one
+//! last step in memory; whether its effect counts is the fence's question.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Check;
+use crate::sim::fact::{Fact, Kind, Token, Who};
+
+/// Who works.
+#[derive(Debug, Default)]
+pub struct Single {
+    working: BTreeMap<Who, Token>,
+    given_up: BTreeSet<Token>,
+    present: Option<(Token, Option<Who>)>,
+}
+
+impl Check for Single {
+    fn name(&self) -> &'static str {
+        "single"
+    }
+
+    fn see(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
+        match fact {
+            Fact::Began { who, token } => {
+                if self.given_up.contains(token) {
+                    return Err(format!("process {who} begins a unit under token {token}, which was given up (I5)"));
+                }
+                if let Some((other, under)) = self.working.iter().find(|(other, _)| *other != who) {
+                    return Err(format!(
+                        "process {who} begins a unit under token {token} while process {other} works under {under} (I3)"
+                    ));
+                }
+                self.working.insert(*who, *token);
+            }
+            Fact::Certified { token, .. } => {
+                self.given_up.insert(*token);
+                if self.working.values().any(|under| under == token) {
+                    return Err(format!("token {token} is certified to have stopped, and somebody works under it"));
+                }
+            }
+            Fact::Ended { who } | Fact::Froze { who } => drop(self.working.remove(who)),
+            Fact::Turned(turn) => {
+                let before = self.present.replace((turn.token, turn.holder));
+                let Some((token, Some(who))) = before else { return Ok(()) };
+                let own = matches!(turn.kind, Kind::HandOver | Kind::Release | Kind::Mint);
+                if own {
+                    self.given_up.insert(token);
+                }
+                if own && self.working.get(&who) == Some(&token) {
+                    return Err(format!("{:?} ends token {token} while process {who} works under it (I5)", turn.kind));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::check::turns::turn;
+
+    fn verdict(facts: &[Fact]) -> Result<(), String> {
+        let mut check = Single::default();
+        facts.iter().try_for_each(|fact| check.see(0, fact))
+    }
+
+    #[test]
+    fn two_that_work_one_after_the_other_are_fine() {
+        let one = [Fact::Began { who: 1, token: 5 }, Fact::Ended { who: 1 }, Fact::Began { who: 2, token: 6 }];
+        assert_eq!(verdict(&one), Ok(()));
+    }
+
+    #[test]
+    fn two_at_once_are_found() {
+        let both = [Fact::Began { who: 1, token: 5 }, Fact::Began { who: 2, token: 6 }];
+        assert!(verdict(&both).expect_err("two at once").contains("I3"));
+    }
+
+    #[test]
+    fn a_unit_that_was_paused_does_not_count() {
+        let paused = [Fact::Began { who: 1, token: 5 }, Fact::Froze { who: 1 }, Fact::Began { who: 2, token: 6 }];
+        assert_eq!(verdict(&paused), Ok(()));
+    }
+
+    #[test]
+    fn work_under_a_token_that_was_certified_to_have_stopped_is_found() {
+        let certified = Fact::Certified { token: 5, dead: false };
+        assert!(
+            verdict(&[Fact::Began { who: 1, token: 5 }, certified.clone()]).expect_err("now").contains("certified")
+        );
+        assert!(verdict(&[certified, Fact::Began { who: 1, token: 5 }]).expect_err("later").contains("given up"));
+    }
+
+    #[test]
+    fn work_in_progress_when_the_turn_is_handed_over_is_found() {
+        let turned = |revision, who, kind| Fact::Turned(turn(revision, Some(who), kind));
+        let early = [turned(5, 1, Kind::Acquire), Fact::Began { who: 1, token: 5 }, turned(6, 2, Kind::HandOver)];
+        assert!(verdict(&early).expect_err("T3 before QUIESCED").contains("I5"));
+        let late = [turned(5, 1, Kind::Acquire), turned(6, 2, Kind::HandOver), Fact::Began { who: 1, token: 5 }];
+        assert!(verdict(&late).expect_err("a unit afterwards").contains("given up"));
+    }
+}

@@ -1,0 +1,128 @@
+//! What the store's own revisions tell: one holder with its beat in the same revision (I1, I4), tokens that grow (I2), a
+//! hand-over onto the very etcd lease that the successor renews (§1.6, T3), and no take-over before its quarantine (I8).
+
+use super::Check;
+use crate::sim::fact::{Fact, Kind, Token, Turn};
+
+/// A taker counts from its own read, which comes after the loss; rounding of its clock is all that can be missing.
+const ROUNDING_US: u64 = 5;
+
+/// The store's story so far.
+#[derive(Debug, Default)]
+pub struct Turns {
+    token: Option<Token>,
+    beat_lost: Option<u64>,
+}
+
+impl Turns {
+    fn turned(&mut self, at: u64, turn: &Turn) -> Result<(), String> {
+        if self.token.is_some_and(|before| before >= turn.token) {
+            return Err(format!("token {} follows {:?} (I2)", turn.token, self.token));
+        }
+        self.token = Some(turn.token);
+        match (turn.holder, turn.beat) {
+            (None, None) => {}
+            (Some(who), Some((by, revision, lease))) => {
+                if by != Some(who) || revision != turn.revision {
+                    return Err(format!("the beat of {by:?} in revision {revision} beside holder {who} (I1)"));
+                }
+                if turn.kind == Kind::HandOver && turn.candidate != Some(lease) {
+                    let own = turn.candidate;
+                    return Err(format!(
+                        "handed over onto lease {lease}, but the successor stands on {own:?} (T3, I4)"
+                    ));
+                }
+            }
+            (holder, beat) => return Err(format!("holder {holder:?} beside beat {beat:?} (I1, I4)")),
+        }
+        let lost = self.beat_lost.take();
+        if turn.kind == Kind::TakeOver {
+            let Some(lost) = lost else { return Err("taken over from a holder that beats (I1)".to_owned()) };
+            if at + ROUNDING_US < lost + turn.quarantine_us {
+                let (waited, due) = ((at - lost) / 1000, turn.quarantine_us / 1000);
+                return Err(format!("taken over {waited} ms after the beat was lost, the quarantine is {due} ms (I8)"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Check for Turns {
+    fn name(&self) -> &'static str {
+        "turns"
+    }
+
+    fn see(&mut self, at: u64, fact: &Fact) -> Result<(), String> {
+        match fact {
+            Fact::Turned(turn) => self.turned(at, turn),
+            Fact::BeatLost { .. } => {
+                self.beat_lost = Some(at);
+                Ok(())
+            }
+            // Whoever beat in the copy beats no more than the copy is old.
+            Fact::Restored { .. } => {
+                self.beat_lost = Some(at);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A sound turn, for tests.
+#[cfg(test)]
+pub(crate) fn turn(revision: i64, holder: Option<usize>, kind: Kind) -> Turn {
+    Turn {
+        revision,
+        token: revision,
+        kind,
+        holder,
+        host: 0,
+        beat: holder.map(|who| (Some(who), revision, 7)),
+        candidate: Some(7),
+        quarantine_us: 1000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(facts: &[(u64, Fact)]) -> Result<(), String> {
+        let mut check = Turns::default();
+        facts.iter().try_for_each(|(at, fact)| check.see(*at, fact))
+    }
+
+    #[test]
+    fn a_beat_that_does_not_belong_to_the_holder_is_found() {
+        for broken in [
+            Turn { beat: None, ..turn(5, Some(1), Kind::Acquire) },
+            Turn { beat: Some((Some(2), 5, 7)), ..turn(5, Some(1), Kind::Acquire) },
+            Turn { beat: Some((Some(1), 4, 7)), ..turn(5, Some(1), Kind::Acquire) },
+            Turn { beat: Some((Some(1), 5, 7)), ..turn(5, None, Kind::Release) },
+        ] {
+            assert!(verdict(&[(0, Fact::Turned(broken))]).expect_err("broken").contains("I1"), "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_does_not_grow_is_found() {
+        let again = turn(6, Some(2), Kind::Acquire);
+        let same = Turn { token: 5, ..again };
+        assert!(verdict(&[(0, Fact::Turned(turn(5, None, Kind::Release))), (1, Fact::Turned(same))]).is_err());
+    }
+
+    #[test]
+    fn a_hand_over_onto_a_lease_that_the_successor_does_not_renew_is_found() {
+        let stale = Turn { candidate: Some(8), ..turn(5, Some(1), Kind::HandOver) };
+        assert!(verdict(&[(0, Fact::Turned(stale))]).expect_err("stale").contains("T3"));
+    }
+
+    #[test]
+    fn a_take_over_before_its_quarantine_is_found() {
+        let taken = |at| [(100, Fact::BeatLost { revision: 5 }), (at, Fact::Turned(turn(6, Some(2), Kind::TakeOver)))];
+        assert_eq!(verdict(&taken(1100)), Ok(()));
+        assert!(verdict(&taken(1000)).expect_err("early").contains("I8"));
+        assert!(verdict(&taken(1000)[1..]).is_err(), "it beat");
+    }
+}
