@@ -151,7 +151,7 @@ pub struct Config {
     /// Where an instance can run, and where it listens then.
     pub slots: BTreeMap<SlotId, SocketAddr>,
     /// As whom the instances of slots run, where that is not as the agent: who may ask on `lease.sock`.
-    pub peers: BTreeMap<SlotId, SlotPeer>,
+    pub callers: BTreeMap<SlotId, SlotPeer>,
 }
 
 impl Config {
@@ -204,7 +204,7 @@ impl Config {
             let fix = "give ca, cert and key in [tls], or use 127.0.0.1: plain text is for loopback alone";
             return Err(unfit("listen", format!("is {}, which others can reach", file.listen), fix));
         }
-        let (slots, peers) = (slots(&file, &unfit)?, peers(&file, &unfit)?);
+        let (slots, callers) = (slots(&file, &unfit)?, callers(&file, &unfit)?);
         check_ports(&file, &gate, &slots, &unfit)?;
         let store = file.store.access().map_err(|error| field(error.to_string()))?;
         let host = file.host.or_else(host_name).unwrap_or_else(|| "unknown".into());
@@ -225,7 +225,7 @@ impl Config {
             probes: file.probes,
             lease: file.lease,
             slots,
-            peers,
+            callers,
         })
     }
 
@@ -286,7 +286,7 @@ fn slots(file: &File, unfit: &Unfit<'_>) -> Result<BTreeMap<SlotId, SocketAddr>,
 }
 
 /// As whom the instances of slots run, where the config says so.
-fn peers(file: &File, unfit: &Unfit<'_>) -> Result<BTreeMap<SlotId, SlotPeer>, ConfigError> {
+fn callers(file: &File, unfit: &Unfit<'_>) -> Result<BTreeMap<SlotId, SlotPeer>, ConfigError> {
     let user = |name: &str| nix::unistd::User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
     let group = |name: &str| nix::unistd::Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
     let id = |field: &str, name: &Option<String>, find: &dyn Fn(&str) -> Option<u32>| match name {

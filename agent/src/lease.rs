@@ -4,8 +4,8 @@
 //! [`moves`] which transaction, [`upkeep`] the standing work) → [`started`] → `effects` (the doing) → the store, the
 //! service ([`record`]), and back.
 //!
-//! Everything but `keeper`, `effects`, `call`, `acks`, `socket`, `files`, `tick` and [`clock`] is pure: time and answers come in
-//! as values.
+//! Everything but `keeper`, `effects`, `call`, `acks`, `socket`, `files`, `tick`, `copied`, `trial` and [`clock`] is pure: time
+//! and answers come in as values.
 
 mod acks;
 mod answer;
@@ -13,6 +13,7 @@ mod belief;
 pub(crate) mod call;
 pub mod certificate;
 pub mod clock;
+mod copied;
 pub mod deadline;
 mod doubt;
 mod effects;
@@ -42,12 +43,14 @@ pub mod step;
 pub mod suspect;
 mod taking;
 mod tick;
+mod trial;
 mod upkeep;
 pub mod versions;
 pub mod waiting;
 pub mod wanted;
 
 pub use effects::Kill;
-pub use keeper::{Certifier, KeeperHandle, LeaseError, Place, Trial, spawn};
+pub use keeper::{Certifier, KeeperHandle, LeaseError, Place, spawn};
 pub use ladder::Doom;
 pub use socket::SocketError;
+pub use trial::Trial;

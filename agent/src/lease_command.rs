@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use handover_agent::conformance::run::{Plan, play};
 use handover_agent::conformance::sql::Sql;
@@ -85,11 +85,11 @@ pub(crate) struct Conformance {
     /// Shell command that takes SQL for the service's database on its standard input, like `psql -v ON_ERROR_STOP=1 URL`.
     #[arg(long, value_name = "COMMAND")]
     sql: Option<String>,
-    /// The service's name in the fence.
-    #[arg(long, default_value = "service", value_name = "NAME")]
-    fence: String,
-    /// The statement that installs a token, with {token} in it; without it, that of Handover's guard for PostgreSQL.
-    #[arg(long, requires = "sql", value_name = "SQL")]
+    /// The service's name in Handover's fence.
+    #[arg(long, requires = "sql", value_name = "NAME")]
+    fence: Option<String>,
+    /// Instead of --fence: the statement that installs a token in a fence of your own, with {token} in it.
+    #[arg(long, requires = "sql", conflicts_with = "fence", value_name = "SQL")]
     install_sql: Option<String>,
     /// The findings in JSON.
     #[arg(long)]
@@ -129,8 +129,17 @@ pub(crate) async fn go(command: Command) -> Result<ExitCode> {
 }
 
 async fn conformance(kit: Conformance) -> Result<ExitCode> {
-    let guard = format!("SELECT handover.fence_install('{}', {{token}}, 'conformance')", kit.fence.replace('\'', "''"));
-    let sql = kit.sql.map(|command| Sql { command, install: kit.install_sql.unwrap_or(guard) });
+    let install = kit.install_sql.or_else(|| {
+        let fence = kit.fence?.replace('\'', "''");
+        Some(format!("SELECT handover.fence_install('{fence}', {{token}}, 'conformance')"))
+    });
+    let sql = match (kit.sql, install) {
+        (None, _) => None,
+        (Some(command), Some(install)) => Some(Sql { command, install }),
+        (Some(_), None) => {
+            bail!("--sql needs --fence NAME (the service's name in Handover's fence) or --install-sql SQL")
+        }
+    };
     let plan = Plan { url: kit.url, instance: kit.instance, pid: kit.pid, work: kit.work, sql };
     let findings = play(&plan).await?;
     if kit.json {

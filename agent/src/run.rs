@@ -28,7 +28,7 @@ use crate::host::Host;
 use crate::kill_target::{KILL_TARGET, OWN_PROGRAM};
 use crate::lease::deadline::Boot;
 use crate::lease::fitness::HostFacts;
-use crate::lease::socket::peer::Peers;
+use crate::lease::socket::peer::Callers;
 use crate::lease::wanted::Wanted;
 use crate::lease::{Certifier, KeeperHandle};
 use crate::register::{self, FromStore};
@@ -163,7 +163,7 @@ fn keeper(
         runtime_dir: config.runtime_dir.clone(),
         host,
         trial: Some(trial),
-        peers: Peers::new(nix::unistd::geteuid().as_raw(), config.peers.clone()),
+        callers: Callers::new(nix::unistd::geteuid().as_raw(), config.callers.clone()),
     };
     Ok(Some(crate::lease::spawn(settings, place, wanted, kill, CancellationToken::new())?))
 }

@@ -30,6 +30,7 @@ async fn an_agent_restart_is_invisible_to_the_service_and_keeps_the_token() {
     let first = view(&store.client()).await;
     service.forget();
 
+    agent.until_saved(&id).await;
     agent.down();
     agent.up();
     assert_eq!(agent.until_state(&id, LeaseState::Holder).await.token, token);

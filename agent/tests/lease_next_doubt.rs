@@ -191,11 +191,31 @@ fn a_free_lease_is_left_to_one_with_traffic_for_a_moment_only() {
 fn an_open_intent_for_another_keeps_an_instance_from_taking_and_for_itself_is_fulfilled() {
     let mut bench = Bench::holding();
     let op = bench.ask(1, 3);
+    bench.prepare(3, None);
     bench.change(1, |local| local.life = Life::Dead { proven: true });
     bench.report(2);
     assert_eq!((bench.waits.clone(), bench.is_held_by(2)), (Some(Waiting::IntentForOther(op.clone())), false));
     bench.report(3);
     assert_eq!((bench.is_held_by(3), bench.view().holder.expect("held").value.op), (true, op));
+}
+
+#[test]
+fn an_intent_for_an_instance_that_is_gone_keeps_nobody_waiting() {
+    let mut bench = Bench::holding();
+    bench.ask(1, 3);
+    bench.change(1, |local| local.life = Life::Dead { proven: true });
+    bench.report(2);
+    assert!(bench.is_held_by(2), "no coordinator has to clear it first: {:?}", bench.waits);
+}
+
+#[test]
+fn a_holder_that_lost_its_beat_while_it_was_asked_to_hand_over_begins_a_new_turn_first() {
+    let (mut bench, _) = Bench::asked();
+    bench.delete(keys().beat());
+    bench.answers(1, AckState::Quiesced);
+    bench.pass(ms(1_500));
+    let first = moves(&bench).first().copied();
+    assert_eq!(first, Some(Move::Mint), "T3 compares the beat, and would be refused for ever: {:?}", bench.waits);
 }
 
 #[test]

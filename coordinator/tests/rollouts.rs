@@ -94,8 +94,9 @@ async fn an_aborted_rollout_goes_back_to_the_version_before() {
     agents[1].mood(Mood::Stuck);
     coordinator.start("2.0.0").await.expect("a rollout");
     coordinator.until("the agent is stuck", |reply| reply.rollout.as_ref().is_some_and(|r| r.step > 1)).await;
-    agents[1].mood(Mood::Willing);
+    // In this order: a willing fleet may be done before the order comes.
     coordinator.client.order(order("abort")).await.expect("aborted");
+    agents[1].mood(Mood::Willing);
     let reply = coordinator.until_state("rolled-back").await;
     assert_eq!(reply.current_version, "1.0.0");
     assert!(reply.fleet.iter().all(|row| row.version == "1.0.0" && row.reads == 100), "{:#?}", reply.fleet);

@@ -50,6 +50,17 @@ mod on {
         PLANTED.set(mistake);
         true
     }
+
+    /// Plants what the environment names on this thread: for real processes.
+    ///
+    /// # Errors
+    /// If it names no mistake: a run under it would prove nothing.
+    pub fn plant_from_env() -> Result<(), super::NoSuchMistake> {
+        let Ok(name) = std::env::var(super::VARIABLE) else { return Ok(()) };
+        let mistake = super::NAMES.into_iter().find(|(known, _)| *known == name);
+        plant(Some(mistake.ok_or(super::NoSuchMistake(name))?.1));
+        Ok(())
+    }
 }
 
 #[cfg(not(feature = "mutants"))]
@@ -66,9 +77,37 @@ mod on {
     pub const fn plant(_: Option<Mistake>) -> bool {
         false
     }
+
+    /// Plants nothing.
+    ///
+    /// # Errors
+    /// Never.
+    pub const fn plant_from_env() -> Result<(), super::NoSuchMistake> {
+        Ok(())
+    }
 }
 
-pub use on::{plant, planted};
+pub use on::{plant, plant_from_env, planted};
+
+/// Names the mistake that a process with the feature makes.
+pub const VARIABLE: &str = "HANDOVER_PLANT";
+
+/// The names of those that chaos plants into real agents.
+pub const NAMES: [(&str, Mistake); 8] = [
+    ("same-token-for-a-new-process", Mistake::SameTokenForNewProcess),
+    ("no-term-check", Mistake::NoTermCheck),
+    ("no-quarantine", Mistake::NoQuarantine),
+    ("quarantine-from-the-event", Mistake::QuarantineFromEvent),
+    ("hand-over-before-quiesced", Mistake::HandOverBeforeQuiesced),
+    ("create-revision-as-token", Mistake::CreateRevisionToken),
+    ("unknown-is-failure", Mistake::UnknownIsFailure),
+    ("base-from-the-restart", Mistake::BaseFromRestart),
+];
+
+/// The environment asks for a mistake that there is not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("HANDOVER_PLANT={0}: there is no mistake of this name")]
+pub struct NoSuchMistake(String);
 
 #[cfg(all(test, not(feature = "mutants")))]
 mod tests {

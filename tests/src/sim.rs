@@ -7,11 +7,13 @@
 //! | an agent: the real [`handover_agent::lease`] core, restarts, its main loop | [`host`], [`slot`] |
 //! | the service and the database | [`service`], [`database`] |
 //! | the store, and the ways to it | [`etcd`], [`wire`], [`watch`] |
-//! | what goes wrong | [`weather`] (the plan), [`nemesis`] (the doing), [`mistake`] (in the code itself) |
+//! | two coordinators: the real [`handover::core::next`] over a journal | [`rollout`], [`report`] |
+//! | what goes wrong | [`weather`] (the plan), [`nemesis`] (the doing), [`asker`], [`mistake`] (in the code itself) |
 //! | what happened, and whether it may | [`fact`], [`check`] |
 //!
 //! A wall clock, threads and real I/O do not exist in here. `sim --seed N --trace` shows a run.
 
+mod asker;
 mod certificates;
 mod chance;
 pub mod check;
@@ -23,6 +25,8 @@ pub mod fact;
 mod host;
 pub mod mistake;
 mod nemesis;
+mod report;
+mod rollout;
 mod service;
 mod slot;
 mod watch;

@@ -15,6 +15,9 @@ use handover_tests::fleet::{Fleet, Options, Spec};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
+/// For anything that should happen soon, on a machine that runs other tests.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// One unit of an example, as it wrote it down at its start.
 #[derive(Debug, Clone)]
 struct Unit {
@@ -64,8 +67,9 @@ impl Site {
             let rows = status["fleet"].as_array().cloned().unwrap_or_default();
             Ok(rows.iter().filter(|row| row["alive"] == true && row["gate"] == true).count() == fleet.hosts.len())
         };
-        fleet.wait_for("the agents to be back", heard).expect("heard");
-        let outcome = fleet.cli().roll(&Spec::to("1.0.0")).expect("a command");
+        fleet.wait_within(PATIENCE, "the agents to be back", heard).expect("heard");
+        let spec = Spec { start_deadline: "60s", ..Spec::to("1.0.0") };
+        let outcome = fleet.cli().roll(&spec).expect("a command");
         assert_eq!(outcome.code, 0, "bring-up: {}{}", outcome.out, outcome.err);
         Self { fleet, log }
     }
@@ -80,7 +84,7 @@ impl Site {
     }
 
     fn wait_for(&self, what: &str, condition: impl Fn(&Self) -> bool) {
-        self.fleet.wait_for(what, |_| Ok(condition(self))).expect(what);
+        self.fleet.wait_within(PATIENCE, what, |_| Ok(condition(self))).expect(what);
     }
 
     /// What the instance of this host is told, as its `lease.json` has it.
@@ -117,7 +121,8 @@ fn unit(line: &str) -> Option<Unit> {
     Some(Unit { instance, at: number()?, token: number()?, soft: number()? })
 }
 
-/// The host's config with the example in the place of billing: it answers no probe, and it is not called.
+/// The host's config with the example in the place of billing: it answers no probe, and it is not called. `c_kill` is
+/// generous, since an agent refuses to hold where trial kills take long, as they do on a machine full of tests.
 fn rewritten(config: &str, command: &str, log: &Path) -> String {
     let part = |from: &str, to: &str| {
         let start = config.find(from).expect("as the fleet writes it");
@@ -129,7 +134,7 @@ fn rewritten(config: &str, command: &str, log: &Path) -> String {
     let grace = &config[grace_at..probes_at];
     let log = log.display();
     format!(
-        "{}command = {command}\n{grace}[driver.env]\nWORK_LOG = \"{log}\"\n{PROBE}[lease]\nservice = \"pull\"\nc_unit = \"500ms\"\n{}{}",
+        "{}command = {command}\n{grace}[driver.env]\nWORK_LOG = \"{log}\"\n{PROBE}[lease]\nservice = \"pull\"\nc_unit = \"500ms\"\nc_kill = \"3s\"\n{}{}",
         &config[..command_at],
         &config[lease_at + "[lease]\n".len()..slots_at].replace("c_unit = \"500ms\"\n", ""),
         &config[slots_at..],

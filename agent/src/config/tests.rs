@@ -78,7 +78,7 @@ fn a_slots_user_and_group_are_names_or_numbers() {
     let text = GOOD.replacen("port = 9002", "port = 9002\nuser = \"root\"\ngroup = \"4711\"", 1);
     let config = Config::parse(Path::new("billing.toml"), &text).expect("a good config");
     let b: SlotId = "b".parse().expect("slot");
-    assert_eq!(config.peers, [(b, SlotPeer { uid: Some(0), gid: Some(4711) })].into());
+    assert_eq!(config.callers, [(b, SlotPeer { uid: Some(0), gid: Some(4711) })].into());
 }
 
 #[test]

@@ -21,20 +21,21 @@ use tokio_util::sync::CancellationToken;
 use super::acks::Acks;
 use super::certificate::Certified;
 use super::clock::{ClockError, boot_now, identity, wall_ms};
-use super::effects::{Effects, Kill, say};
+use super::effects::{Effects, Kill};
 use super::event::Event;
 use super::fitness::{HostFacts, KillTime};
 use super::memory::Memory;
 use super::next::{NextError, Now};
 use super::settings::{LeaseSettings, ServiceSide, SettingsError};
 use super::socket::desk::Desk;
-use super::socket::peer::Peers;
+use super::socket::peer::Callers;
 use super::socket::{self, SocketError};
 use super::started::Illegal;
 use super::state::Core;
 use super::status::{Board, differs};
 use super::step::LeaseStep;
 use super::tick::{self, Ticker};
+use super::trial::{self, Trial};
 use super::waiting::Waiting;
 use super::wanted::{KeeperStatus, Wanted};
 use super::{deadline::Boot, files};
@@ -65,15 +66,12 @@ pub struct Place {
     /// Holds the socket and each slot's `lease.json`; exists.
     pub runtime_dir: PathBuf,
     /// Who may ask on the socket.
-    pub peers: Peers,
+    pub callers: Callers,
     /// What is known of the host.
     pub host: HostFacts,
     /// Tries how long a kill takes; it may block. None: `c_kill` is taken as configured.
     pub trial: Option<Trial>,
 }
-
-/// Ends some processes of its own, and says how long that took.
-pub type Trial = Box<dyn FnOnce() -> Result<Duration, String> + Send>;
 
 /// The running keeper.
 pub struct KeeperHandle {
@@ -105,6 +103,9 @@ pub enum LeaseError {
     /// The state file.
     #[error(transparent)]
     State(#[from] DurableError),
+    /// A mistake is to be planted that there is not; only in builds for chaos.
+    #[error(transparent)]
+    Planted(#[from] handover_proto::planted::NoSuchMistake),
     /// The thread or its runtime.
     #[error("cannot start the lease keeper's thread")]
     Thread(#[source] std::io::Error),
@@ -131,11 +132,12 @@ pub fn spawn(
     let store = Store::open(&place.store)?;
     let state_file = place.state_dir.join(STATE_FILE);
     let memory: Option<Memory> = durable::load(&state_file)?;
-    let listener = socket::bind(&place.runtime_dir.join(socket::NAME), place.peers.names_others())?;
+    let listener = socket::bind(&place.runtime_dir.join(socket::NAME), place.callers.names_others())?;
     let env = EnvKeys::new(&place.env);
     let service = env.service(&place.service);
     let call_path = settings.call_path.clone();
     let acks = (settings.service == ServiceSide::Pull).then(Acks::default);
+    let quick_enough = settings.c_kill / 2;
     let host = HostFacts { kill: place.trial.as_ref().map_or(KillTime::Assumed, |_| KillTime::UnderWay), ..place.host };
     let core = Core::new(settings, service.lease(), &clock.boot_id, memory).on_host(host);
     let (status, status_seen) = watch::channel(KeeperStatus::default());
@@ -172,9 +174,11 @@ pub fn spawn(
         laps: laps.clone(),
         shutdown,
     };
-    let desk = Desk { board: board_seen.clone(), clock: clock.clone(), peers: place.peers, acks };
+    let desk = Desk { board: board_seen.clone(), clock: clock.clone(), callers: place.callers, acks };
     let run = move || {
         tick::raise();
+        // Mistakes are planted per thread, and decisions are made on this one; a shipped build has none.
+        handover_proto::planted::plant_from_env()?;
         let done = runtime.block_on(async move {
             let listener = UnixListener::from_std(listener).map_err(LeaseError::Thread)?;
             let aside = [
@@ -182,8 +186,7 @@ pub fn spawn(
                 tokio::spawn(files::keep(board_seen, place.runtime_dir, clock)),
             ];
             if let Some(trial) = place.trial {
-                let events = keeper.effects.events.clone();
-                drop(tokio::task::spawn_blocking(move || say(&events, Event::KillTried(tried(trial())))));
+                trial::begin(trial, quick_enough, keeper.effects.events.clone()).map_err(LeaseError::Thread)?;
             }
             let done = keeper.run().await;
             aside.iter().for_each(tokio::task::JoinHandle::abort);
@@ -333,19 +336,6 @@ impl Keeper {
             *old = new;
             changed
         });
-    }
-}
-
-fn tried(result: Result<Duration, String>) -> KillTime {
-    match result {
-        Ok(took) => {
-            tracing::info!(?took, "tried how long a kill takes");
-            KillTime::Took(took)
-        }
-        Err(error) => {
-            tracing::error!(error, "cannot try how long a kill takes");
-            KillTime::Failed(error)
-        }
     }
 }
 

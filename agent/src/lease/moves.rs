@@ -71,7 +71,8 @@ impl Core {
         }
         let recorded = self.leaving_is_saved(&local.wanted.owner.instance, turn);
         match self.hand(local) {
-            Hand::Ready(_) if recorded => return Ok(Some(Move::HandOver)),
+            // Without the beat T3 would be refused for ever, and the lease stay dark: then T5 comes first.
+            Hand::Ready(_) if recorded && self.is_beating(local, turn) => return Ok(Some(Move::HandOver)),
             Hand::Park(_) if recorded => return Ok(Some(Move::Release(StopProof::Quiesced))),
             Hand::None if recorded && local.wanted.life == Life::GiveUp => {
                 return Ok(Some(Move::Release(StopProof::Quiesced)));

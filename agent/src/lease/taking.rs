@@ -65,7 +65,7 @@ impl Core {
             return Err(Waiting::Frozen);
         }
         let owner = &local.wanted.owner;
-        if let Some(intent) = view.open_intent().filter(|intent| intent.value.is_for_other(&owner.instance)) {
+        if let Some(intent) = view.kept_for_other(&owner.instance) {
             return Err(Waiting::IntentForOther(intent.value.op.clone()));
         }
         self.proof_stands(now)?;

@@ -12,6 +12,7 @@ use nix::time::{ClockId, clock_gettime};
 use tokio::sync::Notify;
 
 use super::clock::{ClockError, boot_now, identity};
+use super::copied;
 use super::deadline::Boot;
 use super::suspect::{Reading, Suspicion, TICK, Vigil};
 
@@ -53,6 +54,11 @@ impl Ticker {
         let (orders, told) = channel();
         let theirs = Arc::clone(&shared);
         std::thread::Builder::new().name("lease-tick".to_owned()).spawn(move || tick(&theirs, &told))?;
+        let (listener, found) = (Arc::downgrade(&shared), Arc::downgrade(&shared));
+        let heard = move || found.upgrade().into_iter().for_each(|shared| shared.copied());
+        if let Err(error) = copied::listen(move || listener.strong_count() > 0, heard) {
+            tracing::info!(%error, "the kernel does not tell whether this virtual machine is copied");
+        }
         Ok(Self { shared, watching: false, orders })
     }
 
@@ -89,6 +95,14 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The kernel says that this host is, or was, copied: worth knowing whether or not anybody watches the clocks.
+    fn copied(&self) {
+        if let Ok(now) = boot_now() {
+            self.lock().pending = Some((Suspicion::Copied, now));
+            self.found.notify_one();
+        }
+    }
+
     /// Whether anything is suspicious.
     fn look(&self) -> Result<bool, ClockError> {
         let mut state = self.lock();
@@ -99,7 +113,9 @@ impl Shared {
         if identity().is_ok_and(|identity| identity.boot_id != state.boot_id) {
             suspicion = Suspicion::Copied;
         }
-        state.pending = Some((suspicion, now.boot));
+        // A copy is never forgotten over a stall.
+        let copied = matches!(state.pending, Some((Suspicion::Copied, _)));
+        state.pending = Some((if copied { Suspicion::Copied } else { suspicion }, now.boot));
         Ok(true)
     }
 }
@@ -157,6 +173,15 @@ mod tests {
         ticker.watch(true);
         ticker.watch(true);
         assert_eq!(ticker.look().expect("clocks"), None, "the first look compares with nothing");
+    }
+
+    #[test]
+    fn a_copy_is_told_though_nobody_watches_and_though_a_stall_follows() {
+        let mut ticker = Ticker::start(&identity().expect("an identity").boot_id).expect("a thread");
+        ticker.watch(true);
+        ticker.shared.copied();
+        ticker.shared.lock().vigil.look(Reading { boot: Boot::default(), awake_ns: 0, wall_ns: 0 });
+        assert!(matches!(ticker.look().expect("clocks"), Some((Suspicion::Copied, _))));
     }
 
     #[test]

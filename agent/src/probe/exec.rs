@@ -63,8 +63,9 @@ async fn run(words: &[String], target: &Target) -> io::Result<(ExitStatus, Strin
             },
         }
     }
-    // What was written before the end is in the pipe; a descendant may hold it open, so we do not wait for more.
-    while let Ok(count @ 1..) = output.try_read(&mut part) {
+    // What was written before the end is in the pipe; a descendant may hold it open, so we do not wait for more. The kernel
+    // is asked, not the runtime, which may not have heard yet that there is something to read.
+    while let Ok(count @ 1..) = nix::unistd::read(&output, &mut part) {
         keep(&mut kept, &part[..count]);
     }
     let status = child.peek()?.unwrap_or(ExitStatus::Unknown);

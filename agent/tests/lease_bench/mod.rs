@@ -2,7 +2,6 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-#[path = "../lease_sim/store.rs"]
 pub(crate) mod store;
 
 use std::time::Duration;

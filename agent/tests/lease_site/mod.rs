@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use handover_agent::lease::settings::LeaseSettings;
-use handover_agent::lease::socket::peer::{Peers, SlotPeer};
+use handover_agent::lease::socket::peer::{Callers, SlotPeer};
 use handover_agent::lease::wanted::{InstanceLease, KeeperStatus, LeaseState, Life, LocalInstance, Wanted};
 use handover_agent::lease::{Certifier, KeeperHandle, Place, spawn};
 use handover_proto::assignment::Cause;
@@ -111,7 +111,7 @@ pub(crate) struct Agent {
     endpoint: SocketAddr,
     settings: LeaseSettings,
     own_uid: u32,
-    peers: BTreeMap<SlotId, SlotPeer>,
+    callers: BTreeMap<SlotId, SlotPeer>,
     wanted: watch::Sender<Wanted>,
     pub(crate) killed: watch::Sender<Vec<(InstanceId, Instant)>>,
     keeper: Option<(KeeperHandle, CancellationToken)>,
@@ -142,7 +142,7 @@ impl Agent {
             endpoint,
             settings,
             own_uid,
-            peers,
+            callers: peers,
             wanted: watch::Sender::new(Wanted::default()),
             killed: watch::Sender::default(),
             keeper: None,
@@ -161,7 +161,7 @@ impl Agent {
             agent: self.name.parse().expect("agent"),
             state_dir: self.state_dir.path().to_owned(),
             runtime_dir: self.runtime_dir.path().to_owned(),
-            peers: Peers::new(self.own_uid, self.peers.clone()),
+            callers: Callers::new(self.own_uid, self.callers.clone()),
             host: Default::default(),
             trial: None,
         };
@@ -236,6 +236,15 @@ impl Agent {
             Ok(Ok(status)) => status,
             Ok(Err(_)) => panic!("the keeper of {} ended while waiting for: {what}", self.name),
             Err(_) => panic!("{}: not within {PATIENCE:?}: {what}; status {:#?}", self.name, self.status()),
+        }
+    }
+
+    /// Waits until the state file knows the turn of `instance`: a crash before that costs its token.
+    pub(crate) async fn until_saved(&self, instance: &InstanceId) {
+        let (file, began) = (self.state_dir.path().join("lease-keeper.json"), Instant::now());
+        while !std::fs::read_to_string(&file).is_ok_and(|text| text.contains(instance.as_str())) {
+            assert!(began.elapsed() < PATIENCE, "{} never named {instance}", file.display());
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 

@@ -194,6 +194,13 @@ impl Session {
     /// [`CliError`].
     pub(super) async fn lease(&self) -> Result<Outcome, CliError> {
         let reply = self.picture(String::new()).await?;
+        if reply.lease.is_none() {
+            self.out.answer(
+                &serde_json::Value::Null,
+                &["no agent has registered, so there is no lease to show".to_owned()],
+            )?;
+            return Ok(Outcome::Done);
+        }
         let lease = reply.lease.unwrap_or_default();
         self.out.answer(&lease, &render::lease(&lease, reply.at_ms))?;
         Ok(Outcome::Done)

@@ -122,6 +122,13 @@ impl Lap<'_> {
         Some(self.now.boot.saturating_add(left))
     }
 
+    /// Takes away an intent that is done, or that this rollout wrote; not one of an operator that is still open.
+    fn spent_intent(self) -> Option<Ask> {
+        let lease = &self.fleet.lease;
+        let theirs = lease.open_intent().is_some_and(|open| open.value.cause.rollout.is_none());
+        lease.intent.as_ref().filter(|_| !theirs).map(|_| Ask::Withdraw)
+    }
+
     fn deadline(self) -> Option<Duration> {
         self.at_wall(self.progress.since_ms.saturating_add(duration::millis(self.plan.rules.start_deadline)))
     }

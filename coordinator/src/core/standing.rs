@@ -27,6 +27,7 @@ use handover_proto::ids::{AgentId, InstanceId, OpId, RolloutId, Version};
 use handover_proto::numbers::Term;
 use serde::{Deserialize, Serialize};
 
+use super::event::sha256_hex;
 use super::fleet::Fleet;
 use super::next::Now;
 
@@ -276,6 +277,19 @@ impl StandingOrder {
             Phase::Moving { asked } | Phase::Settling { asked, .. } => Some(asked),
             _ => None,
         }
+    }
+
+    /// The id of the order's `count`-th request to a holder: it follows from order and count, so that deciding twice asks
+    /// once, and so that a turn of long ago still finds its order.
+    fn ask_op(&self, count: u32) -> OpId {
+        let digest = sha256_hex(format!("{}/asks/{count}", self.op).as_bytes());
+        // Sixteen hexadecimal digits are an operation id; the order's own would do as well, once.
+        digest.get(..16).and_then(|digits| digits.parse().ok()).unwrap_or_else(|| self.op.clone())
+    }
+
+    /// Whether this was one of its requests.
+    pub fn has_asked(&self, op: &OpId) -> bool {
+        (0..self.asks).any(|count| self.ask_op(count) == *op)
     }
 
     /// The same in its next phase, with a line that says so.

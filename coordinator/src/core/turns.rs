@@ -50,8 +50,7 @@ impl TurnRecord {
             HolderState::Free(Free { stop_proof, .. }) => Some(*stop_proof),
             HolderState::Held(_) => None,
         };
-        let asked = |order: &&StandingOrder| order.asked().is_some_and(|asked| asked.op == value.op);
-        let order = orders.iter().find(asked).map(|order| {
+        let order = orders.iter().find(|order| order.has_asked(&value.op)).map(|order| {
             let because = if order.because.is_empty() { String::new() } else { format!(": {}", order.because) };
             format!("order {}, by {}{because}", order.number, order.by)
         });

@@ -131,7 +131,7 @@ impl Engine {
     fn decide_order(&self, request: &GiveRequest) -> Result<(Service, Decided), Refused> {
         let op: OpId = request.op.parse().map_err(|_| Refused::NoOp(request.op.clone()))?;
         let world = self.world.borrow();
-        let service = view::service(&world, &request.service)?.ok_or_else(|| Refused::NoService)?;
+        let service = view::service(&world, &request.service)?.ok_or(Refused::NoService)?;
         let all = world.orders(&service).map_err(view::ViewError::from)?;
         if let Some(known) = all.iter().find(|order| order.op == op) {
             return Ok((service, Decided::Known(reply(known))));

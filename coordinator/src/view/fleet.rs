@@ -15,6 +15,7 @@ use crate::world::{Heard, World};
 /// All rows of a service; an agent without anything in its slots has one row all the same.
 pub(super) fn rows(world: &World, service: &Service, lease: &LeaseView) -> Result<Vec<FleetRow>, StoredError> {
     let mut rows = Vec::new();
+    let drains = world.orders(service)?;
     for (agent, registration) in world.registrations(service)? {
         let assigned = world.assigned(service, &agent)?;
         let heard = world.heard.get(&(service.clone(), agent.clone()));
@@ -25,6 +26,7 @@ pub(super) fn rows(world: &World, service: &Service, lease: &LeaseView) -> Resul
             heard,
             lease,
             // Whoever has links hears; whoever has none goes by the alive key.
+            drained_by: drains.iter().find_map(|order| (order.drains() == Some(&agent)).then_some(order.number)),
             alive: match heard {
                 Some(heard) => heard.silent.is_none() && heard.report.is_some(),
                 None => world.is_alive(&world.keys.service(service), &agent),
@@ -52,6 +54,7 @@ struct Part<'w> {
     assignment: Option<&'w Assignment>,
     heard: Option<&'w Heard>,
     lease: &'w LeaseView,
+    drained_by: Option<u64>,
     alive: bool,
 }
 
@@ -81,6 +84,7 @@ impl Part<'_> {
         FleetRow {
             agent: self.agent.to_string(),
             alive: self.alive,
+            drained_by: self.drained_by.unwrap_or(0),
             accepted: report.map_or(0, |report| report.accepted),
             reached: report.map_or(0, |report| report.reached),
             blocker: report.and_then(|report| report.blocker.clone()),

@@ -76,7 +76,7 @@ fn intent(world: &World, service: &Service, view: &LeaseView) -> Result<String, 
     });
     let what = to.map_or_else(|| "to release it".to_owned(), |to| format!("to hand it over to {to}"));
     let orders = world.orders(service)?;
-    let order = orders.iter().find(|order| order.asked().is_some_and(|asked| asked.op == intent.op));
+    let order = orders.iter().find(|order| order.has_asked(&intent.op));
     let by = match (&intent.cause.rollout, order) {
         (Some(rollout), _) => format!("rollout {rollout}, step {}", intent.cause.step + 1),
         (None, Some(order)) => format!("order {}, by {}", order.number, order.by),

@@ -1,3 +1,5 @@
+mod lease;
+
 use std::collections::BTreeMap;
 
 use handover_proto::assignment::{Assignment, AtDeadline, Cause, DrainPolicy, LeaseWish, Route, SlotWish, Upstream};

@@ -286,3 +286,20 @@ fn an_operators_own_request_goes_first_and_is_not_overwritten() {
     world.fleet.lease.intent = None;
     assert_eq!(asked(&world.decide()).0, IntentKind::Handoff);
 }
+
+#[test]
+fn a_rollout_that_moves_on_leaves_an_operators_open_request_alone() {
+    let mut world = before_the_move();
+    world.lap();
+    let mut open = world.fleet.lease.intent.take().expect("an intent");
+    open.value.cause.rollout = None;
+    let mut world = World::with_holder(3, 3, "");
+    world.until_step(2);
+    world.fleet.lease.intent = Some(open);
+    while matches!(world.progress.state, State::Running { step: 2 }) {
+        world.lap();
+        world.obey();
+        world.pass(Duration::from_secs(1));
+    }
+    assert!(intent(&world).is_some());
+}

@@ -162,7 +162,7 @@ fn take(keys: &LeaseKeys, view: &LeaseView, turn: &Turn<'_>, cause: LeaseCause) 
     if view.frozen {
         return Err(Refused::Frozen);
     }
-    if let Some(intent) = view.open_intent().filter(|intent| intent.value.is_for_other(&turn.owner.instance)) {
+    if let Some(intent) = view.kept_for_other(&turn.owner.instance) {
         return Err(Refused::IntentForOther(intent.value.op.clone()));
     }
     let mut cmp = compare_turn(keys, view, 0);

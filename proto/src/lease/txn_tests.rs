@@ -248,6 +248,8 @@ fn a_freeze_and_an_intent_for_somebody_else_hold_takers_back() {
     store.put(keys().intent(), &intent(1, 2), 0);
     assert!(matches!(take_over(&keys(), &store.view(), &turn(&third, 33)), Err(Refused::IntentForOther(_))));
     take_over(&keys(), &store.view(), &turn(&owner(2), 22)).expect("the one that it names may");
+    store.keys.remove(&keys().candidate(&owner(2).instance));
+    take_over(&keys(), &store.view(), &turn(&third, 33)).expect("the one that it names is gone");
 }
 
 #[test]

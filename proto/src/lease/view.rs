@@ -81,6 +81,15 @@ impl LeaseView {
         self.intent.as_ref().filter(|seen| done != Some(&seen.value.op) && !past(seen))
     }
 
+    /// The open intent that keeps `instance` from taking the lease: it names another, which is a candidate.
+    ///
+    /// One that names nobody who is there keeps nobody waiting: its coordinator may be gone; and one that is done shows as
+    /// open again once the turn that it led to has ended.
+    pub fn kept_for_other(&self, instance: &InstanceId) -> Option<&Seen<Intent>> {
+        let is_there = |to: &InstanceId| self.candidates.contains_key(to);
+        self.open_intent().filter(|seen| seen.value.to.as_ref().is_some_and(|to| to != instance && is_there(to)))
+    }
+
     /// Attachment rule 2 (`SAFETY.md` §1.4): a beat belongs to the turn that wrote it.
     ///
     /// # Errors

@@ -82,13 +82,18 @@ impl Rules {
         let mut next = *state;
         if real {
             let (no, host) = (agent.lease, host as u8);
-            let Lease::Alive { ttl, .. } = state.etcd.lease(host, no) else { return None };
+            let Lease::Alive { left, ttl } = state.etcd.lease(host, no) else { return None };
+            if agent.age == 0 && agent.accepted >= TRIAL && left == ttl {
+                // Nothing that it could bring is better than what is there.
+                return None;
+            }
             next.etcd.set_lease(host, no, Lease::Alive { left: ttl, ttl });
         } else if !self.bounds.stale_acks {
             return None;
         }
         next.hosts[host].agent.renew = Renew::Acked { age: 0, real };
-        Some(next)
+        // No time may pass until the answers come, so nothing is lost if they come at once.
+        if self.bounds.attempt == 0 { self.barrier(&next, host, false) } else { Some(next) }
     }
 
     /// The mistake: a second keep-alive is sent and lost, and the answer to the first is taken for the answer to it.
@@ -109,14 +114,14 @@ impl Rules {
         }
         let mut next = *state;
         let blind = stale || self.has(Mistake::NoBarrier);
-        let lost = !blind && next.look(host);
+        let carries = blind || next.look(host);
         let agent = &mut next.hosts[host].agent;
         agent.renew = Renew::Idle;
         let ttl = match state.etcd.lease(host as u8, agent.lease) {
             Lease::Alive { ttl, .. } => ttl,
             Lease::Dead => TTL,
         };
-        if lost || agent.lease == 0 || !(real || blind || self.has(Mistake::NoTermCheck)) {
+        if !carries || agent.lease == 0 || !(real || blind || self.has(Mistake::NoTermCheck)) {
             return Some(next);
         }
         let age = if self.has(Mistake::ReceiptTime) { 0 } else { age };
@@ -155,7 +160,7 @@ impl Rules {
             return None;
         }
         let mut next = *state;
-        next.hosts[host].agent.wait = Some(Wait { rev: etcd.holder.rev, waited: 0 });
+        next.hosts[host].agent.wait = Some(Wait { rev: etcd.holder.rev, waited: 0, certified: false });
         Some(next)
     }
 
@@ -242,33 +247,28 @@ impl State {
             && !wires().any(|wire| named(wire.who, wire.lease) || named(wire.who, wire.created))
     }
 
-    /// What a linearizable read shows the agent. Returns whether it has lost what its lease should carry.
+    /// What a linearizable read shows the agent. Returns whether its lease carries what it should: the beat of its turn,
+    /// or its candidate key.
     fn look(&mut self, host: usize) -> bool {
         let (me, etcd) = (self.instance(host), self.etcd);
         let agent = &mut self.hosts[host].agent;
-        let Some(turn) = agent.turn.as_mut().filter(|turn| turn.standing != Standing::Over) else {
-            let stands = etcd.candidates[host].is_some_and(|c| c.life == me.life && c.lease == agent.lease);
-            let lost = !stands && agent.lease != 0 && etcd.lease(host as u8, agent.lease) == Lease::Dead;
-            if lost {
-                agent.lease = 0;
-                agent.let_base_go();
-            }
-            return !stands;
-        };
-        if etcd.holder.rev != turn.rev || !etcd.is_held_by(me) || etcd.holder.era != turn.era {
-            turn.standing = Standing::Over;
-            return true;
-        }
-        let beats = etcd.beat.is_some_and(|beat| beat.rev == turn.rev && beat.lease == agent.lease);
-        if !beats && (agent.lease != 0 || etcd.beat.is_none()) {
-            turn.standing = Standing::Lost;
-            if agent.used {
-                agent.lease = 0;
-                agent.used = false;
-                agent.let_base_go();
+        let mut beats = false;
+        if let Some(turn) = agent.turn.as_mut().filter(|turn| turn.standing != Standing::Over) {
+            beats = etcd.beat.is_some_and(|beat| beat.rev == turn.rev && beat.lease == agent.lease);
+            if etcd.holder.rev != turn.rev || !etcd.is_held_by(me) || etcd.holder.era != turn.era {
+                turn.standing = Standing::Over;
+            } else if !beats && (agent.lease != 0 || etcd.beat.is_none()) {
+                turn.standing = Standing::Lost;
             }
         }
-        !beats
+        let stands = etcd.candidates[host].is_some_and(|c| c.life == me.life && c.lease == agent.lease);
+        let present = agent.turn.is_some_and(|turn| turn.standing != Standing::Over);
+        let lost = if agent.used { present && !beats } else { etcd.lease(host as u8, agent.lease) == Lease::Dead };
+        if lost {
+            (agent.lease, agent.used) = (0, false);
+            agent.let_base_go();
+        }
+        agent.lease != 0 && if agent.used { beats } else { stands }
     }
 
     /// A renewal was accepted: the service's record says so.

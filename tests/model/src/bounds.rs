@@ -55,8 +55,8 @@ pub struct Bounds {
     pub unknowns: u8,
     /// Leases that etcd revokes early (issue 15247, part 1), or an operator does.
     pub revokes: u8,
-    /// Clocks that slip one tick in a TTL, either way.
-    pub slips: bool,
+    /// Ticks by which clocks slip, either way; one clock at most one in a TTL.
+    pub slips: u8,
     /// A deposed etcd leader acknowledges renewals (issue 15247, part 2).
     pub stale_acks: bool,
     /// Barriers that read an old state (the defect of stale linearizable reads).
@@ -67,6 +67,8 @@ pub struct Bounds {
     pub regrants: bool,
     /// etcd may be restored from its first backup.
     pub restore: bool,
+    /// Only a lease that carries the beat ends; those of mere candidates live on.
+    pub steady_candidates: bool,
     /// The holder may give up the lease, to be stopped.
     pub gives_up: bool,
 }
@@ -87,12 +89,13 @@ impl Bounds {
         pauses: 0,
         unknowns: 0,
         revokes: 0,
-        slips: false,
+        slips: 0,
         stale_acks: false,
         stale_reads: false,
         short_ttl: false,
         regrants: false,
         restore: false,
+        steady_candidates: false,
         gives_up: false,
     };
 

@@ -25,7 +25,7 @@ impl Config {
 }
 
 /// All of them.
-pub const ALL: [&Config; 14] = [
+pub const ALL: [&Config; 16] = [
     &HAND_OVER,
     &REGRANT,
     &UNKNOWN_OUTCOME,
@@ -33,6 +33,8 @@ pub const ALL: [&Config; 14] = [
     &DEPOSED_LEADER,
     &SLOW_ANSWERS,
     &CLOCK_RATE,
+    &QUARANTINE_RATE,
+    &THREE_AGENTS,
     &SHORT_GRANT,
     &HUNG,
     &PROCESSES,
@@ -50,24 +52,53 @@ const fn config(name: &'static str, bounds: Bounds, reached: &'static [Reach]) -
 
 /// A hand-over, with nothing worse than delay and expiry; then a loss, or the way back.
 pub static HAND_OVER: Config =
-    config("hand-over", Bounds { turns: 2, ..Q }, &[Reach::HandedOver, Reach::TakenOver, Reach::Minted]);
+    config("hand-over", Bounds { turns: 3, intents: 2, leases: 1, ..Q }, &[Reach::HandedOver, Reach::TakenOver]);
 /// A successor that changes over to another etcd lease while T3 is under way.
-pub static REGRANT: Config = config("regrant", Bounds { turns: 2, regrants: true, ..Q }, &[Reach::HandedOver]);
+pub static REGRANT: Config =
+    config("regrant", Bounds { turns: 2, regrants: true, attempt: 0, ..Q }, &[Reach::HandedOver]);
 /// A transaction without an answer, which may still arrive.
 pub static UNKNOWN_OUTCOME: Config =
-    config("unknown-outcome", Bounds { turns: 2, unknowns: 1, ..Q }, &[Reach::HandedOver, Reach::Minted]);
+    config("unknown-outcome", Bounds { turns: 3, unknowns: 1, leases: 1, ..Q }, &[Reach::HandedOver, Reach::Minted]);
 /// etcd (or an operator) revokes a live lease.
-pub static EARLY_REVOKE: Config =
-    config("early-revoke", Bounds { turns: 2, revokes: 1, intents: 0, ..Q }, &[Reach::TakenOver, Reach::Minted]);
+pub static EARLY_REVOKE: Config = config(
+    "early-revoke",
+    Bounds { turns: 2, revokes: 1, intents: 0, attempt: 0, steady_candidates: true, ..Q },
+    &[Reach::TakenOver, Reach::Minted],
+);
 /// A deposed etcd leader goes on acknowledging renewals.
 pub static DEPOSED_LEADER: Config =
-    config("deposed-leader", Bounds { turns: 2, stale_acks: true, intents: 0, ..Q }, &[Reach::TakenOver]);
+    config("deposed-leader", Bounds { turns: 2, stale_acks: true, intents: 0, leases: 1, ..Q }, &[Reach::TakenOver]);
 /// Answers that take long.
 pub static SLOW_ANSWERS: Config =
-    config("slow-answers", Bounds { turns: 2, attempt: 2, hangs: 1, intents: 0, ..Q }, &[Reach::TakenOver]);
+    config("slow-answers", Bounds { turns: 2, attempt: 2, hangs: 1, intents: 0, leases: 1, ..Q }, &[Reach::TakenOver]);
 /// Clocks that run at different rates.
-pub static CLOCK_RATE: Config =
-    config("clock-rate", Bounds { turns: 2, slips: true, hangs: 1, intents: 0, attempt: 0, ..Q }, &[Reach::TakenOver]);
+pub static CLOCK_RATE: Config = config(
+    "clock-rate",
+    Bounds { turns: 2, slips: 1, hangs: 1, intents: 0, attempt: 0, leases: 1, steady_candidates: true, ..Q },
+    &[Reach::TakenOver],
+);
+/// The same, and a lease that is revoked early: the quarantine is just long enough.
+pub static QUARANTINE_RATE: Config = config(
+    "quarantine-rate",
+    Bounds {
+        turns: 2,
+        slips: 2,
+        revokes: 1,
+        hangs: 1,
+        intents: 0,
+        attempt: 0,
+        leases: 1,
+        steady_candidates: true,
+        ..Q
+    },
+    &[Reach::TakenOver],
+);
+/// Three agents: two takers race, and a hand-over goes to one while the other watches.
+pub static THREE_AGENTS: Config = config(
+    "three-agents",
+    Bounds { hosts: 3, turns: 2, leases: 1, attempt: 0, intents: 0, steady_candidates: true, ..Q },
+    &[Reach::TakenOver],
+);
 /// etcd grants less than was asked for.
 pub static SHORT_GRANT: Config = config(
     "short-grant",
@@ -77,7 +108,7 @@ pub static SHORT_GRANT: Config = config(
 /// A unit of work that does not end by itself.
 pub static HUNG: Config = config(
     "hung",
-    Bounds { turns: 2, hangs: 1, intents: 0, gives_up: true, ..Q },
+    Bounds { turns: 2, hangs: 1, intents: 0, gives_up: true, leases: 1, ..Q },
     &[Reach::TakenOver, Reach::Released],
 );
 /// Processes of the service crash, with and without a child that lives on, and start again.
@@ -88,15 +119,16 @@ pub static PROCESSES: Config = config(
 );
 /// Agents crash and start again.
 pub static AGENT_RESTART: Config =
-    config("agent-restart", Bounds { turns: 2, agents: 1, ..Q }, &[Reach::HandedOver, Reach::TakenOver]);
+    config("agent-restart", Bounds { turns: 2, agents: 1, leases: 1, ..Q }, &[Reach::HandedOver, Reach::TakenOver]);
 /// Hosts are suspended between units; the clock goes on.
-pub static SUSPEND: Config = config("suspend", Bounds { turns: 2, suspends: 1, intents: 0, ..Q }, &[Reach::TakenOver]);
+pub static SUSPEND: Config =
+    config("suspend", Bounds { turns: 2, suspends: 1, intents: 0, leases: 1, ..Q }, &[Reach::TakenOver]);
 /// Hosts are paused anywhere, without any clock that shows it: only the fence excludes.
 pub static UNDETECTED_PAUSE: Config = Config {
     except: &[Invariant::I3],
     ..config(
         "undetected-pause",
-        Bounds { turns: 2, suspends: 1, pauses: 1, intents: 0, ..Q },
+        Bounds { turns: 2, suspends: 1, pauses: 1, intents: 0, leases: 1, ..Q },
         &[Reach::TwoWork, Reach::Refused, Reach::InstallWaits],
     )
 };

@@ -5,8 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::configs::{
-    AGENT_RESTART, CLOCK_RATE, Config, DEPOSED_LEADER, EARLY_REVOKE, HAND_OVER, HUNG, PROCESSES, REGRANT, RESTORE,
-    SHORT_GRANT, SLOW_ANSWERS, SUSPEND, UNDETECTED_PAUSE, UNKNOWN_OUTCOME,
+    AGENT_RESTART, CLOCK_RATE, Config, DEPOSED_LEADER, EARLY_REVOKE, HAND_OVER, HUNG, PROCESSES, QUARANTINE_RATE,
+    REGRANT, RESTORE, SHORT_GRANT, SLOW_ANSWERS, SUSPEND, UNDETECTED_PAUSE, UNKNOWN_OUTCOME,
 };
 use crate::invariant::Invariant;
 
@@ -53,6 +53,8 @@ mistakes! {
     LateReply "late-reply" breaks I3 in SLOW_ANSWERS;
     /// The taker does not wait, although nothing proves that the holder stopped.
     NoQuarantine "no-quarantine" breaks I3 in EARLY_REVOKE;
+    /// The same, seen by the checker of I8.
+    NoQuarantineAtAll "no-quarantine-at-all" breaks I8 in EARLY_REVOKE;
     /// The quarantine is counted from the time-stamp in the event, made by another machine's clock.
     EventStamp "event-stamp" breaks I3 in EARLY_REVOKE;
     /// T3 is sent before the service has acknowledged QUIESCED.
@@ -85,8 +87,10 @@ mistakes! {
     CoordinatorMoves "coordinator-moves" breaks I14 in HAND_OVER;
     /// A restored etcd is believed without a new era. Not in the list; it proves the checker of I12.
     NoEra "no-era" breaks I12 in RESTORE;
-    /// A taker waits a tick less than it should. Not in the list; it proves the checker of I8.
-    ShortQuarantine "short-quarantine" breaks I8 in EARLY_REVOKE;
+    /// An agent certifies that its service stopped, and writes nothing down. Not in the list.
+    EmptyCertificate "empty-certificate" breaks I3 in EARLY_REVOKE;
+    /// A taker waits a tick less than it should. Not in the list; it shows that the quarantine is no longer than needed.
+    ShortQuarantine "short-quarantine" breaks I3 in QUARANTINE_RATE;
 }
 
 /// A name that no mistake has.

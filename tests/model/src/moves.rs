@@ -4,7 +4,7 @@
 use crate::invariant::Invariant;
 use crate::mistake::Mistake;
 use crate::rules::Rules;
-use crate::state::{Agent, Kind, Standing, State, Told, Turn, Wire};
+use crate::state::{Agent, Kind, Standing, State, Told, Turn, Wait, Wire};
 
 impl Rules {
     /// T1 and T2: `host` takes a lease that is free, or whose holder is lost.
@@ -21,13 +21,31 @@ impl Rules {
         let mut next = *state;
         if wire.kind == Kind::TakeOver {
             // The last process on this host needs no different treatment from a stranger's.
-            let waited = agent.wait.map(|wait| wait.waited)?;
-            if etcd.holder.who == me || waited < self.quarantine() {
+            let wait = agent.wait?;
+            if etcd.holder.who == me || wait.waited < self.quarantine() && !wait.certified {
                 return None;
             }
-            next.demand(Invariant::I8, waited >= self.bounds.quarantine());
+            next.demand(Invariant::I8, wait.waited >= self.bounds.quarantine() || wait.certified);
         }
         next.send(host, wire);
+        Some(next)
+    }
+
+    /// The taker asks the holder's agent, which certifies that its service stopped. Before it answers, its state file says
+    /// that this turn never works again: only T5 brings another one.
+    pub(crate) fn certify(&self, state: &State, host: usize) -> Option<State> {
+        let wait = self.believer(state, host)?.wait.filter(|wait| !wait.certified && self.bounds.quarantine() > 0)?;
+        let other = usize::from(state.etcd.holder.who.host);
+        let turn = self.agent(state, other)?.turn.filter(|turn| turn.rev == wait.rev)?;
+        let service = &state.hosts[other].service;
+        if other == host || !(service.is_idle() || service.is_gone()) {
+            return None;
+        }
+        let mut next = *state;
+        next.hosts[host].agent.wait = Some(Wait { certified: true, ..wait });
+        if !self.has(Mistake::EmptyCertificate) {
+            next.hosts[other].agent.turn = Some(Turn { haunted: true, leaving: true, ..turn });
+        }
         Some(next)
     }
 

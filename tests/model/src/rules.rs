@@ -40,6 +40,7 @@ pub enum Step {
     Barrier(usize, bool),
     Read(usize),
     Observe(usize),
+    Certify(usize),
     Activate(usize),
     Quiesce(usize),
     AcceptEra(usize),
@@ -112,6 +113,19 @@ impl Model for Rules {
     }
 
     fn next_state(&self, state: &State, step: Step) -> Option<State> {
+        let mut next = self.take_step(state, step)?;
+        next.settle();
+        (next != *state).then_some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        let checked = self.checked.iter().map(|invariant| invariant.property());
+        checked.chain(self.reached.iter().map(|reach| reach.property())).collect()
+    }
+}
+
+impl Rules {
+    fn take_step(&self, state: &State, step: Step) -> Option<State> {
         match step {
             Step::Tick(slip) => self.tick(state, slip),
             Step::Grant(host, short) => self.grant(state, host, short),
@@ -122,6 +136,7 @@ impl Model for Rules {
             Step::Barrier(host, stale) => self.barrier(state, host, stale),
             Step::Read(host) => self.read(state, host),
             Step::Observe(host) => self.observe(state, host),
+            Step::Certify(host) => self.certify(state, host),
             Step::Activate(host) => self.activate(state, host),
             Step::Quiesce(host) => self.quiesce(state, host),
             Step::AcceptEra(host) => self.accept_era(state, host),
@@ -151,11 +166,6 @@ impl Model for Rules {
             Step::RaiseEra => self.raise_era(state),
         }
     }
-
-    fn properties(&self) -> Vec<Property<Self>> {
-        let checked = self.checked.iter().map(|invariant| invariant.property());
-        checked.chain(self.reached.iter().map(|reach| reach.property())).collect()
-    }
 }
 
 /// Every step that `bounds` knows of; the rules say which of them can be taken.
@@ -169,7 +179,7 @@ fn steps(bounds: &Bounds) -> Vec<Step> {
         steps.extend([Step::Adopt(host), Step::Stand(host), Step::RenewAgain(host), Step::Read(host)]);
         steps.extend([Step::Observe(host), Step::Activate(host), Step::Quiesce(host), Step::AcceptEra(host)]);
         steps.extend([Step::Take(host), Step::HandOver(host), Step::Release(host), Step::Mint(host)]);
-        steps.extend([Step::Resolve(host), Step::Deliver(host, 0), Step::Deliver(host, 1)]);
+        steps.extend([Step::Certify(host), Step::Resolve(host), Step::Deliver(host, 0), Step::Deliver(host, 1)]);
         for no in 1..=bounds.leases {
             steps.extend([false, true].map(|early| Step::EndLease(host, no, early)));
         }

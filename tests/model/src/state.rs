@@ -201,6 +201,8 @@ pub struct Wait {
     pub rev: Rev,
     /// Ticks on the taker's clock since the read that showed the beat absent.
     pub waited: u8,
+    /// The holder's agent has certified that its service stopped and never works again in that turn.
+    pub certified: bool,
 }
 
 /// An agent process; of a dead one, what its state file says.
@@ -349,6 +351,8 @@ pub struct Faults {
     pub unknowns: u8,
     /// Leases revoked early.
     pub revokes: u8,
+    /// Ticks by which clocks have slipped.
+    pub slips: u8,
 }
 
 /// What only the checkers see.

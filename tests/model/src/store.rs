@@ -1,10 +1,10 @@
 //! etcd: what a lease transaction does when it arrives, and how leases end.
 
-use crate::bounds::LONG_QUARANTINE;
+use crate::bounds::{AGE_MAX, LONG_QUARANTINE};
 use crate::invariant::Invariant;
 use crate::mistake::Mistake;
 use crate::rules::Rules;
-use crate::state::{Beat, Candidate, Etcd, HOSTS, Holder, Host, Kind, Lease, LeaseNo, State, Wire};
+use crate::state::{Beat, Candidate, Etcd, HOSTS, Holder, Host, Kind, LEASES, Lease, LeaseNo, State, Told, Wire};
 
 impl Etcd {
     /// Whether every compare of `wire` holds.
@@ -112,7 +112,11 @@ impl Rules {
     pub(crate) fn end(&self, state: &State, host: usize, no: LeaseNo, early: bool) -> Option<State> {
         let host = host as u8;
         let Lease::Alive { left, .. } = state.etcd.lease(host, no) else { return None };
-        if early != (left > 0) || early && state.faults.revokes >= self.bounds.revokes {
+        let beats = state.etcd.beat.is_some_and(|beat| beat.who.host == host && beat.lease == no);
+        if self.bounds.steady_candidates && !beats
+            || early != (left > 0)
+            || early && state.faults.revokes >= self.bounds.revokes
+        {
             return None;
         }
         let mut next = *state;
@@ -148,6 +152,28 @@ impl Rules {
 }
 
 impl State {
+    /// Makes states equal that differ in nothing that any rule looks at: the age of a right that nobody has, and the rest
+    /// of a lease that carries nothing and that nobody renews.
+    pub(crate) fn settle(&mut self) {
+        for (number, host) in self.hosts.iter_mut().enumerate() {
+            let service = &mut host.service;
+            if service.told != Told::Active && !service.unit.runs() {
+                service.age = AGE_MAX;
+            }
+            let (etcd, lives) = (&mut self.etcd, host.agent.lease);
+            for no in (1..=LEASES as u8).filter(|no| *no != lives) {
+                let beats = etcd.beat.is_some_and(|beat| usize::from(beat.who.host) == number && beat.lease == no);
+                let stands = etcd.candidates[number].is_some_and(|candidate| candidate.lease == no);
+                if let Lease::Alive { ttl, .. } = etcd.lease(number as u8, no)
+                    && !beats
+                    && !stands
+                {
+                    etcd.set_lease(number as u8, no, Lease::Alive { left: 0, ttl });
+                }
+            }
+        }
+    }
+
     /// Drops what can have no effect any more: transactions and quarantines of turns that are over. It makes states equal
     /// that differ in nothing that matters.
     pub(crate) fn forget_the_past(&mut self) {

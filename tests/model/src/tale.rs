@@ -82,6 +82,7 @@ fn of_host(step: Step, state: &State) -> String {
         Step::Barrier(host, true) => (host, "gets the answers of keep-alive and of a barrier that read an old state"),
         Step::Read(host) => (host, "reads the lease's keys"),
         Step::Observe(host) => (host, "reads that the holder's beat is gone; its quarantine begins"),
+        Step::Certify(host) => (host, "gets the certificate of the holder's agent that its service has stopped"),
         Step::Activate(host) => (host, "tells its service ACTIVE"),
         Step::Quiesce(host) => (host, "tells its service QUIESCE"),
         Step::AcceptEra(host) => (host, "believes the restored store, since the era was raised"),

@@ -23,9 +23,10 @@ impl Rules {
         next.etcd.tick();
         for (number, host) in next.hosts.iter_mut().enumerate().take(usize::from(self.bounds.hosts)) {
             let slips = slip.filter(|(slipping, _)| *slipping == number).map(|(_, slip)| slip);
-            if slips.is_some() && (!self.bounds.slips || host.steady > 0) {
+            if slips.is_some() && (state.faults.slips >= self.bounds.slips || host.steady > 0) {
                 return None;
             }
+            next.faults.slips += u8::from(slips.is_some());
             let ticks = match (host.pause, slips) {
                 (Pause::Undetected, _) | (_, Some(Slip::Slow)) => 0,
                 (Pause::Suspended, _) if self.has(Mistake::MonotonicClock) => 0,
@@ -36,7 +37,7 @@ impl Rules {
                 return None;
             }
             host.pass(ticks, self);
-            host.steady = if slips.is_some() { TTL } else { host.steady.saturating_sub(1) };
+            host.steady = if slips.is_some() { TTL - 1 } else { host.steady.saturating_sub(1) };
         }
         (next != *state).then_some(next)
     }
@@ -135,7 +136,7 @@ impl Rules {
     pub(crate) fn quarantine(&self) -> u8 {
         let full = self.bounds.quarantine();
         match () {
-            () if self.has(Mistake::NoQuarantine) => 0,
+            () if self.has(Mistake::NoQuarantine) || self.has(Mistake::NoQuarantineAtAll) => 0,
             () if self.has(Mistake::ShortQuarantine) => full.saturating_sub(1),
             // The other machine's clock is a TTL behind.
             () if self.has(Mistake::EventStamp) => full.saturating_sub(TTL),

@@ -3,7 +3,6 @@
 //! The same words in both: `--fault bad-after=2s`, and in the file `bad-after = "2s"`. The file wins where both name one.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -51,14 +50,14 @@ pub struct Faults {
     pub ignore_quiesce: bool,
     /// A QUIESCE is acknowledged and not obeyed: a lie.
     pub quiesce_lie: bool,
-    /// Each turn leaves a process behind, in a session of its own and without its parent.
-    pub leak_children: bool,
     /// The scheduler hangs in its next unit, for as long as this stays.
     pub hang_in_unit: bool,
     /// Exit 3 in the middle of the next unit.
     pub crash_in_unit: bool,
     /// A process is left behind, once.
     pub leak: Option<Leak>,
+    /// The same at the beginning of each turn.
+    pub leak_in_turn: Option<Leak>,
     /// Each unit of the scheduler takes so much longer.
     #[serde(deserialize_with = "span::optional")]
     pub unit: Option<Duration>,
@@ -75,7 +74,8 @@ pub enum Leak {
 }
 
 impl Leak {
-    fn start(self) {
+    /// Leaves it behind.
+    pub(crate) fn start(self) {
         let (program, args): (_, &[&str]) = match self {
             Self::Child => ("sleep", &["300"]),
             Self::Daemon => ("setsid", &["--fork", "sleep", "300"]),
@@ -208,13 +208,6 @@ fn reread(watched: &Watched, flags: &[String], path: &Path, text: &mut String) {
         Err(error) => tracing::warn!(%error, "faults stay as they were"),
     }
     *text = now;
-}
-
-/// Forks twice: the process leaves our group and session, and its parent ends. It sleeps for as long as any test runs.
-pub(crate) fn leak_child() -> std::io::Result<()> {
-    let mut command = Command::new("setsid");
-    command.args(["--fork", "sleep", "600"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().map(drop)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::billing::activity::{Activity, Event, UnitEnd, Why};
 use crate::billing::contract::{Ack, Answer, Deadline, LeaseRecord, Token, Told};
-use crate::billing::faults::{Faults, Watched, leak_child};
+use crate::billing::faults::{Faults, Watched};
 use crate::billing::ledger::{Installed, Ledger, LedgerError};
 use crate::billing::mistakes::Mistakes;
 use crate::billing::right::{Ended, Heard, Right, Standing};
@@ -202,10 +202,8 @@ impl Scheduler {
                 self.schedule = Some(installed);
                 self.not_before = BootNs::default();
                 self.right.installed(token, deadline);
-                if self.faults.now().leak_children
-                    && let Err(error) = leak_child()
-                {
-                    tracing::warn!(%error, "could not even leak a child");
+                if let Some(leak) = self.faults.now().leak_in_turn {
+                    leak.start();
                 }
                 (Answer::Started, String::new())
             }

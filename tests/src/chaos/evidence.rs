@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::checkers::register::{Claim, Keys, Register, Told, Written};
-use super::checkers::{blockers, ops};
+use super::checkers::{blockers, floor, ops};
 use super::record::{Change, Life, Record, Said, Watched};
 use crate::clock::BootNs;
 
@@ -100,6 +100,17 @@ fn turn(revision: i64, change: &Change, by_operator: bool) -> Option<ops::Turn> 
         held: value["state"] == "HELD",
         by_operator,
     })
+}
+
+/// Whether each host's gate sends requests to its service, and whether that is ready, as its agent says.
+pub fn floor(said: &[Said]) -> Vec<floor::Sample> {
+    let sample = |said: &Said| {
+        let slots = said.report.as_ref()?["slots"].as_array().cloned().unwrap_or_default();
+        let ready = slots.iter().any(|slot| slot["instance"]["ready"] == true);
+        let serves = slots.iter().any(|slot| slot["instance"]["writes"].as_u64().unwrap_or_default() > 0);
+        Some(floor::Sample { at: said.at, host: said.agent.clone(), ready, serves })
+    };
+    said.iter().filter_map(sample).collect()
 }
 
 /// What waits, and whether it says for what: each agent's lease, and each agent's assignment.

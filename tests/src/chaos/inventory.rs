@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::checkers::leaks::Inventory;
-use super::site::Site;
+use super::site::{Site, wait_for};
 
 /// The site's own, whatever their number: members are started anew, the database keeps workers.
 const OURS: [&str; 8] = ["etcd", "postgres", "bash", "chaos", "unshare", "nsenter", "strace", "ss"];
@@ -19,7 +19,7 @@ const OURS: [&str; 8] = ["etcd", "postgres", "bash", "chaos", "unshare", "nsente
 /// If etcd or the system does not tell.
 pub fn take(site: &Site, lease: &str) -> Result<Inventory> {
     let mut inventory = Inventory { processes: processes()?, sockets: sockets(site)?, ..Inventory::default() };
-    let entries: Value = serde_json::from_str(&site.etcd.ctl(0, &["get", "--prefix", lease, "-w", "json"])?)?;
+    let entries: Value = serde_json::from_str(&listing(site, lease)?)?;
     for entry in entries["kvs"].as_array().into_iter().flatten().filter(|entry| entry["lease"].as_i64().is_some()) {
         inventory.leases.insert(entry["lease"].to_string());
         inventory.keys.insert(entry["key"].as_str().unwrap_or_default().to_owned());
@@ -32,6 +32,19 @@ pub fn take(site: &Site, lease: &str) -> Result<Inventory> {
         inventory.files.extend(records.map(|name| format!("{}/{name}", host.spot.name)));
     }
     Ok(inventory)
+}
+
+/// A member may just have come back, or be slow.
+fn listing(site: &Site, lease: &str) -> Result<String> {
+    let mut listed = String::new();
+    wait_for("a member to list the lease's keys", || {
+        let members = 0..site.etcd.members.len();
+        let found =
+            members.map(|member| site.etcd.ctl(member, &["get", "--prefix", lease, "-w", "json"])).find_map(Result::ok);
+        listed = found.clone().unwrap_or_default();
+        Ok(found.is_some())
+    })?;
+    Ok(listed)
 }
 
 /// Every process of this world, by name; ours without a number.

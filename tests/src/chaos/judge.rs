@@ -27,6 +27,12 @@ use crate::receipt::holders::HolderReport;
 use crate::receipt::rows::{self, LedgerRows};
 use crate::receipt::writes;
 
+/// A machine that lets a runnable process wait for longer cannot be held to times.
+const TOO_SLOW: Duration = Duration::from_millis(300);
+/// Checkers whose findings are about times. What they find on a machine that is too slow is told, and is no verdict; the
+/// others judge order and content, and always count.
+const TIMED: [&str; 4] = ["darkness", "floor", "loss", "blockers"];
+
 /// No host is taken out of traffic on purpose in these schedules.
 const FLOOR: usize = 3;
 
@@ -86,6 +92,10 @@ pub struct Outcome {
     pub ticks: u64,
     /// Hand-overs that were asked for.
     pub asked: u64,
+    /// How long the machine let a runnable process wait, in milliseconds.
+    pub overslept_ms: u128,
+    /// What was found about times on a machine that was too slow for that.
+    pub unjudged: Vec<String>,
 }
 
 impl Outcome {
@@ -112,26 +122,47 @@ pub fn judge(evidence: &Evidence<'_>) -> Result<Outcome> {
     let struck = struck(deeds);
     let began = evidence.load_began;
     let said: Vec<_> = record.said.iter().filter(|said| began <= said.at && said.at <= *until).cloned().collect();
-    let served: Vec<_> =
-        record.served.iter().filter(|served| began <= served.at && served.at <= *until).cloned().collect();
     let written = writes::check(load, &ledger.payments);
     let excuses = excuses(deeds, evidence.agents);
     let fence = fence::check(&ledger.commits);
     let tokens = fence.counted.first().map_or(0, |(_, installs)| *installs);
-    let checked = vec![
+    let mut checked = vec![
         single,
         fence,
         tick,
         registers(record, watched, &by_hand, claims),
         dark,
-        floor::check(&served, evidence.agents.len(), FLOOR, &struck),
+        floor::check(&evidence::floor(&said), evidence.agents.len(), FLOOR, &struck),
         loss::check(load, &written, evidence.load_began, evidence.patience, &excuses),
         ops::check(&evidence::turns(record, watched, &by_hand), &[]),
         blockers::check(&evidence::blockers(&said)),
         leaks::check(evidence.before, evidence.after),
     ];
-    let (seed, deeds) = (evidence.plan.seed, deeds.to_vec());
-    Ok(Outcome { seed, deeds, checked, dark: table, idle, tokens, ticks: tick_report.charged, asked: evidence.asked })
+    let unjudged = if record.overslept > TOO_SLOW { set_aside(&mut checked) } else { Vec::new() };
+    Ok(Outcome {
+        seed: evidence.plan.seed,
+        deeds: deeds.to_vec(),
+        checked,
+        dark: table,
+        idle,
+        tokens,
+        ticks: tick_report.charged,
+        asked: evidence.asked,
+        overslept_ms: record.overslept.as_millis(),
+        unjudged,
+    })
+}
+
+fn set_aside(checked: &mut [Checked]) -> Vec<String> {
+    let mut aside = Vec::new();
+    for checked in checked.iter_mut().filter(|checked| TIMED.contains(&checked.name)) {
+        // A write that is lost is lost at any speed.
+        let timed = |found: &String| checked.name != "loss" || found.contains(loss::NO_FAULT);
+        let (timed, lasting): (Vec<_>, Vec<_>) = std::mem::take(&mut checked.found).into_iter().partition(timed);
+        checked.found = lasting;
+        aside.extend(timed.into_iter().map(|found| format!("{}: {found}", checked.name)));
+    }
+    aside
 }
 
 type Table = BTreeMap<String, Dark>;

@@ -25,8 +25,9 @@ pub struct Mistake {
     pub checkers: &'static [&'static str],
 }
 
-/// The holder is cut off from etcd for longer than its lease and the quarantine: another one takes over.
-const FOLLOWED: &[(u64, Nemesis, u64)] = &[(2, Nemesis::Cut(Cut::HolderEtcd), 28)];
+/// The holder's agent is stopped for longer than its lease and the quarantine: another one takes over, and nobody but the
+/// deadline tells the service.
+const FOLLOWED: &[(u64, Nemesis, u64)] = &[(2, Nemesis::Freeze(Victim::HolderAgent), 28)];
 /// Nothing but planned hand-overs, and something harmless.
 const PLANNED: &[(u64, Nemesis, u64)] = &[(2, Nemesis::Store(StoreFault::Compact), 0)];
 /// The lease is revoked while its holder cannot hear of it.
@@ -42,8 +43,8 @@ const RETURNED: &[(u64, Nemesis, u64)] =
     &[(2, Nemesis::Cut(Cut::HolderEtcd), 32), (19, Nemesis::Kill(Victim::HolderAgent), 1)];
 const KILLED: &[(u64, Nemesis, u64)] = &[(4, Nemesis::Kill(Victim::HolderApp), 0)];
 
-/// Units so long that a new holder's install falls into one.
-const LONG_UNITS: &str = "behaviour=unit = \"200ms\"";
+/// Units so long that a new holder's install falls into one, and short beside the limits of their database session.
+const LONG_UNITS: &str = "behaviour=unit = \"120ms\"";
 const NO_DEADLINE: &str = "BILLING_MISTAKES=ignores-deadline";
 
 const fn mistake(

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::checkers::register::{Keys, Read};
 use super::site::etcd::Cluster;
-use super::site::host::{Host, ask, serves};
+use super::site::host::{Host, ask};
 use crate::clock::BootNs;
 
 /// From one look at a thing to the next.
@@ -47,9 +47,6 @@ pub struct Said {
     pub report: Option<Value>,
 }
 
-/// Whether a gate had somebody to send a request to.
-pub type Served = super::checkers::floor::Sample;
-
 /// One life of the cluster: a restore begins the next.
 #[derive(Debug, Clone, Default)]
 pub struct Life {
@@ -70,8 +67,8 @@ pub struct Record {
     pub lives: Vec<Life>,
     /// What agents said, in the order of time.
     pub said: Vec<Said>,
-    /// What a request of ours met at each gate, in the order of time.
-    pub served: Vec<Served>,
+    /// By how much a sleep of ours was longest overslept: how long the machine let a runnable process wait.
+    pub overslept: Duration,
 }
 
 /// Which keys are watched and read.
@@ -121,10 +118,16 @@ impl Recorder {
             });
         };
         recorder.threads.push(std::thread::Builder::new().name("observer".into()).spawn(observe)?);
+        recorder.sample("sleeper", || {
+            let before = BootNs::now();
+            std::thread::sleep(EVERY);
+            let overslept = BootNs::now().since(before).saturating_sub(EVERY);
+            move |record: &mut Record| record.overslept = record.overslept.max(overslept)
+        })?;
         Ok(recorder)
     }
 
-    /// Begins to ask these agents and gates.
+    /// Begins to ask these agents.
     ///
     /// # Errors
     /// If a thread cannot be started.
@@ -135,12 +138,6 @@ impl Recorder {
                 let (agent, report) = (name.clone(), ask(port).ok());
                 let said = Said { at: BootNs::now(), agent, report };
                 move |record: &mut Record| record.said.push(said)
-            })?;
-            let (name, port) = (host.spot.name.clone(), host.gate_listen);
-            self.sample("gates", move || {
-                let (host, serves) = (name.clone(), serves(port));
-                let served = Served { at: BootNs::now(), host, serves };
-                move |record: &mut Record| record.served.push(served)
             })?;
         }
         Ok(())
@@ -182,7 +179,6 @@ impl Recorder {
         }
         let mut record = lock(&self.shared).clone();
         record.said.sort_by_key(|said| said.at);
-        record.served.sort_by_key(|served| served.at);
         Ok(record)
     }
 }

@@ -90,9 +90,9 @@ pub fn run(order: &Order) -> Result<Outcome> {
     let load = Load::start(spec)?;
     let asking = stand_in.ask_every(plan.hand_over_every)?;
     let deeds = suffer(plan, &mut Scene { site: &mut site, recorder: &recorder })?;
+    let asked = asking.stop()?;
     let rested = come_to_rest(&recorder, &agents);
     let until = BootNs::now();
-    let asked = asking.stop()?;
     let load = load.stop()?;
     let after = shut_down(&mut site, &recorder, &agents, &lease.prefix())?;
     let record = recorder.stop()?;

@@ -8,6 +8,8 @@ use serde_json::Value;
 #[derive(Debug, Default)]
 pub struct Sums {
     passed: u64,
+    /// Of those, schedules in which times could not be judged.
+    slow: u64,
     /// Schedules in which a checker found something.
     pub found: u64,
     /// Schedules that gave no verdict.
@@ -72,6 +74,14 @@ impl Sums {
             verdict["ticks"],
             deeds.join("; ")
         );
+        let unjudged = verdict["unjudged"].as_array().map_or(0, Vec::len);
+        if unjudged > 0 {
+            self.slow += 1;
+            println!(
+                "    machine too slow ({} ms) to judge {unjudged} findings about times, such as {}",
+                verdict["overslept_ms"], verdict["unjudged"][0]
+            );
+        }
         for (checker, found) in &found {
             println!("    {checker}: {}", found.as_str().unwrap_or_default());
         }
@@ -85,7 +95,10 @@ impl Sums {
 
     /// Prints them, under a title.
     pub fn print(&self, title: &str) {
-        println!("\n{title}: {} clean, {} with findings, {} not run", self.passed, self.found, self.broken);
+        println!(
+            "\n{title}: {} clean ({} of them on a machine too slow to judge times), {} with findings, {} not run",
+            self.passed, self.slow, self.found, self.broken
+        );
         println!("{} tokens, {} ticks, {} hand-overs asked for", self.tokens, self.ticks, self.asked);
         for (what, table) in [("nobody could work", &self.dark), ("nobody did", &self.idle)] {
             println!("\n{what}, per cause: times, longest ms, all ms");

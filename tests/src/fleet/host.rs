@@ -137,6 +137,8 @@ timeout = "500ms"
 
 [lease]
 c_unit = "500ms"
+# Test machines are busy, and a kill must take half of this at most.
+c_kill = "2s"
 
 [[slot]]
 name = "a"

@@ -10,7 +10,7 @@ use handover_proto::lease::{StopProof, raise_era};
 use handover_proto::numbers::{Era, Token};
 
 use super::etcd::Answers;
-use super::fact::Fact;
+use super::fact::{Fact, Who};
 use super::world::{Act, MS, SECOND, World};
 
 /// Longest question for a certificate.
@@ -120,7 +120,7 @@ impl World {
         self.read_log = 0;
         let holder = self.etcd.keys.get(&self.keys.holder()).map_or(0, |entry| entry.mod_revision);
         self.fact(Fact::Restored { holder });
-        self.present = None;
+        self.present = self.holder_now();
         for host in 0..self.hosts.len() {
             // The watch is told that its revision is of the future, and begins anew.
             self.hosts[host].cursor = None;
@@ -131,17 +131,27 @@ impl World {
         self.at(after, Act::RaiseEra);
     }
 
+    /// The turn that the store shows.
+    fn holder_now(&self) -> Option<(Who, i64, i64)> {
+        let view = self.view();
+        let held = view.holder.as_ref().and_then(|seen| seen.value.held())?;
+        let token = view.token().ok()??.get();
+        Some((self.ids.get(&held.owner.instance).copied()?, token, held.lease_id))
+    }
+
     /// `handover lease era --raise`, by two people who know the highest era.
     pub(crate) fn raise_era(&mut self) {
         let view = self.view();
         let era = Era(view.era.0.0.max(self.era) + 1);
-        self.era = era.0;
         if let Ok(txn) = raise_era(&self.keys, &view, era, ("ann", "bob", "store restored")) {
             let origin = self.etcd.origin(0, Answers::Well);
-            if self.etcd.txn(&txn, origin, 0).is_ok_and(|reply| reply.succeeded) {
+            let answers = self.etcd.answers(self.etcd.leader, self.now) == Answers::Well;
+            if answers && self.etcd.txn(&txn, origin, self.now).is_ok_and(|reply| reply.succeeded) {
+                self.era = era.0;
                 self.fact(Fact::Nemesis(format!("the era is raised to {}", era.0)));
-                self.stored();
+                return self.stored();
             }
         }
+        self.at(SECOND, Act::RaiseEra);
     }
 }

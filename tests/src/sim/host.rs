@@ -8,6 +8,9 @@ use handover_agent::lease::step::LeaseStep;
 use handover_agent::lease::waiting::Waiting;
 use handover_agent::lease::wanted::{InstanceLease, KeeperStatus, LeaseState, Wanted};
 
+use handover_proto::assignment::Assignment;
+use handover_proto::txn::Revision;
+
 use super::clock::Clock;
 use super::fact::{Fact, Who};
 use super::slot::Slot;
@@ -29,6 +32,10 @@ pub(crate) struct Host {
     pub(crate) disk_fails_until: u64,
     pub(crate) slots: [Slot; 2],
     pub(crate) wanted: Wanted,
+    /// As it stands in the store, with its serial.
+    pub(crate) assigned: Option<(Assignment, Revision)>,
+    /// The serial of the one that it acts on.
+    pub(crate) accepted: Revision,
     /// How much of the watch has been passed on; none: it begins with a listing.
     pub(crate) cursor: Option<usize>,
     pub(crate) pump_at: u64,
@@ -36,6 +43,9 @@ pub(crate) struct Host {
     pub(crate) cut_until: [u64; 3],
     /// The member for everything but renewals.
     pub(crate) member: usize,
+    /// Its next lease transaction arrives after it has given up on it.
+    pub(crate) late_move: bool,
+    pub(crate) watch_behind_until: u64,
     /// The other agents do not hear it before this.
     pub(crate) alone_until: u64,
     pub(crate) frozen_until: u64,
@@ -62,10 +72,14 @@ impl Host {
             disk_fails_until: 0,
             slots: [Slot::serving(), Slot::default()],
             wanted: Wanted::default(),
+            assigned: None,
+            accepted: 0,
             cursor: None,
             pump_at: 0,
             cut_until: [0; 3],
             member: n,
+            late_move: false,
+            watch_behind_until: 0,
             alone_until: 0,
             frozen_until: 0,
             agent_frozen_until: 0,

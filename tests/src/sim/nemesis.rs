@@ -1,10 +1,10 @@
 //! Makes the weather's faults happen, and ends them.
 
+use std::time::Duration;
+
 use handover_agent::lease::event::Event;
-use handover_proto::assignment::Cause;
-use handover_proto::lease::{Intent, IntentKind, LeaseView, RawEntry};
-use handover_proto::numbers::{Era, Term};
-use handover_proto::stored::encode;
+use handover_agent::lease::state::Core;
+use handover_agent::lease::suspect::Suspicion;
 
 use super::etcd::Ending;
 use super::fact::{Fact, Who};
@@ -23,16 +23,31 @@ impl World {
         };
         self.fact(Fact::Nemesis(format!("{fault:?} on host {host}")));
         self.hosts[host].troubled = self.now;
-        let who = self.hosts[host].slots.iter().find_map(|slot| slot.who);
         match fault {
             Fault::AgentCrash(ms) => self.crash_agent(host, ms),
-            Fault::AgentPause(ms) => {
-                self.hosts[host].agent_frozen_until = self.now + ms * MS;
-                self.hosts[host].troubled = self.now + ms * MS;
-                self.at(ms * MS, Act::Thaw { host });
+            Fault::AgentPause(ms) => self.pause_agent(host, ms),
+            Fault::Suspend(ms) => {
+                self.freeze(host, ms, self.mistake.is(Slip::Monotonic));
+                self.suspect(host, ms, Suspicion::Suspended(Duration::from_millis(ms)));
             }
-            Fault::Suspend(ms) => self.freeze(host, ms, self.mistake.is(Slip::Monotonic)),
             Fault::BlindPause(ms) => self.freeze(host, ms, true),
+            Fault::Cut(ms) => self.cut(host, [true; 3], ms),
+            Fault::HostLost => self.lose_host(host),
+            Fault::SlowWatch(ms) => self.hosts[host].watch_behind_until = self.now + ms * MS,
+            Fault::Alone(ms) => self.hosts[host].alone_until = self.now + ms * MS,
+            Fault::DiskFails(ms) => self.hosts[host].disk_fails_until = self.now + ms * MS,
+            Fault::WallStep(ms) => {
+                self.hosts[host].wall_step_ms += ms;
+                self.suspect(host, 0, Suspicion::Stepped(Duration::from_millis(ms.unsigned_abs())));
+            }
+            Fault::Loss(loss) => self.weather.loss = self.weather.loss.max(loss),
+            other => self.process_fault(host, other),
+        }
+    }
+
+    fn process_fault(&mut self, host: usize, fault: Fault) {
+        let who = self.hosts[host].slots.iter().find_map(|slot| slot.who);
+        match fault {
             Fault::ProcessDies { leaks } => {
                 if let Some(who) = who {
                     self.services[who].leaks = leaks;
@@ -40,9 +55,6 @@ impl World {
                 }
             }
             Fault::Service(wrong) => self.go_wrong(who, wrong),
-            Fault::Cut(ms) => self.cut(host, [true; 3], ms),
-            Fault::HostLost => self.lose_host(host),
-            Fault::Alone(ms) => self.hosts[host].alone_until = self.now + ms * MS,
             Fault::Unready(ms) => {
                 if let Some(who) = who.filter(|who| self.services[*who].alive) {
                     let slot = self.services[who].slot;
@@ -52,14 +64,45 @@ impl World {
                 }
             }
             Fault::Replace => self.replace(who),
+            Fault::Second if self.weather.rollout => {}
             Fault::Second => {
                 self.hosts[host].slots[1].wish = Some(Wish { version: "1.1.0", serving: false, eligible: true });
                 self.settle(host);
             }
-            Fault::DiskFails(ms) => self.hosts[host].disk_fails_until = self.now + ms * MS,
-            Fault::WallStep(ms) => self.hosts[host].wall_step_ms += ms,
-            Fault::Loss(loss) => self.weather.loss = self.weather.loss.max(loss),
+            other => self.order_fault(host, other),
+        }
+    }
+
+    fn order_fault(&mut self, host: usize, fault: Fault) {
+        match fault {
+            Fault::Ask => drop(self.ask()),
+            Fault::Snag => {
+                self.hosts[host].late_move = true;
+                if let Some(heir) = self.ask().filter(|heir| *heir != host) {
+                    let (after, short) = (self.chance.within(2_050, 2_400), self.chance.within(1_000, 5_000));
+                    self.soon(after, (At::Host(heir), Fault::Unready(short)));
+                }
+            }
+            Fault::Swap => {
+                if self.ask().is_some() {
+                    let after = self.chance.within(20, 200);
+                    self.soon(after, (At::Host(host), Fault::SlowWatch(2_500)));
+                    self.soon(after + 2, (At::Host(host), Fault::CandidateDeleted));
+                }
+            }
+            Fault::Rollout => self.begin_rollout(),
+            Fault::Order(what) => self.order_rollout(what),
+            Fault::CoordinatorAway(ms) => self.pause_coordinator(ms),
             store => self.store_fault(host, store),
+        }
+    }
+
+    fn pause_agent(&mut self, host: usize, ms: u64) {
+        self.hosts[host].agent_frozen_until = self.now + ms * MS;
+        self.hosts[host].troubled = self.now + ms * MS;
+        self.at(ms * MS, Act::Thaw { host });
+        if ms > 500 {
+            self.suspect(host, ms, Suspicion::Stalled(Duration::from_millis(ms)));
         }
     }
 
@@ -87,12 +130,18 @@ impl World {
             Fault::CandidateDeleted => self.delete_candidate(),
             Fault::BackUp => self.etcd.back_up(),
             Fault::Restore => self.restore(),
-            Fault::Freeze(_) => {
+            Fault::Freeze(ms) => {
                 self.etcd.write(vec![(self.keys.freeze(), Some((b"{}".to_vec(), 0)))]);
+                self.stored();
+                self.soon(ms, (At::Host(host), Fault::Unfreeze));
+            }
+            Fault::Unfreeze => {
+                self.etcd.write(vec![(self.keys.freeze(), None)]);
                 self.stored();
             }
             Fault::Full(ms) => self.etcd.full_until = self.now + ms * MS,
-            _ => self.ask(host),
+            // What is not the store's has been dealt with.
+            _ => {}
         }
     }
 
@@ -152,6 +201,21 @@ impl World {
         }
     }
 
+    /// The agent's tick finds, at its next look, that the host may have been away.
+    fn suspect(&mut self, host: usize, after_ms: u64, what: Suspicion) {
+        let look = (after_ms + self.chance.within(0, 51)) * MS;
+        self.at(look, Act::Suspect { host, what });
+    }
+
+    pub(crate) fn suspected(&mut self, host: usize, what: Suspicion) {
+        let (life, at) = (self.hosts[host].life, self.hosts[host].clock.boot(self.now));
+        let watches = self.hosts[host].core.as_ref().is_some_and(Core::has_much_to_lose);
+        if watches && !self.mistake.is(Slip::Monotonic) {
+            self.count("suspicions");
+            self.hear(host, life, Event::Suspected { what, at });
+        }
+    }
+
     fn lose_host(&mut self, host: usize) {
         if self.hosts.iter().any(|host| host.lost) {
             return;
@@ -186,71 +250,11 @@ impl World {
         }
     }
 
-    /// The view as the store has it now.
-    pub(crate) fn view(&self) -> LeaseView {
-        let mut view = LeaseView::default();
-        for entry in self.etcd.listing().entries {
-            let raw = RawEntry {
-                value: &entry.value,
-                mod_revision: entry.mod_revision,
-                create_revision: entry.create_revision,
-                lease: entry.lease,
-            };
-            // What cannot be read is no part of it.
-            drop(view.put(&self.keys, &entry.key, Some(raw)));
-        }
-        view
-    }
-
-    /// Of the heir that an open intent names, or of anybody else.
-    fn delete_candidate(&mut self) {
-        let view = self.view();
-        let heir = view.open_intent().and_then(|intent| intent.value.to.clone());
-        let Some(instance) = heir.or_else(|| view.candidates.keys().next().cloned()) else { return };
-        self.etcd.write(vec![(self.keys.candidate(&instance), None)]);
-        self.stored();
-    }
-
-    /// Asks the holder to hand over to some candidate, whether it is ready or not.
-    fn ask(&mut self, _host: usize) {
-        let view = self.view();
-        let Some(from) =
-            view.holder.as_ref().and_then(|seen| seen.value.held()).map(|held| held.owner.instance.clone())
-        else {
-            return;
-        };
-        let others: Vec<_> = view.candidates.keys().filter(|id| **id != from).cloned().collect();
-        if others.is_empty() || view.intent.is_some() {
-            return;
-        }
-        let to = self.chance.one_of(&others).clone();
-        let (Ok(op), Ok(term)) = (self.chance.hex().parse(), Term::new(Era(0), 1)) else { return };
-        let cause = Cause { rollout: None, step: 0, plan_hash: String::new() };
-        let kind = IntentKind::Handoff;
-        let (kind, to) = if self.chance.percent(10) { (IntentKind::Park, None) } else { (kind, Some(to)) };
-        let intent = Intent { v: 1, op, kind, from, to, quiesce_timeout_ms: 3_000, term, cause };
-        if let Ok(value) = encode(&intent) {
-            self.etcd.write(vec![(self.keys.intent(), Some((value, 0)))]);
-            self.stored();
-            self.count("intents");
-        }
-    }
-
-    /// The asker's turn: withdraws what was declined, done or came to nothing.
-    pub(crate) fn coordinate(&mut self, n: usize) {
-        self.at(700 * MS, Act::Coordinate { n });
-        if !self.etcd.keys.contains_key(&self.keys.intent()) {
-            return;
-        }
-        let view = self.view();
-        let Some(intent) = &view.intent else { return };
-        let holder = view.holder.as_ref().and_then(|seen| seen.value.held()).map(|held| &held.owner.instance);
-        let declined = view.candidates.get(&intent.value.from).and_then(|seen| seen.value.declined.as_ref());
-        let stale = holder != Some(&intent.value.from) || declined == Some(&intent.value.op);
-        if view.open_intent().is_none() || stale || self.chance.percent(8) {
-            self.etcd.write(vec![(self.keys.intent(), None)]);
-            self.stored();
-        }
+    /// So many milliseconds from now.
+    fn soon(&mut self, after: u64, fault: (At, Fault)) {
+        let n = self.weather.faults.len();
+        self.weather.faults.push((self.now + after * MS, fault));
+        self.at(after * MS, Act::Fault { n });
     }
 
     /// From here on nothing fails any more.
@@ -309,7 +313,7 @@ impl World {
             let what = format!("{} candidate keys for {running} instances", view.candidates.len());
             self.fact(Fact::Left { what });
         }
-        if let Some(intent) = view.intent {
+        if let Some(intent) = view.intent.filter(|_| !self.weather.rollout) {
             self.fact(Fact::Left { what: format!("intent {}", intent.value.op) });
         }
         let _: (u64, Option<Event>) = (SECOND, None);

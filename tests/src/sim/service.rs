@@ -155,11 +155,14 @@ impl World {
         if clock.ns(self.now) >= service.soft_ns {
             return;
         }
+        // Time alone has to keep two apart, so the unit counts from before the database has its say.
+        self.fact(Fact::Began { who, token });
         if !self.database.begin(who, token) {
             // Fenced: nothing under this token any more; a lost install would be repaired by the next record.
             self.services[who].installed = None;
-            return;
+            return self.fact(Fact::Ended { who });
         }
+        let clock = &self.hosts[self.services[who].host].clock;
         let longest = (self.settings.c_unit.as_micros() as f64 / clock.rate) as u64;
         let length = self.chance.within(longest / 3, longest);
         let service = &mut self.services[who];
@@ -167,7 +170,6 @@ impl World {
         service.unit = Some(service.units);
         let (n, endless) = (service.units, service.wrong == Some(Wrong::Ignores));
         self.count("units");
-        self.fact(Fact::Began { who, token });
         if self.healed && self.works_since.is_none() {
             self.works_since = Some(self.now);
         }
@@ -259,6 +261,7 @@ impl World {
             (false, false) => AckState::Quiesced,
         };
         let stored_token = self.database.stored().map(|token| token.to_string());
-        Some(Ack { stored_token, ..Ack::new(record.token.clone(), record.seq, state) })
+        let (in_flight, progress) = (u64::from(service.unit.is_some()), Some(service.units));
+        Some(Ack { stored_token, in_flight, progress, ..Ack::new(record.token.clone(), record.seq, state) })
     }
 }

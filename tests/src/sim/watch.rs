@@ -106,6 +106,10 @@ impl World {
 
     pub(crate) fn pump(&mut self, host: usize) {
         let member = self.hosts[host].member;
+        let behind = self.hosts[host].watch_behind_until;
+        if behind > self.now {
+            return self.pump_soon(host, behind - self.now);
+        }
         let silent = self.etcd.answers(member, self.now) != super::etcd::Answers::Well;
         if self.hosts[host].is_cut(member, self.now) || silent {
             // The watch moves on to another member when this one is silent.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use handover_agent::lease::settings::LeaseSettings;
 
+use handover::core::order::Order;
+
 use super::chance::Chance;
 use super::etcd::Habits;
 use super::service::Wrong;
@@ -49,6 +51,8 @@ pub(crate) enum Fault {
     CandidateDeleted,
     /// An operator freezes automatic take-over.
     Freeze(u64),
+    /// The freeze is lifted.
+    Unfreeze,
     /// The store is full.
     Full(u64),
     /// The wall clock is set.
@@ -71,6 +75,18 @@ pub(crate) enum Fault {
     BackUp,
     /// The store goes back to its copy.
     Restore,
+    /// A hand-over is asked for, its transaction is late, and meanwhile the heir is not ready any more.
+    Snag,
+    /// A hand-over is asked for, and the heir's key is deleted and written anew while the holder's watch is behind.
+    Swap,
+    /// The host's watch is behind.
+    SlowWatch(u64),
+    /// A rollout begins.
+    Rollout,
+    /// The operator orders something of it.
+    Order(Order),
+    /// The coordinator that leads is stopped, and goes on with what it knew.
+    CoordinatorAway(u64),
     /// What is sent gets lost more often.
     Loss(u64),
 }
@@ -91,6 +107,8 @@ pub(crate) struct Weather {
     pub(crate) end_at: u64,
     /// The run goes on until everything is quiet, and what is left is looked for.
     pub(crate) to_the_end: bool,
+    /// Coordinators take a rollout forward or back.
+    pub(crate) rollout: bool,
     patient: bool,
     /// One fault alone.
     pub(crate) single: bool,
@@ -114,6 +132,7 @@ impl Weather {
             heal_at: FIRST + storm,
             end_at: 0,
             to_the_end: seed % 16 == 3,
+            rollout: !single && seed % 4 == 1,
             patient,
             single,
         };
@@ -125,7 +144,9 @@ impl Weather {
                 weather.faults.push((at, any_fault(chance)));
             }
         }
-        if !single && chance.percent(6) {
+        if weather.rollout {
+            weather.roll(chance);
+        } else if !single && chance.percent(6) {
             let middle = FIRST + storm / 2;
             weather.faults.push((chance.within(0, middle), (At::Holder, Fault::BackUp)));
             weather.faults.push((chance.within(middle, weather.heal_at), (At::Holder, Fault::Restore)));
@@ -134,6 +155,20 @@ impl Weather {
         let rest = if weather.to_the_end { 20 * SECOND } else { SECOND };
         weather.end_at = SECOND + weather.heal_at + within + rest;
         weather
+    }
+
+    fn roll(&mut self, chance: &mut Chance) {
+        self.heal_at += 4 * SECOND;
+        let mut at = |fault| self.faults.push((chance.within(FIRST + SECOND, self.heal_at), (At::Holder, fault)));
+        at(Fault::CoordinatorAway(3_000));
+        at(Fault::CoordinatorAway(7_000));
+        if self.stray % 2 == 0 {
+            at(Fault::Order(Order::Rollback));
+        } else {
+            at(Fault::Order(Order::Pause));
+            at(Fault::Order(Order::Resume));
+        }
+        self.faults.push((FIRST, (At::Holder, Fault::Rollout)));
     }
 
     /// A pause that no clock shows, and a service that lies, are the database's business alone. So is an agent that is away
@@ -230,8 +265,10 @@ fn any_fault(chance: &mut Chance) -> (At, Fault) {
         83..85 => Fault::Unready(any),
         85..88 => Fault::Replace,
         88..91 => Fault::Second,
-        91..96 => Fault::Ask,
-        96..98 => Fault::Alone(any),
+        91..95 => Fault::Ask,
+        95 => Fault::Snag,
+        96 => Fault::Swap,
+        97 => Fault::Alone(any),
         _ => Fault::Loss(chance.within(100, 500)),
     };
     (at, fault)

@@ -114,6 +114,8 @@ impl World {
         }
         let delay = self.chance.within(0, c_kill);
         self.at(delay, Act::Die { who, all: true });
+        let (life, instance) = (self.hosts[host].life, instance.clone());
+        self.tell(delay, host, life, Event::Killed { instance, result: Ok(()) });
     }
 
     fn send(&mut self, host: usize, step: LeaseStep, sent: Boot) {
@@ -128,8 +130,11 @@ impl World {
         if self.hosts[host].is_cut(member, self.now) || self.lost() {
             return self.give_up(&sent);
         }
-        let stray = !self.healed && self.chance.next() % 1000 < self.weather.stray;
-        let delay = if stray { self.chance.within(limit / 2, 6 * SECOND) } else { self.rtt() };
+        let moves = matches!(sent.step, LeaseStep::Move { .. });
+        let late = moves && std::mem::take(&mut self.hosts[host].late_move);
+        let stray = late || (!self.healed && self.chance.next() % 1000 < self.weather.stray);
+        let soonest = if late { limit + 500 * MS } else { limit / 2 };
+        let delay = if stray { self.chance.within(soonest, 6 * SECOND) } else { self.rtt() };
         if self.now + delay >= deadline {
             self.count("strays");
             self.give_up(&sent);

@@ -4,9 +4,11 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use handover::core::plan::Plan;
 use handover_agent::lease::event::Event;
 use handover_agent::lease::record::LeaseRecord;
 use handover_agent::lease::settings::LeaseSettings;
+use handover_agent::lease::suspect::Suspicion;
 use handover_proto::ids::InstanceId;
 use handover_proto::keys::{EnvKeys, LeaseKeys};
 use handover_proto::txn::LeaseId;
@@ -19,6 +21,7 @@ use super::etcd::Etcd;
 use super::fact::{Fact, Token, Who};
 use super::host::Host;
 use super::mistake::Mistake;
+use super::rollout::Coordinator;
 use super::service::Service;
 use super::weather::Weather;
 use super::wire::Sent;
@@ -112,6 +115,15 @@ pub(crate) enum Act {
     Certify(Box<Question>),
     /// Two people raise the era.
     RaiseEra,
+    /// The agent finds that its host may have been away.
+    Suspect {
+        host: usize,
+        what: Suspicion,
+    },
+    /// An agent takes its assignment.
+    Assign {
+        host: usize,
+    },
     /// A coordinator has its turn.
     Coordinate {
         n: usize,
@@ -162,6 +174,11 @@ pub(crate) struct World {
     pub(crate) keys: LeaseKeys,
     pub(crate) etcd: Etcd,
     pub(crate) database: Database,
+    pub(crate) coordinators: [Coordinator; 2],
+    /// The rollout that runs.
+    pub(crate) plan: Option<Plan>,
+    /// The leader's key is gone after this.
+    pub(crate) leader_until: u64,
     pub(crate) hosts: Vec<Host>,
     pub(crate) services: Vec<Service>,
     pub(crate) ids: BTreeMap<InstanceId, Who>,
@@ -203,6 +220,9 @@ impl World {
             etcd: Etcd::new(weather.habits, rate(&mut chance), keys.prefix()),
             hosts: (0..3).map(|n| Host::new(n, rate(&mut chance))).collect(),
             database: Database::new(mistake),
+            coordinators: Default::default(),
+            plan: None,
+            leader_until: 0,
             settings: weather.settings(),
             keys,
             mistake,
@@ -240,7 +260,9 @@ impl World {
             self.at(at, Act::Fault { n });
         }
         self.at(100 * MS, Act::Tick);
-        self.at(SECOND, Act::Coordinate { n: 0 });
+        for n in 0..if self.weather.rollout { 2 } else { 1 } {
+            self.at(SECOND + n as u64 * 137 * MS, Act::Coordinate { n });
+        }
         self.at(self.weather.heal_at, Act::Heal);
     }
 
@@ -328,6 +350,9 @@ impl World {
             Act::Thaw { host } => self.thaw(host),
             Act::Certify(question) => self.certify(*question),
             Act::RaiseEra => self.raise_era(),
+            Act::Suspect { host, what } => self.suspected(host, what),
+            Act::Assign { host } => self.assign(host),
+            Act::Coordinate { n } if self.weather.rollout => self.coordinate_rollout(n),
             Act::Coordinate { n } => self.coordinate(n),
             Act::Tick => self.tick(),
             Act::Heal => self.heal(),
@@ -337,7 +362,11 @@ impl World {
     /// The paused host on which this is to execute.
     fn frozen(&self, act: &Act) -> Option<usize> {
         let (at, agent) = match act {
-            Act::Wake { host, .. } | Act::Hear { host, .. } | Act::Pump { host } => (*host, true),
+            Act::Wake { host, .. }
+            | Act::Hear { host, .. }
+            | Act::Suspect { host, .. }
+            | Act::Assign { host }
+            | Act::Pump { host } => (*host, true),
             Act::Launch { host, .. } => (*host, false),
             Act::Report { who, .. } => (self.services[*who].host, true),
             Act::Certify(question) => (question.of, true),

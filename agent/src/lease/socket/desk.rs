@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::WatchStream;
 
-use super::peer::{Peer, Peers};
+use super::peer::{Callers, Peer};
 use super::question::{Question, parse};
 use crate::lease::acks::{Acks, fits};
 use crate::lease::clock::{ClockIdentity, boot_now};
@@ -34,7 +34,7 @@ pub(super) type Lines = UnsyncBoxBody<Bytes, Infallible>;
 pub(in crate::lease) struct Desk {
     pub(in crate::lease) board: watch::Receiver<Board>,
     pub(in crate::lease) clock: ClockIdentity,
-    pub(in crate::lease) peers: Peers,
+    pub(in crate::lease) callers: Callers,
     /// None: the agent calls its services, so that acknowledgements come as answers.
     pub(in crate::lease) acks: Option<Acks>,
 }
@@ -77,7 +77,7 @@ impl Desk {
 
     fn admit(&self, peer: Peer, instance: &InstanceId) -> Result<(), Refusal> {
         let slot = self.board.borrow().get(instance).map(|(slot, _)| slot.clone());
-        self.peers.check(peer, slot.as_ref()).map_err(|refused| {
+        self.callers.check(peer, slot.as_ref()).map_err(|refused| {
             tracing::warn!(%peer, %instance, "refused somebody on lease.sock");
             Refusal(StatusCode::FORBIDDEN, refused.to_string())
         })?;

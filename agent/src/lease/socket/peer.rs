@@ -33,7 +33,7 @@ pub struct SlotPeer {
 
 /// Everybody who may ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peers {
+pub struct Callers {
     own: u32,
     slots: BTreeMap<SlotId, SlotPeer>,
 }
@@ -61,7 +61,7 @@ impl fmt::Display for Peer {
     }
 }
 
-impl Peers {
+impl Callers {
     /// Root, the agent's own user, and whom the config names for each slot.
     pub fn new(own: u32, slots: BTreeMap<SlotId, SlotPeer>) -> Self {
         Self { own, slots }
@@ -95,10 +95,10 @@ impl Peers {
 mod tests {
     use super::*;
 
-    fn peers() -> Peers {
+    fn peers() -> Callers {
         let slot = |uid, gid| SlotPeer { uid, gid };
         let slots = [("a", slot(Some(1001), None)), ("b", slot(None, Some(2000)))];
-        Peers::new(500, slots.map(|(id, peer)| (id.parse().expect("slot"), peer)).into())
+        Callers::new(500, slots.map(|(id, peer)| (id.parse().expect("slot"), peer)).into())
     }
 
     fn ask(uid: u32, gid: u32, slot: Option<&str>) -> Result<(), Refused> {
@@ -137,6 +137,6 @@ mod tests {
     fn only_foreign_names_open_the_file() {
         assert!(peers().names_others());
         let own = SlotPeer { uid: Some(500), gid: None };
-        assert!(!Peers::new(500, [("a".parse().expect("slot"), own)].into()).names_others());
+        assert!(!Callers::new(500, [("a".parse().expect("slot"), own)].into()).names_others());
     }
 }

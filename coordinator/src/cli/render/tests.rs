@@ -1,4 +1,4 @@
-use handover_proto::wire::LeaseStatus;
+use handover_proto::wire::{Freeze, LeaseStatus, OrderStatus, TurnRow, TurnsReply};
 
 use super::*;
 
@@ -106,4 +106,76 @@ fn a_free_lease_names_the_last_holder_and_how_it_ended() {
     let text = lease(&status, NOW).join("\n");
     assert!(text.contains("Last      app-01") && text.contains("Cause     release"), "{text}");
     assert!(text.contains("Could     nobody else"), "{text}");
+}
+
+#[test]
+fn a_dark_lease_and_open_orders_stand_above_the_fleet() {
+    let freeze = Freeze { by: "ann".into(), because: "etcd".into(), at_ms: NOW - 5000 };
+    let dark = LeaseStatus {
+        dark_since_ms: NOW - 12_000,
+        dark_because: "app-01 is lost".into(),
+        freeze: Some(freeze),
+        ..LeaseStatus::default()
+    };
+    let order = OrderStatus {
+        number: 4,
+        sentence: "drain app-03".into(),
+        by: "bob".into(),
+        state: "emptying".into(),
+        ..OrderStatus::default()
+    };
+    let over = OrderStatus { number: 3, ended_ms: 1, ..OrderStatus::default() };
+    let reply = StatusReply { lease: Some(dark), orders: vec![over, order], ..example() };
+    assert_eq!(
+        notes(&reply),
+        [
+            "Dark      for 12s, since 2026-11-21 14:28:35Z: app-01 is lost",
+            "Frozen    by ann since 2026-11-21 14:28:42Z: etcd",
+            "Order     4: drain app-03, by bob (emptying)",
+        ]
+    );
+    assert!(notes(&example()).is_empty(), "nothing is out of the ordinary");
+}
+
+#[test]
+fn the_deadline_says_how_fresh_the_right_is_and_when_nobody_knows() {
+    let held = |remaining_soft_ms| LeaseStatus {
+        state: "held".into(),
+        agent: "app-01".into(),
+        remaining_soft_ms,
+        holder_state: "holder".into(),
+        ..LeaseStatus::default()
+    };
+    let line = |status: LeaseStatus| {
+        lease(&status, NOW).into_iter().find(|line| line.starts_with("Deadline")).expect("a line")
+    };
+    assert_eq!(line(held(Some(5200))), "Deadline  5s left, renewed all the time  (holder)");
+    assert!(line(held(Some(-300))).starts_with("Deadline  passed 0.3s ago"));
+    assert!(line(held(None)).contains("not heard"));
+}
+
+#[test]
+fn the_history_is_a_table_with_its_gaps() {
+    let row = TurnRow {
+        turn: 7,
+        token: "61".into(),
+        agent: "app-02".into(),
+        version: "1.0.0".into(),
+        held: true,
+        at_ms: NOW - 60_000,
+        cause: "handed over (order 4)".into(),
+        dark_ms: Some(44),
+        ..TurnRow::default()
+    };
+    let gap = TurnRow { turn: 5, gap_to: 6, ..TurnRow::default() };
+    let text = turns(&TurnsReply { turns: vec![row, gap], at_ms: NOW });
+    assert!(text[1].contains("44 ms") && text[1].ends_with("holds (1m)"), "{text:?}");
+    assert!(text[2].starts_with("5-6") && text[2].contains("gap: no coordinator saw it"), "{text:?}");
+}
+
+#[test]
+fn without_a_report_shares_are_not_shown_as_nothing() {
+    let mut reply = example();
+    reply.fleet.iter_mut().for_each(|row| row.reported_shares = false);
+    assert!(!fleet(&reply).join("\n").contains('%'), "{:?}", fleet(&reply));
 }

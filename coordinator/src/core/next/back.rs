@@ -54,7 +54,7 @@ fn unwanted_intent(lap: Lap<'_>) -> Option<Decision> {
 }
 
 fn enter(lap: Lap<'_>, step: BackStep, from_step: u32) -> Decision {
-    let ask = lap.fleet.lease.intent.as_ref().map(|_| Ask::Withdraw);
+    let ask = lap.spent_intent();
     let assignments = changes(lap.plan, Place::Back { step, from_step }, lap.fleet, lap.now);
     Act::all(Event::BackEntered { step }, assignments, ask)
 }

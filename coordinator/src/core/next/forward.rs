@@ -8,7 +8,7 @@ use handover_proto::ids::AgentId;
 
 use super::changes::{changes, floor_blocker};
 use super::lease::{self, Standing};
-use super::{Act, Ask, Decision, Now, OURSELVES, ended_without_silent, met};
+use super::{Act, Decision, Now, OURSELVES, ended_without_silent, met};
 use crate::core::assign::Place;
 use crate::core::duration;
 use crate::core::event::{BackStep, Event, Outcome};
@@ -105,7 +105,7 @@ fn soak(lap: Lap<'_>, step: u32) -> Option<Decision> {
 
 fn enter(lap: Lap<'_>, next: u32) -> Decision {
     // An intent that has done its work would keep others from the lease, should the new holder be lost.
-    let ask = lap.fleet.lease.intent.as_ref().map(|_| Ask::Withdraw);
+    let ask = lap.spent_intent();
     if lap.plan.step(next).is_none() {
         return Act::all(Event::Ended { outcome: Outcome::Done, reason: String::new() }, BTreeMap::new(), ask);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use handover_proto::assignment::{Assignment, Cause};
 use handover_proto::blocker::{Blocker, BlockerKind};
-use handover_proto::ids::{AgentId, OpId};
+use handover_proto::ids::AgentId;
 use handover_proto::lease::{Intent, IntentKind, Owner};
 use handover_proto::stored::STORED_VERSION;
 
@@ -14,7 +14,6 @@ use super::give::Refused;
 use super::way::{Answer, answer, heir, holder, holder_to_ask, works};
 use super::{Asked, Outcome, Phase, Scene, StandingOrder, What, named};
 use crate::core::duration;
-use crate::core::event::sha256_hex;
 use crate::core::next::Ask;
 
 /// A new holder's service that does not work after this long is given up: the lease goes back (`SAFETY.md` §1.12, H8).
@@ -139,11 +138,9 @@ pub(super) fn begin(order: &StandingOrder, scene: &Scene<'_>) -> Result<Change, 
     }
 }
 
-/// Asks the holder. The request's id follows from the order and the count, so that deciding twice asks once.
+/// Asks the holder.
 pub(super) fn ask(order: &StandingOrder, scene: &Scene<'_>, from: &Owner, to: Option<&Owner>, mirror: bool) -> Change {
-    let digest = sha256_hex(format!("{}/asks/{}", order.op, order.asks).as_bytes());
-    // Sixteen hexadecimal digits are an operation id; the order's own would do as well, once.
-    let op = digest.get(..16).and_then(|digits| digits.parse::<OpId>().ok()).unwrap_or_else(|| order.op.clone());
+    let op = order.ask_op(order.asks);
     let asked = Asked {
         op: op.clone(),
         from: from.instance.clone(),

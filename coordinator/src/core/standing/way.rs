@@ -65,11 +65,22 @@ pub(super) fn heir(
     let others = scene.fleet.lease.candidates.values().map(|seen| &seen.value);
     let mut others: Vec<&Candidate> = others.filter(|c| c.owner.instance != from.instance && here(c)).collect();
     others.sort_by_key(|candidate| rank(candidate));
-    if let Some(best) = others.iter().find(|candidate| candidate.ready) {
+    let token = scene.fleet.lease.token().ok().flatten();
+    // A database that has seen a higher token would refuse the new one (I12).
+    let too_low = |candidate: &Candidate| candidate.stored_token > token;
+    if let Some(best) = others.iter().find(|candidate| candidate.ready && !too_low(candidate)) {
         return Ok(best.owner.clone());
     }
-    let seen: Vec<String> =
-        others.iter().map(|c| format!("{} is not ready", named(&c.owner.agent, &c.owner.version))).collect();
+    let why = |candidate: &&Candidate| {
+        let who = named(&candidate.owner.agent, &candidate.owner.version);
+        let what = if too_low(candidate) {
+            "has a higher token in its database (see `handover lease era`)"
+        } else {
+            "is not ready"
+        };
+        format!("{who} {what}")
+    };
+    let seen: Vec<String> = others.iter().map(why).collect();
     let seen = if seen.is_empty() { "there is no other candidate".to_owned() } else { seen.join(", ") };
     Err(match to {
         Some(agent) if !scene.fleet.agents.contains_key(agent) => Refused::UnknownAgent(agent.clone()),

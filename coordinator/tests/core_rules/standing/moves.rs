@@ -211,3 +211,24 @@ fn the_log_of_an_order_is_bounded_and_keeps_its_beginning() {
     assert!(stage.order().lines.len() <= 64, "{}", stage.order().lines.len());
     assert_eq!(stage.order().lines[0], first);
 }
+
+#[test]
+fn a_turn_of_long_ago_still_finds_the_order_that_asked_for_it() {
+    let mut stage = Stage::new(3);
+    stage.give(handoff(None)).follow(true).settle();
+    let op = stage.fleet.lease.holder.as_ref().expect("a holder").value.op.clone();
+    assert!(stage.order().is_over() && stage.order().has_asked(&op));
+    assert!(!stage.order().has_asked(&stage.order().op));
+}
+
+#[test]
+fn a_database_that_has_seen_a_higher_token_is_no_heir() {
+    let mut stage = Stage::new(3);
+    let high = handover_proto::numbers::Token::new(handover_proto::numbers::Era(1), 1).expect("a token");
+    let first = instance_id(&agent(1), &slot("a"));
+    stage.fleet.lease.candidates.get_mut(&first).expect("a candidate").value.stored_token = Some(high);
+    let refused = stage.try_give(handoff(Some(1)), None).expect_err("it would be refused there").to_string();
+    assert!(refused.contains("higher token"), "{refused}");
+    stage.give(handoff(None));
+    assert_eq!(heir(&stage), id(2));
+}

@@ -1,6 +1,6 @@
 //! One member of the store: its address, and the one channel that everything to it goes through.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use etcd_client::{Channel as EtcdChannel, Client, ConnectOptions, KvClient, WatchClient};
@@ -24,10 +24,13 @@ const MAX_REPLY_BYTES: usize = 64 << 20;
 pub(super) struct Member {
     endpoint: String,
     address: Endpoint,
-    /// For `https://`.
-    connector: Option<Connector>,
+    /// Another way to the endpoint than a TCP connection.
+    dial: Option<Dial>,
     link: Mutex<Option<Link>>,
 }
+
+/// Makes a channel that connects when it is used.
+pub type Dial = Arc<dyn Fn(&Endpoint) -> Channel + Send + Sync>;
 
 /// The open (lazily connecting) way to a member.
 #[derive(Clone)]
@@ -42,9 +45,18 @@ pub(super) struct Link {
 impl Member {
     pub(super) fn new(endpoint: &str, tls: Option<&Tls>) -> Result<Self, StoreError> {
         let address = Endpoint::from(parse(endpoint, tls.is_some())?);
-        let connector = tls.map(|tls| Connector::new(tls.clone(), Expect::Host, CONNECT_TIMEOUT));
-        let address = if connector.is_some() { address } else { address.connect_timeout(CONNECT_TIMEOUT) };
-        Ok(Self { endpoint: endpoint.to_owned(), address, connector, link: Mutex::default() })
+        let Some(tls) = tls else {
+            let address = address.connect_timeout(CONNECT_TIMEOUT);
+            return Ok(Self { endpoint: endpoint.to_owned(), address, dial: None, link: Mutex::default() });
+        };
+        let connector = Connector::new(tls.clone(), Expect::Host, CONNECT_TIMEOUT);
+        let dial: Dial = Arc::new(move |address: &Endpoint| address.connect_with_connector_lazy(connector.clone()));
+        Ok(Self { endpoint: endpoint.to_owned(), address, dial: Some(dial), link: Mutex::default() })
+    }
+
+    /// The same, reached by `dial`.
+    pub(super) fn dialled(self, dial: Dial) -> Self {
+        Self { dial: Some(dial), ..self }
     }
 
     pub(super) fn endpoint(&self) -> &str {
@@ -78,10 +90,7 @@ impl Member {
         if let Some(link) = self.current().clone() {
             return Ok(link);
         }
-        let channel = match &self.connector {
-            Some(connector) => self.address.connect_with_connector_lazy(connector.clone()),
-            None => self.address.connect_lazy(),
-        };
+        let channel = self.dial.as_ref().map_or_else(|| self.address.connect_lazy(), |dial| dial(&self.address));
         let options = ConnectOptions::new().with_require_leader(true);
         let client = Client::from_channel(EtcdChannel::Tonic(channel.clone()), Some(options)).await;
         let client = client.map_err(|error| Failure::NotDone(error.to_string()))?;

@@ -21,6 +21,7 @@ use handover_proto::txn::{LeaseId, Revision};
 
 pub use auth::AuthChange;
 pub use error::{OpenError, StoreError};
+pub use member::Dial;
 pub use renew::Renewal;
 pub use status::MemberStatus;
 pub use store::{Access, Store};

@@ -10,7 +10,7 @@ use handover_tls::{Tls, TlsFiles};
 
 use super::convert::{entry, mutates, name, only_lease, txn_reply, txn_request};
 use super::error::{Failure, OpenError, StoreError};
-use super::member::{CALL_TIMEOUT, Link, Member};
+use super::member::{CALL_TIMEOUT, Dial, Link, Member};
 use super::{Entry, Grant, Listing, TxnReply, Watch};
 
 /// How often each member may be tried for one call.
@@ -79,6 +79,16 @@ impl Store {
         }
         let members = endpoints.iter().map(|endpoint| Member::new(endpoint, tls)).collect::<Result<_, _>>()?;
         Ok(Self { members, current: Arc::default(), tls: tls.cloned() })
+    }
+
+    /// A store at these endpoints that is not reached by TCP connections of this process: a simulated network.
+    ///
+    /// # Errors
+    /// As [`Store::connect`].
+    pub fn dialled(endpoints: &[String], dial: Dial) -> Result<Self, StoreError> {
+        let members = endpoints.iter().map(|endpoint| Ok(Member::new(endpoint, None)?.dialled(dial.clone())));
+        let members = members.collect::<Result<_, StoreError>>()?;
+        Ok(Self { members, current: Arc::default(), tls: None })
     }
 
     /// How many members are configured.

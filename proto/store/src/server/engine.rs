@@ -7,14 +7,15 @@
 mod tests;
 
 use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use etcd_client::proto::PbResponseHeader;
 use handover_proto::txn::{LeaseId, Revision};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, timeout};
 use tonic::{Code, Status};
 
 use super::disk::{Disk, DiskError, Identity};
@@ -38,7 +39,7 @@ pub(crate) struct Shared {
 #[derive(Clone)]
 pub(crate) struct Engine {
     shared: Arc<Shared>,
-    orders: Sender<Order>,
+    orders: UnboundedSender<Order>,
 }
 
 /// What the writer is told.
@@ -53,9 +54,13 @@ enum Order {
 
 /// The writer thread, and the message that it leaves behind.
 pub(crate) struct Writer {
-    pub(crate) thread: JoinHandle<()>,
-    pub(crate) ended: oneshot::Receiver<Result<(), DiskError>>,
+    /// None: it is a task of the server's own runtime.
+    pub(crate) thread: Option<JoinHandle<()>>,
+    pub(crate) ended: Ended,
 }
+
+/// How the writer ended.
+type Ended = oneshot::Receiver<Result<(), DiskError>>;
 
 impl Shared {
     fn new(identity: Identity, state: State) -> Self {
@@ -117,24 +122,38 @@ impl Shared {
 }
 
 impl Engine {
-    /// Opens the data directory and starts the writer.
+    /// Opens the data directory and starts the writer, on a thread of its own: a slow disk delays nobody else.
     pub(crate) fn start(data: &Path) -> Result<(Self, Writer), DiskError> {
-        let (disk, identity, stored) = Disk::open(data)?;
-        let shared = Arc::new(Shared::new(identity, State::restore(stored, Duration::ZERO)));
-        let (orders, queue) = channel();
-        let (tell, ended) = oneshot::channel();
-        let seen = shared.clone();
-        let body = move || {
-            // Nobody listens any more once the server has gone: then there is nobody to tell.
-            let _ = tell.send(run(&seen, &disk, &queue));
-        };
-        let spawned = std::thread::Builder::new().name("store-writer".to_owned()).spawn(body);
-        let thread = spawned.map_err(|error| DiskError::Io {
+        let (engine, body, ended) = Self::open(data)?;
+        let failed = |error: std::io::Error| DiskError::Io {
             action: "start the writer thread for",
             path: data.to_owned(),
             reason: error.to_string(),
-        })?;
-        Ok((Self { shared, orders }, Writer { thread, ended }))
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
+        let run = move || runtime.block_on(body);
+        let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(run).map_err(failed)?;
+        Ok((engine, Writer { thread: Some(thread), ended }))
+    }
+
+    /// The same with the writer as a task, so that nothing runs on another clock than the caller's: simulated time.
+    pub(crate) fn start_here(data: &Path) -> Result<(Self, Writer), DiskError> {
+        let (engine, body, ended) = Self::open(data)?;
+        drop(tokio::spawn(body));
+        Ok((engine, Writer { thread: None, ended }))
+    }
+
+    fn open(data: &Path) -> Result<(Self, impl Future<Output = ()> + Send + use<>, Ended), DiskError> {
+        let (disk, identity, stored) = Disk::open(data)?;
+        let shared = Arc::new(Shared::new(identity, State::restore(stored, Duration::ZERO)));
+        let (orders, mut queue) = unbounded_channel();
+        let (tell, ended) = oneshot::channel();
+        let seen = shared.clone();
+        let body = async move {
+            // Nobody listens any more once the server has gone: then there is nobody to tell.
+            let _ = tell.send(run(&seen, &disk, &mut queue).await);
+        };
+        Ok((Self { shared, orders }, body, ended))
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -183,17 +202,17 @@ pub(crate) fn refuse(refusal: Refusal) -> Status {
 }
 
 /// Until it is told to stop, or the disk fails.
-fn run(shared: &Shared, disk: &Disk, queue: &Receiver<Order>) -> Result<(), DiskError> {
+async fn run(shared: &Shared, disk: &Disk, queue: &mut UnboundedReceiver<Order>) -> Result<(), DiskError> {
     loop {
         let wait = expire(shared, disk)?;
-        match queue.recv_timeout(wait) {
-            Ok(Order::CarryOut { request, answer }) => {
+        match timeout(wait, queue.recv()).await {
+            Ok(Some(Order::CarryOut { request, answer })) => {
                 let result = carry_out(shared, disk, &request)?;
                 // A caller that hung up has its write all the same.
                 let _ = answer.send(result);
             }
-            Err(RecvTimeoutError::Timeout) => {}
-            Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            Err(_) => {}
+            Ok(Some(Order::Stop) | None) => return Ok(()),
         }
     }
 }

@@ -16,14 +16,17 @@ mod watch;
 mod wire;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use etcd_client::proto::{PbClusterServer, PbKvServer, PbLeaseServer, PbMaintenanceServer, PbWatchServer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio_stream::Stream;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
+use tonic::transport::server::{Connected, TcpIncoming};
 
 pub use disk::DiskError;
 
@@ -100,19 +103,41 @@ pub async fn serve(
     let identity = engine.shared().identity();
     tracing::info!(%address, data = %options.data.display(), term = identity.raft_term, "embedded store: a single node without replication");
     ready(address);
-    run(listener, address, &options, engine, writer, shutdown).await
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    run(incoming, address, &options.data, engine, writer, shutdown).await
 }
 
-async fn run(
-    listener: TcpListener,
+/// Runs the store over connections that somebody else accepts, wholly on the caller's runtime and clock: a simulated
+/// network. `address` is what it tells clients.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_over<C>(
+    data: &Path,
     address: SocketAddr,
-    options: &ServerOptions,
+    incoming: impl Stream<Item = std::io::Result<C>>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServerError>
+where
+    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
+    let (engine, writer) = Engine::start_here(data)?;
+    run(incoming, address, data, engine, writer, shutdown).await
+}
+
+async fn run<C>(
+    incoming: impl Stream<Item = std::io::Result<C>>,
+    address: SocketAddr,
+    data: &Path,
     engine: Engine,
     writer: Writer,
     shutdown: impl Future<Output = ()>,
-) -> Result<(), ServerError> {
+) -> Result<(), ServerError>
+where
+    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
     let shared = engine.shared().clone();
-    let file = disk::file(&options.data);
+    let file = disk::file(data);
     let admin = AdminApi { shared: shared.clone(), address: format!("http://{address}"), file };
     let (stop, stopped) = oneshot::channel::<()>();
     let server = Server::builder()
@@ -121,7 +146,7 @@ async fn run(
         .add_service(PbWatchServer::new(WatchApi(shared)))
         .add_service(PbMaintenanceServer::new(admin.clone()))
         .add_service(PbClusterServer::new(admin))
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async {
+        .serve_with_incoming_shutdown(incoming, async {
             // Dropped or told: both mean stop.
             let _ = stopped.await;
         });
@@ -146,7 +171,7 @@ async fn run(
         Err(_) => return Err(ServerError::WriterLost),
     }
     // It has said its last word: this does not block.
-    thread.join().map_err(|_| ServerError::WriterLost)?;
+    thread.map_or(Ok(()), JoinHandle::join).map_err(|_| ServerError::WriterLost)?;
     outcome
 }
 

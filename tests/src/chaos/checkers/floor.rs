@@ -1,7 +1,7 @@
 //! Checker 6: no voluntary dip below the floor. Seen where traffic is decided: samples of every gate.
 //!
-//! A host may miss from the count while something is done to it or right after, that is no dip of ours; if those that miss
-//! *without* such a reason alone would break the floor, it is.
+//! A host whose service is not ready, for whatever reason, misses from the count and is no dip of ours; one whose service is
+//! ready and gets no requests is, unless something is done to the host or was right before.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::clock::BootNs;
 /// A host is back this long after what was done to it ended: its service starts, and its readiness must rise.
 const BACK: Duration = Duration::from_secs(5);
 /// Two samples of one host are this far apart at most, or it was not watched.
-const EVERY: Duration = Duration::from_millis(1000);
+const EVERY: Duration = Duration::from_millis(1500);
 
 /// What one gate says at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -23,7 +23,9 @@ pub struct Sample {
     pub at: BootNs,
     /// Whose gate.
     pub host: String,
-    /// Whether it has somebody to send requests to.
+    /// Whether its service is ready, as its own probes say.
+    pub ready: bool,
+    /// Whether requests are sent to it.
     pub serves: bool,
 }
 
@@ -35,7 +37,7 @@ pub fn check(samples: &[Sample], hosts: usize, min: usize, struck: &[(String, Wi
     let (mut dips, mut first) = (0, None);
     for sample in samples {
         last.insert(&sample.host, sample);
-        let away = last.values().filter(|seen| !seen.serves && !excused(seen, struck)).count();
+        let away = last.values().filter(|seen| seen.ready && !seen.serves && !excused(seen, struck)).count();
         if hosts - away.min(hosts) < min {
             dips += 1;
             first.get_or_insert((sample.at, hosts - away));
@@ -79,8 +81,12 @@ mod tests {
     use super::*;
 
     fn samples(rows: &[(u64, &str, bool)]) -> Vec<Sample> {
-        let sample =
-            |(at, host, serves): &(u64, &str, bool)| Sample { at: ms(*at), host: (*host).to_owned(), serves: *serves };
+        let sample = |(at, host, serves): &(u64, &str, bool)| Sample {
+            at: ms(*at),
+            host: (*host).to_owned(),
+            ready: true,
+            serves: *serves,
+        };
         rows.iter().map(sample).collect()
     }
 
@@ -94,6 +100,13 @@ mod tests {
     }
 
     #[test]
+    fn a_service_that_is_not_ready_is_no_voluntary_dip() {
+        let mut rows = samples(&DIP);
+        rows[4].ready = false;
+        assert_eq!(check(&rows, 3, 2, &[]).found.len(), 0);
+    }
+
+    #[test]
     fn a_host_that_was_struck_is_no_voluntary_dip() {
         let struck = [("b".to_owned(), Window { from: ms(150), to: ms(190) })];
         assert_eq!(check(&samples(&DIP), 3, 2, &struck).found.len(), 0);
@@ -103,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_host_that_nobody_looked_at_proves_nothing() {
-        let rows = samples(&[(0, "a", true), (1_500, "a", true)]);
+        let rows = samples(&[(0, "a", true), (1_600, "a", true)]);
         let struck = |host: &str| [(host.to_owned(), Window { from: ms(100), to: ms(200) })];
         assert_eq!(check(&rows, 1, 1, &[]).found.len(), 1);
         assert_eq!(check(&rows, 1, 1, &struck("a")).found.len(), 0);

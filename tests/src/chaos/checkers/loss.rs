@@ -10,6 +10,8 @@ use crate::clock::BootNs;
 use crate::load::tally::{Failure, LoadReceipt};
 use crate::receipt::writes::WriteReport;
 
+/// How a failure that nothing excuses is told.
+pub const NO_FAULT: &str = "for no fault's sake";
 /// Failures that are named one by one.
 const NAMED: usize = 5;
 
@@ -63,10 +65,10 @@ fn failures(load: &LoadReceipt, began: BootNs, patience: Duration, excuses: &[Ex
     checked.count("failures excused by what was done", excused.len());
     for failure in not.iter().take(NAMED) {
         let Failure { n, at, gate, outcome, detail, .. } = failure;
-        checked.find(format!("request {n} to gate {gate} at {at:?} failed for no fault's sake: {outcome:?}, {detail}"));
+        checked.find(format!("request {n} to gate {gate} at {at:?} failed {NO_FAULT}: {outcome:?}, {detail}"));
     }
     if not.len() > NAMED {
-        checked.find(format!("and {} more failures for no fault's sake", not.len() - NAMED));
+        checked.find(format!("and {} more failures {NO_FAULT}", not.len() - NAMED));
     }
 }
 

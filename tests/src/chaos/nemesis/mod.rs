@@ -151,13 +151,19 @@ pub struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    /// Index of the host whose agent says that it holds; the first one if none does.
+    /// Index of the host whose agent says that it holds; else of one that has a token, though it may not use it; else the
+    /// first.
     pub fn holder(&self) -> usize {
         let holds = |host: &super::site::host::Host| {
             let said = self.recorder.last_said(&host.spot.name).unwrap_or_default();
             ["holder", "starting", "quiescing"].contains(&said["lease"]["state"].as_str().unwrap_or_default())
         };
-        self.site.hosts.iter().position(holds).unwrap_or(0)
+        let has_token = |host: &super::site::host::Host| {
+            let said = self.recorder.last_said(&host.spot.name).unwrap_or_default();
+            said["lease"]["token"].as_str().is_some_and(|token| !token.is_empty())
+        };
+        let hosts = &self.site.hosts;
+        hosts.iter().position(holds).or_else(|| hosts.iter().position(has_token)).unwrap_or(0)
     }
 
     /// The instance of a host, as its agent last said.

@@ -30,11 +30,11 @@ pub enum Victim {
 }
 
 /// Darkness after the end of what the holder's side suffers: it sees a renewal accepted, or takes its turn up anew.
-pub(super) const RESUME: Duration = Duration::from_secs(3);
+pub(super) const RESUME: Duration = Duration::from_secs(2 + bounds::MACHINE.as_secs());
 /// A killed service is known to be dead at once (§1.9: 1 s and the start of work), but it takes a place to start again.
-const APP_GONE: Duration = Duration::from_secs(3);
+const APP_GONE: Duration = bounds::APP_GONE;
 /// No change at all is expected; this much is the machine's.
-pub(super) const INVISIBLE: Duration = Duration::from_secs(1);
+pub(super) const INVISIBLE: Duration = bounds::MACHINE;
 
 fn group(pid: i32) -> i32 {
     -pid

@@ -240,11 +240,6 @@ pub fn ask(operations: SocketAddr) -> Result<Value> {
     Ok(serde_json::from_str(body)?)
 }
 
-/// Whether a request through this gate is answered well, and at once.
-pub fn serves(gate: SocketAddr) -> bool {
-    get(gate, "/ready").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
-}
-
 fn get(from: SocketAddr, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect_timeout(&from, LIMIT)?;
     stream.set_read_timeout(Some(LIMIT))?;

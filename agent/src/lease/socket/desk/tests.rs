@@ -29,7 +29,7 @@ fn site(told: Told, seq: u64) -> Site {
     let instance = InstanceId::random();
     let (sender, seen) = watch::channel(board(&instance, told, seq));
     let clock = ClockIdentity { boot_id: "boot".to_owned(), time_ns: "time:[1]".to_owned() };
-    let desk = Desk { board: seen, clock, peers: Peers::new(0, BTreeMap::new()), acks: Some(Acks::default()) };
+    let desk = Desk { board: seen, clock, callers: Callers::new(0, BTreeMap::new()), acks: Some(Acks::default()) };
     Site { instance, sender, desk }
 }
 

@@ -51,7 +51,7 @@ async fn once_closed_it_reads_nothing_and_once_stopped_it_writes_nothing() {
     assert_eq!(engine.shared().read(&nothing()).expect_err("closed").code(), Code::Unavailable);
     engine.stop();
     writer.ended.await.expect("a last word").expect("an orderly end");
-    writer.thread.join().expect("no panic");
+    writer.thread.expect("a thread of its own").join().expect("no panic");
     assert_eq!(engine.write(put("k", 0)).await.expect_err("stopped").code(), Code::Unavailable);
     let (engine, _writer) = Engine::start(data.path()).expect("the data is free again");
     assert_eq!(engine.shared().read(&nothing()).expect("a read").1, 1, "what was refused is not there");

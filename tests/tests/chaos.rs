@@ -1,0 +1,36 @@
+//! Chaos on real processes, a bounded round: some schedules are clean, and a mistake that is planted is found.
+#![allow(clippy::expect_used, clippy::panic)]
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use handover_tests::chaos::sandbox;
+
+/// The program beside the tests; `cargo build --bins` makes it.
+fn chaos(words: &[&str]) -> Option<(Option<i32>, String)> {
+    if let Err(error) = sandbox::possible() {
+        eprintln!("SKIPPED: {error:#}");
+        return None;
+    }
+    let own = std::env::current_exe().expect("our own path");
+    let program: Option<PathBuf> = own.ancestors().skip(1).map(|dir| dir.join("chaos")).find(|path| path.is_file());
+    let output = Command::new(program.expect("chaos, built")).args(words).output().expect("run");
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    Some((output.status.code(), said))
+}
+
+/// A cut from etcd, an agent and a service killed: the cheapest of the faults that everything must survive.
+#[test]
+fn a_short_round_of_schedules_finds_nothing() {
+    let round = ["--schedules", "2", "--seconds", "8", "--seed", "46", "--parallel", "2"];
+    let Some((code, said)) = chaos(&round) else { return };
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("2 clean (") && said.contains(" 0 with findings, 0 not run"), "{said}");
+}
+
+#[test]
+fn a_service_that_lies_about_its_own_end_is_found() {
+    let Some((code, said)) = chaos(&["mistakes", "--only", "quiesced-is-a-lie"]) else { return };
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("caught in schedule 1"), "{said}");
+}
