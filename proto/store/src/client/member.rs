@@ -11,6 +11,8 @@ use super::error::{Failure, StoreError};
 
 /// A connection that does not stand after this long is given up and the next member is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// With TLS the other process has to run for it, and on a busy machine it gets its turn later than its kernel does.
+const TLS_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest wait for one answer: above etcd's usual leader change (1.6 s measured), below a second retry's patience.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// A listing, or what a watch that was away is told at once, may be larger than gRPC's default limit of 4 MiB.
@@ -49,7 +51,7 @@ impl Member {
             let address = address.connect_timeout(CONNECT_TIMEOUT);
             return Ok(Self { endpoint: endpoint.to_owned(), address, dial: None, link: Mutex::default() });
         };
-        let connector = Connector::new(tls.clone(), Expect::Host, CONNECT_TIMEOUT);
+        let connector = Connector::new(tls.clone(), Expect::Host, TLS_CONNECT_TIMEOUT);
         let dial: Dial = Arc::new(move |address: &Endpoint| address.connect_with_connector_lazy(connector.clone()));
         Ok(Self { endpoint: endpoint.to_owned(), address, dial: Some(dial), link: Mutex::default() })
     }
