@@ -27,7 +27,7 @@ use crate::receipt::holders::HolderReport;
 use crate::receipt::rows::{self, LedgerRows};
 use crate::receipt::writes;
 
-/// A machine that lets a runnable process wait for longer cannot be held to times.
+/// A machine that lets a sleeper that is due, or a few bytes to the disk, wait for longer cannot be held to times.
 const TOO_SLOW: Duration = Duration::from_millis(300);
 /// Checkers whose findings are about times. What they find on a machine that is too slow is told, and is no verdict; the
 /// others judge order and content, and always count.
@@ -92,8 +92,8 @@ pub struct Outcome {
     pub ticks: u64,
     /// Hand-overs that were asked for.
     pub asked: u64,
-    /// How long the machine let a runnable process wait, in milliseconds.
-    pub overslept_ms: u128,
+    /// How long the machine let somebody wait at worst, in milliseconds.
+    pub waited_ms: u128,
     /// What was found about times on a machine that was too slow for that.
     pub unjudged: Vec<String>,
 }
@@ -138,7 +138,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Result<Outcome> {
         blockers::check(&evidence::blockers(&said)),
         leaks::check(evidence.before, evidence.after),
     ];
-    let unjudged = if record.overslept > TOO_SLOW { set_aside(&mut checked) } else { Vec::new() };
+    let unjudged = if record.waited > TOO_SLOW { set_aside(&mut checked) } else { Vec::new() };
     Ok(Outcome {
         seed: evidence.plan.seed,
         deeds: deeds.to_vec(),
@@ -148,7 +148,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Result<Outcome> {
         tokens,
         ticks: tick_report.charged,
         asked: evidence.asked,
-        overslept_ms: record.overslept.as_millis(),
+        waited_ms: record.waited.as_millis(),
         unjudged,
     })
 }

@@ -4,6 +4,9 @@
 //! The observer sits on the bridge, where no cut reaches it. It uses etcd's own protocol and none of our client's code.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -67,8 +70,8 @@ pub struct Record {
     pub lives: Vec<Life>,
     /// What agents said, in the order of time.
     pub said: Vec<Said>,
-    /// By how much a sleep of ours was longest overslept: how long the machine let a runnable process wait.
-    pub overslept: Duration,
+    /// How long the machine let somebody wait at worst: a sleeper that was due, or a few bytes on their way to the disk.
+    pub waited: Duration,
 }
 
 /// Which keys are watched and read.
@@ -101,7 +104,7 @@ impl Recorder {
     ///
     /// # Errors
     /// If a thread cannot be started.
-    pub fn start(endpoints: Vec<String>, watched: &Watched) -> Result<Self> {
+    pub fn start(endpoints: Vec<String>, watched: &Watched, dir: &Path) -> Result<Self> {
         let record = Record { lives: vec![Life::default()], ..Record::default() };
         let mut recorder = Self { shared: Arc::new(Mutex::new(record)), stop: Arc::default(), threads: Vec::new() };
         let (shared, stop, watched) = (recorder.shared.clone(), recorder.stop.clone(), watched.clone());
@@ -118,11 +121,16 @@ impl Recorder {
             });
         };
         recorder.threads.push(std::thread::Builder::new().name("observer".into()).spawn(observe)?);
-        recorder.sample("sleeper", || {
+        let probe = File::create(dir.join("disk-probe"))?;
+        recorder.sample("machine", move || {
             let before = BootNs::now();
             std::thread::sleep(EVERY);
-            let overslept = BootNs::now().since(before).saturating_sub(EVERY);
-            move |record: &mut Record| record.overslept = record.overslept.max(overslept)
+            let mut waited = BootNs::now().since(before).saturating_sub(EVERY);
+            let before = BootNs::now();
+            // A disk that is full is found by those who need it.
+            let _written = (&probe).write_all(b"x").and_then(|()| probe.sync_data());
+            waited = waited.max(BootNs::now().since(before));
+            move |record: &mut Record| record.waited = record.waited.max(waited)
         })?;
         Ok(recorder)
     }

@@ -75,7 +75,7 @@ pub fn run(order: &Order) -> Result<Outcome> {
     let (_, service) = stand_in::keys()?;
     let lease = service.lease();
     let watched = Watched { prefix: service.prefix(), holder: lease.holder(), beat: lease.beat() };
-    let mut recorder = Recorder::start(site.etcd.endpoints(), &watched)?;
+    let mut recorder = Recorder::start(site.etcd.endpoints(), &watched, &order.dir)?;
     let before = inventory::take(&site, &lease.prefix())?;
     site.start_hosts()?;
     recorder.ask(&site.hosts)?;

@@ -79,7 +79,7 @@ impl Sums {
             self.slow += 1;
             println!(
                 "    machine too slow ({} ms) to judge {unjudged} findings about times, such as {}",
-                verdict["overslept_ms"], verdict["unjudged"][0]
+                verdict["waited_ms"], verdict["unjudged"][0]
             );
         }
         for (checker, found) in &found {
