@@ -57,6 +57,8 @@ pub struct Bounds {
     pub revokes: u8,
     /// Ticks by which clocks slip, either way; one clock at most one in a TTL.
     pub slips: u8,
+    /// Of host 0, which holds at first, only slow, and of the others only fast: the direction that hurts.
+    pub adverse_slips: bool,
     /// A deposed etcd leader acknowledges renewals (issue 15247, part 2).
     pub stale_acks: bool,
     /// Barriers that read an old state (the defect of stale linearizable reads).
@@ -69,6 +71,8 @@ pub struct Bounds {
     pub restore: bool,
     /// Only a lease that carries the beat ends; those of mere candidates live on.
     pub steady_candidates: bool,
+    /// Units begin and end, and never come to their database: what is looked at is time alone.
+    pub timed_only: bool,
     /// The holder may give up the lease, to be stopped.
     pub gives_up: bool,
 }
@@ -90,12 +94,14 @@ impl Bounds {
         unknowns: 0,
         revokes: 0,
         slips: 0,
+        adverse_slips: false,
         stale_acks: false,
         stale_reads: false,
         short_ttl: false,
         regrants: false,
         restore: false,
         steady_candidates: false,
+        timed_only: false,
         gives_up: false,
     };
 

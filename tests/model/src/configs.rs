@@ -54,8 +54,11 @@ const fn config(name: &'static str, bounds: Bounds, reached: &'static [Reach]) -
 pub static HAND_OVER: Config =
     config("hand-over", Bounds { turns: 3, intents: 2, leases: 1, ..Q }, &[Reach::HandedOver, Reach::TakenOver]);
 /// A successor that changes over to another etcd lease while T3 is under way.
-pub static REGRANT: Config =
-    config("regrant", Bounds { turns: 2, regrants: true, attempt: 0, ..Q }, &[Reach::HandedOver]);
+pub static REGRANT: Config = config(
+    "regrant",
+    Bounds { turns: 2, regrants: true, attempt: 0, steady_candidates: true, timed_only: true, ..Q },
+    &[Reach::HandedOver],
+);
 /// A transaction without an answer, which may still arrive.
 pub static UNKNOWN_OUTCOME: Config =
     config("unknown-outcome", Bounds { turns: 3, unknowns: 1, leases: 1, ..Q }, &[Reach::HandedOver, Reach::Minted]);
@@ -83,12 +86,14 @@ pub static QUARANTINE_RATE: Config = config(
     Bounds {
         turns: 2,
         slips: 2,
+        adverse_slips: true,
         revokes: 1,
         hangs: 1,
         intents: 0,
         attempt: 0,
         leases: 1,
         steady_candidates: true,
+        timed_only: true,
         ..Q
     },
     &[Reach::TakenOver],
@@ -96,8 +101,8 @@ pub static QUARANTINE_RATE: Config = config(
 /// Three agents: two takers race, and a hand-over goes to one while the other watches.
 pub static THREE_AGENTS: Config = config(
     "three-agents",
-    Bounds { hosts: 3, turns: 2, leases: 1, attempt: 0, intents: 0, steady_candidates: true, ..Q },
-    &[Reach::TakenOver],
+    Bounds { hosts: 3, turns: 2, leases: 1, attempt: 0, steady_candidates: true, ..Q },
+    &[Reach::TakenOver, Reach::HandedOver],
 );
 /// etcd grants less than was asked for.
 pub static SHORT_GRANT: Config = config(

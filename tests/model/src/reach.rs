@@ -61,7 +61,7 @@ impl Reach {
     }
 }
 
-/// The present turn began by `cause`, and a unit under its token has passed the fence.
+/// The present turn began by `cause`, and a unit under its token runs.
 fn works(state: &State, cause: Kind) -> bool {
     let holder = state.etcd.holder;
     let service = &state.hosts[usize::from(holder.who.host)].service;

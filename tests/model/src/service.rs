@@ -69,7 +69,7 @@ impl Rules {
     pub(crate) fn check(&self, state: &State, host: usize, which: Which) -> Option<State> {
         let mut next = *state;
         let unit = which.of(&mut next.hosts[host].service);
-        if unit.phase != Phase::Begun || state.hosts[host].pause != Pause::No {
+        if unit.phase != Phase::Begun || state.hosts[host].pause != Pause::No || self.bounds.timed_only {
             return None;
         }
         unit.phase = if state.fence.token == unit.token { Phase::Checked } else { Phase::Doomed };

@@ -19,6 +19,10 @@ impl Rules {
     /// One tick of real time. etcd's clock is the measure; at most one host's clock slips in it, and none twice in a TTL.
     /// Time does not go on over a unit that has to be over: A2 and the kill ladder see to that.
     pub(crate) fn tick(&self, state: &State, slip: Option<(usize, Slip)>) -> Option<State> {
+        let adverse = slip.is_none_or(|(host, slip)| (host == 0) == (slip == Slip::Slow));
+        if self.bounds.adverse_slips && !adverse {
+            return None;
+        }
         let mut next = *state;
         next.etcd.tick();
         for (number, host) in next.hosts.iter_mut().enumerate().take(usize::from(self.bounds.hosts)) {
