@@ -24,7 +24,7 @@ const VERDICT: &str = "verdict.json";
 #[command(name = "chaos", args_conflicts_with_subcommands = true)]
 pub struct Settings {
     #[command(subcommand)]
-    inside: Option<Inside>,
+    inside: Option<Part>,
     #[command(flatten)]
     run: Run,
 }
@@ -62,7 +62,7 @@ struct Run {
 }
 
 #[derive(Debug, Clone, Subcommand)]
-enum Inside {
+enum Part {
     /// Plants mistakes one after the other, and sees each of them caught.
     Mistakes {
         /// Only this one.
@@ -104,8 +104,8 @@ enum Inside {
 /// If nothing can be run at all.
 pub fn run(settings: &Settings) -> Result<ExitCode> {
     match &settings.inside {
-        Some(Inside::Inside { dir, run }) => inside(dir, run),
-        Some(Inside::Wire { shape, pairs }) => {
+        Some(Part::Inside { dir, run }) => inside(dir, run),
+        Some(Part::Wire { shape, pairs }) => {
             let pair = |pair: &String| -> Result<(SocketAddr, SocketAddr)> {
                 let (near, far) = pair.split_once('=').with_context(|| format!("{pair} is no NEAR=FAR"))?;
                 Ok((near.parse()?, far.parse()?))
@@ -113,7 +113,7 @@ pub fn run(settings: &Settings) -> Result<ExitCode> {
             wire::run(pairs.iter().map(pair).collect::<Result<_>>()?, shape.clone())?;
             Ok(ExitCode::SUCCESS)
         }
-        Some(Inside::Mistakes { only, tries, mutants, etcd }) => {
+        Some(Part::Mistakes { only, tries, mutants, etcd }) => {
             mistakes(only.as_deref(), *tries, mutants.as_ref(), etcd)
         }
         None => outside(&settings.run),

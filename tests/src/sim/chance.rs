@@ -20,8 +20,7 @@ impl Chance {
         low + self.next() % (high - low).max(1)
     }
 
-    /// True once in `n`.
-
+    /// Sixteen hexadecimal digits: an id.
     pub(crate) fn hex(&mut self) -> String {
         format!("{:016x}", self.next())
     }

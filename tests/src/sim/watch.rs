@@ -126,7 +126,9 @@ impl World {
                 self.hear(host, life, Event::Listed(listing));
             }
             Some(from) => {
-                for (revision, changes) in self.etcd.log[from..end].to_vec() {
+                // Hearing changes the world, so the log's part is taken out first.
+                let news: Vec<_> = self.etcd.log[from..end].to_vec();
+                for (revision, changes) in news {
                     self.hear(host, life, Event::Changed { revision, changes: changes.to_vec() });
                 }
             }

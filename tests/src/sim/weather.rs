@@ -162,7 +162,7 @@ impl Weather {
         let mut at = |fault| self.faults.push((chance.within(FIRST + SECOND, self.heal_at), (At::Holder, fault)));
         at(Fault::CoordinatorAway(3_000));
         at(Fault::CoordinatorAway(7_000));
-        if self.stray % 2 == 0 {
+        if self.stray.is_multiple_of(2) {
             at(Fault::Order(Order::Rollback));
         } else {
             at(Fault::Order(Order::Pause));
