@@ -1,7 +1,6 @@
 //! A host or a service that does not fit the lease's numbers takes no turn, and says why. Plain functions.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on ends")]
 
-#[allow(dead_code, reason = "each test file uses its own part")]
 mod lease_bench;
 
 use std::time::Duration;

@@ -1,7 +1,6 @@
 //! What the keeper does with a service that hangs while it holds. Plain functions: no runtime, no clock, no network.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on ends")]
 
-#[allow(dead_code, reason = "each test file uses its own part")]
 mod lease_bench;
 
 use std::time::Duration;

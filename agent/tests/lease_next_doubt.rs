@@ -1,7 +1,6 @@
 //! The keeper's decisions when something is uncertain: outcomes, losses, restarts, the past of the store.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on ends")]
 
-#[allow(dead_code, reason = "each test file uses its own part")]
 mod lease_bench;
 
 use handover_agent::lease::deadline::Boot;

@@ -1,5 +1,6 @@
 //! The demo service's ledger on a real PostgreSQL: the same promises as on SQLite, and each weaker fence check caught by
 //! the fence checker.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on ends")]
 
 use std::time::Duration;
 

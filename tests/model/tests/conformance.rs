@@ -1,5 +1,6 @@
 //! The model's transactions are handover-proto's: on random runs, the real ones are built at the same moments, arrive at the
 //! same moments at a store that carries out plain transactions, and do the same, whatever has happened meanwhile.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on ends")]
 
 mod mirror;
 

@@ -1,5 +1,6 @@
 //! Every mistake that is planted into the rules leads to a run that breaks its invariant. That the same configuration
 //! breaks nothing without the mistake is what `proof.rs` shows of each.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on ends")]
 
 use handover_model::configs;
 use handover_model::mistake::Mistake;
@@ -17,7 +18,7 @@ fn is_caught(mistake: Mistake) {
     let Some(path) = path else {
         panic!("{} broke nothing in {} states", mistake.name(), checker.unique_state_count())
     };
-    let end = path.last_state().clone();
+    let end = *path.last_state();
     assert!(!mistake.breaks().holds(&end), "the run ends where the invariant is broken");
     println!("{} breaks {:?}:\n{}", mistake.name(), mistake.breaks(), tale::tell(&rules, &path.into_actions()));
 }

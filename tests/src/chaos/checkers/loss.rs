@@ -122,7 +122,7 @@ mod tests {
             (excuse(Some(1), 1_451, 1_600), 1),
             (excuse(Some(1), 1_000, 1_399), 1),
         ] {
-            assert_eq!(found(&load(true), &writes(), &[excuse.clone()]), expected, "{excuse:?}");
+            assert_eq!(found(&load(true), &writes(), std::slice::from_ref(&excuse)), expected, "{excuse:?}");
         }
     }
 
