@@ -34,7 +34,7 @@ name = "billing"
 version = "1.1.0"
 [rollout]
 wave_size = 3
-shift = ["50%"]
+shift = ["100%"]
 step_soak = "200ms"
 soak = "1s"
 start_deadline = "6s"
@@ -65,14 +65,20 @@ impl World {
 
     /// The operator starts a rollout.
     pub(crate) fn begin_rollout(&mut self) {
-        let Ok(spec) = Spec::parse("sim", SPEC) else { return };
+        let spec = match Spec::parse("sim", SPEC) {
+            Ok(spec) => spec,
+            Err(error) => return self.broken("spec", error.to_string()),
+        };
         let fleet = self.fleet(&self.view());
         let known = BTreeSet::from([spec.service.clone()]);
         let Ok(id) = "7f3a2c".parse() else { return };
-        if let (Ok(plan), None) = (Plan::make(&spec, &fleet, &known, &id), &self.plan) {
-            self.fact(Fact::Nemesis(format!("a rollout of {} begins", plan.to)));
-            self.count("rollouts");
-            self.plan = Some(plan);
+        match Plan::make(&spec, &fleet, &known, &id) {
+            Ok(plan) => {
+                self.fact(Fact::Nemesis(format!("a rollout of {} begins", plan.to)));
+                self.count("rollouts");
+                self.plan = Some(plan);
+            }
+            Err(error) => self.fact(Fact::Nemesis(format!("no rollout: {error}"))),
         }
     }
 
