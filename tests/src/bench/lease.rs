@@ -20,6 +20,8 @@ const P99_THREE_MS: f64 = 250.0;
 const OF_PATRONI: f64 = 0.01;
 /// Passing `etcdctl lock` on starts a process each time, so there are fewer of these.
 const LOCKS: usize = 50;
+/// Each takes a cluster of its own.
+const SWITCHOVERS: usize = 3;
 
 pub(super) fn measure(sizes: &Sizes) -> Result<Found> {
     let Some((etcd, name)) = etcd() else {
@@ -41,7 +43,7 @@ pub(super) fn measure(sizes: &Sizes) -> Result<Found> {
         None => eprintln!("bench: not beside `etcdctl lock`, because there is no etcdctl in PATH"),
     }
     progress("Patroni's switchover");
-    match patroni::gaps(&site, sizes.losses)? {
+    match patroni::gaps(&site, sizes.losses.min(SWITCHOVERS))? {
         Some(gaps) => {
             let gap = Spread::of("Patroni's switchovers", gaps)?;
             let what = format!("Patroni: no write accepted in a switchover, median of {}", gap.count());
