@@ -67,11 +67,7 @@ fn works(state: &State, cause: Kind) -> bool {
     let service = &state.hosts[usize::from(holder.who.host)].service;
     let unit = service.unit;
     let current = unit.token == holder.era << 4 | holder.rev && service.life == holder.who.life;
-    holder.held
-        && (holder.rev > 1 || holder.era > 0)
-        && holder.cause == cause
-        && unit.phase == Phase::Checked
-        && current
+    holder.held && (holder.rev > 1 || holder.era > 0) && holder.cause == cause && unit.runs() && current
 }
 
 fn install_waits(state: &State) -> bool {
