@@ -90,16 +90,16 @@ async fn a_pull_extends_the_right_and_a_failing_one_changes_nothing() {
     let agent = FakeAgent::start(place.path("agent.sock"));
     let billing = Billing::start(&place, &agent.socket, &[]);
     let record = record(&billing.instance, Told::Active, 1, 48);
-    agent.answers(Pulls::Extend(record.clone(), Duration::from_millis(900)));
-    let pushed = lasting(&record, Duration::from_millis(700));
+    agent.answers(Pulls::Extend(record.clone(), Duration::from_secs(3)));
+    let pushed = lasting(&record, Duration::from_secs(2));
     billing.push(&pushed).await;
     let first_soft = BootNs(pushed.soft_deadline_boot_ns);
-    let beyond = first_soft.after(Duration::from_millis(700));
+    let beyond = first_soft.after(Duration::from_millis(500));
     until("work beyond the first deadline", || place.charges().iter().any(|charge| charge.at > beyond)).await;
     assert!(!place.has(inactive(Why::Silence)), "never interrupted");
     agent.answers(Pulls::Silence);
     until("the end by silence", || place.has(inactive(Why::Silence))).await;
-    agent.answers(Pulls::Extend(record, Duration::from_millis(900)));
+    agent.answers(Pulls::Extend(record, Duration::from_secs(3)));
     let so_far = place.charges().len();
     until("work again once it is heard again", || place.charges().len() > so_far).await;
 }
