@@ -20,7 +20,7 @@ use handover_proto::txn::{Op, Revision, Txn};
 use handover_store::client::Store;
 use tokio::runtime::Runtime;
 
-use super::site::{VERSION, wait_for};
+use super::site::VERSION;
 
 /// From one look to the next.
 const LOOK: Duration = Duration::from_millis(100);
@@ -64,14 +64,8 @@ impl StandIn {
         let (env, service) = keys()?;
         let store = Store::connect(endpoints)?;
         let key = env.leader();
-        let then = vec![Op::put(key.clone(), b"{}".to_vec()), Op::Get(key.clone())];
-        let put = Txn { then, ..Txn::default() };
-        let mut revision = 0;
-        wait_for("the leader key to be written", || {
-            let reply = runtime.block_on(store.txn(&put))?;
-            revision = reply.reads.first().and_then(Option::as_ref).map_or(0, |entry| entry.create_revision);
-            Ok(revision > 0)
-        })?;
+        let put = Txn { then: vec![Op::put(key.clone(), b"{}".to_vec())], ..Txn::default() };
+        let revision = runtime.block_on(store.txn(&put))?.revision;
         let term = Term::new(Era(0), revision)?;
         Ok(Self { runtime, store, service, leader: (key, revision), term })
     }
@@ -103,9 +97,7 @@ impl StandIn {
                 fallback: None,
             };
             let put = Op::put(self.service.assigned(&agent.parse()?), encode(&assignment)?);
-            // The same bytes again do no harm, and a member may be slow or just have come back.
-            let txn = Txn { then: vec![put], ..Txn::default() };
-            wait_for("an assignment to be written", || Ok(self.runtime.block_on(self.store.txn(&txn)).is_ok()))?;
+            self.runtime.block_on(self.store.txn(&Txn { then: vec![put], ..Txn::default() }))?;
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::clock::BootNs;
 /// A host is back this long after what was done to it ended: its service starts, and its readiness must rise.
 const BACK: Duration = Duration::from_secs(5);
 /// Two samples of one host are this far apart at most, or it was not watched.
-const EVERY: Duration = Duration::from_secs(3);
+const EVERY: Duration = Duration::from_millis(1500);
 
 /// What one gate says at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_host_that_nobody_looked_at_proves_nothing() {
-        let rows = samples(&[(0, "a", true), (3_100, "a", true)]);
+        let rows = samples(&[(0, "a", true), (1_600, "a", true)]);
         let struck = |host: &str| [(host.to_owned(), Window { from: ms(100), to: ms(200) })];
         assert_eq!(check(&rows, 1, 1, &[]).found.len(), 1);
         assert_eq!(check(&rows, 1, 1, &struck("a")).found.len(), 0);
