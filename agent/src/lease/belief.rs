@@ -99,8 +99,11 @@ impl Belief {
 
     /// Judges one answer.
     pub fn judge(&mut self, shown: &Shown, now: Boot) -> Worth {
+        // A raised era may be seen first in an answer whose revision says nothing: it may follow a restore that no answer has
+        // shown yet, and the raise was for that one. Whoever has never heard from a store has nothing to forget.
+        let blind = self.cluster.is_some() && shown.floor == 0;
         let other = *self.cluster.get_or_insert(shown.cluster) != shown.cluster;
-        if (other || self.refused.is_some()) && shown.era.is_some_and(|era| era > self.era) {
+        if (other || blind || self.refused.is_some()) && shown.era.is_some_and(|era| era > self.era) {
             *self = Self { cluster: Some(shown.cluster), era: shown.era.unwrap_or_default(), ..Self::default() };
             return Worth::Anew;
         }

@@ -80,3 +80,12 @@ fn an_era_raised_in_a_believed_store_makes_nothing_forgotten() {
     let raised = Shown { era: Some(Era(1)), ..shown(11, 10) };
     assert_eq!((belief.judge(&raised, at(0)), belief.era()), (Worth::Counts, Era(1)));
 }
+
+#[test]
+fn an_era_that_is_first_seen_in_an_answer_without_a_comparable_revision_makes_everything_forgotten() {
+    let mut belief = believing();
+    let raised = Shown { era: Some(Era(1)), ..shown(3, 0) };
+    assert_eq!((belief.judge(&raised, at(0)), belief.era()), (Worth::Anew, Era(1)), "the store may have gone back");
+    let mut first = Belief::default();
+    assert_eq!(first.judge(&raised, at(0)), Worth::Counts, "there is nothing to forget");
+}
