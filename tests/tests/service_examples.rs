@@ -136,7 +136,9 @@ fn rewritten(config: &str, command: &str, log: &Path) -> String {
     format!(
         "{}command = {command}\n{grace}[driver.env]\nWORK_LOG = \"{log}\"\n{PROBE}[lease]\nservice = \"pull\"\nc_unit = \"500ms\"\nttl = \"15s\"\nc_kill = \"6s\"\n{}{}",
         &config[..command_at],
-        &config[lease_at + "[lease]\n".len()..slots_at].replace("c_unit = \"500ms\"\n", ""),
+        &config[lease_at + "[lease]\n".len()..slots_at]
+            .replace("c_unit = \"500ms\"\n", "")
+            .replace("c_kill = \"2s\"\n", ""),
         &config[slots_at..],
     )
 }

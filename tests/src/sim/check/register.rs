@@ -59,9 +59,6 @@ impl Register {
         for (id, (begun, on)) in std::mem::take(&mut self.open) {
             if let (Some(on), Some(gives)) = (on, self.did.get(&id)) {
                 asked.push(Asked { begun, ended: None, what: What::Write { on, gives: *gives } });
-            } else {
-                // Still under way: it may be carried out on what the store was restored to.
-                self.open.insert(id, (begun, on));
             }
         }
         self.did.clear();
