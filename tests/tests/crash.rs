@@ -65,7 +65,11 @@ fn crash_loop(options: Options, specs: &[Spec], end: &str, every: usize) {
             let mut dying = fleet.coordinators.pop().expect("a coordinator");
             let limit = Instant::now() + Duration::from_secs(30);
             // A rollout that met fewer delays than the first writes fewer records; near its end it may not come so far.
-            while !dying.has_ended() && !(record + SPREAD > count && has_ended(&fleet, &rollout)) {
+            let may_end_before = record + SPREAD > count;
+            while !dying.has_ended() {
+                if may_end_before && has_ended(&fleet, &rollout) {
+                    break;
+                }
                 assert!(Instant::now() < limit, "record {record}, {moment}: the coordinator did not die");
                 std::thread::sleep(Duration::from_millis(20));
             }
