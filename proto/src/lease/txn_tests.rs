@@ -233,6 +233,21 @@ fn a_taker_needs_the_beat_to_be_gone_and_loses_against_the_holder_that_comes_bac
 }
 
 #[test]
+fn an_intent_that_is_done_does_not_open_again_when_the_turn_that_it_led_to_ends() {
+    let (mut store, wish) = prepared();
+    let handed = hand_over(&keys(), &store.view(), &owner(1).instance, Stamp::at(2)).expect("prepared");
+    assert!(store.apply(&handed) && store.view().open_intent().is_none());
+    let second = owner(2).instance;
+    let died = release(&keys(), &store.view(), &second, StopProof::Dead, OpId::random(), Stamp::at(3)).expect("held");
+    assert!(store.apply(&died));
+    let view = store.view();
+    assert!(view.holder.as_ref().is_some_and(|seen| seen.value.op != wish.op), "its id stands there no more");
+    assert!(view.candidates.contains_key(&second), "the dead one's candidate key has not expired yet");
+    assert!(view.open_intent().is_none());
+    acquire(&keys(), &view, &turn(&owner(3), 33)).expect("so nobody waits for the dead");
+}
+
+#[test]
 fn a_freeze_and_an_intent_for_somebody_else_hold_takers_back() {
     let mut store = held_by_1();
     store.expire(11);

@@ -71,20 +71,21 @@ impl LeaseView {
         self.holder.as_ref().map(|seen| Token::new(seen.value.era, seen.mod_revision)).transpose()
     }
 
-    /// The intent, unless the holder key shows that it is done.
+    /// The intent, unless the holder key shows that it is done: by its operation id, or because somebody else has held
+    /// since (the id stands there only until the next turn).
     ///
     /// One to park is about one turn: whoever takes the lease up again later, perhaps the same instance, is not meant.
     pub fn open_intent(&self) -> Option<&Seen<Intent>> {
-        let done = self.holder.as_ref().map(|seen| &seen.value.op);
+        let holder = &self.holder.as_ref()?.value;
         let past =
             |seen: &Seen<Intent>| seen.value.kind == IntentKind::Park && seen.mod_revision < self.turn_revision();
-        self.intent.as_ref().filter(|seen| done != Some(&seen.value.op) && !past(seen))
+        let asks_owner = |seen: &Seen<Intent>| seen.value.from == holder.owner().instance;
+        self.intent.as_ref().filter(|seen| holder.op != seen.value.op && asks_owner(seen) && !past(seen))
     }
 
     /// The open intent that keeps `instance` from taking the lease: it names another, which is a candidate.
     ///
-    /// One that names nobody who is there keeps nobody waiting: its coordinator may be gone; and one that is done shows as
-    /// open again once the turn that it led to has ended.
+    /// One that names nobody who is there keeps nobody waiting: its coordinator may be gone.
     pub fn kept_for_other(&self, instance: &InstanceId) -> Option<&Seen<Intent>> {
         let is_there = |to: &InstanceId| self.candidates.contains_key(to);
         self.open_intent().filter(|seen| seen.value.to.as_ref().is_some_and(|to| to != instance && is_there(to)))

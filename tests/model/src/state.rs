@@ -419,9 +419,9 @@ impl Etcd {
         self.leases[usize::from(host)][usize::from(no) - 1] = lease;
     }
 
-    /// The intent, unless the holder key shows that it is done.
+    /// The intent, unless the holder key shows that it is done, or that somebody else has held since.
     pub fn open_intent(&self) -> Option<Intent> {
-        self.intent.filter(|intent| intent.op != self.holder.op)
+        self.intent.filter(|intent| intent.op != self.holder.op && intent.from == self.holder.who)
     }
 
     /// Revision of the beat; 0: absent.
