@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use handover_proto::assignment::Remote;
 use handover_proto::ids::{InstanceId, SlotId};
 
 use crate::core::observed::{GateSeen, Kind, Ledger, Line, Routes};
@@ -56,21 +57,7 @@ impl Routing {
         if self.sent.len() > REMEMBERED {
             self.sent.remove(0);
         }
-        self.link.send(self.state(seq, routes));
-    }
-
-    fn state(&self, seq: u64, routes: &Routes) -> GateState {
-        let local = routes.local.iter().filter_map(|route| {
-            let address = *self.addresses.get(&route.slot)?;
-            let (instance, version) = (route.instance.clone(), route.version.clone());
-            Some(Upstream { instance, version, address, reads: route.reads, writes: route.writes, ready: route.ready })
-        });
-        let admission = match (routes.open, routes.leaving) {
-            (true, false) => Admission::Open,
-            (true, true) => Admission::LameDuck,
-            (false, _) => Admission::Shut,
-        };
-        GateState { seq, admission, upstreams: local.collect() }
+        self.link.send(state(&self.addresses, seq, routes));
     }
 
     /// What the core is to know of the gate.
@@ -88,5 +75,54 @@ impl Routing {
         let upstream = report.as_ref().and_then(|report| report.upstreams.iter().find(|u| u.instance == *instance));
         let line = |count, oldest_ms| Line { kind: Kind::Requests, count, oldest: Duration::from_millis(oldest_ms) };
         Ledger { lines: upstream.map(|u| line(u.in_flight, u.oldest_ms)).into_iter().collect() }
+    }
+}
+
+/// The routes as the gate takes them.
+fn state(addresses: &BTreeMap<SlotId, SocketAddr>, seq: u64, routes: &Routes) -> GateState {
+    let local = routes.local.iter().filter_map(|route| {
+        let address = *addresses.get(&route.slot)?;
+        let (instance, version) = (route.instance.clone(), route.version.clone());
+        Some(Upstream { instance, version, address, reads: route.reads, writes: route.writes, ready: route.ready })
+    });
+    // Their readiness is known to their own agents, and to the coordinator that gave them this weight. One that cannot be
+    // connected to is passed over by the gate.
+    let remote = routes.remote.iter().map(|route| {
+        let Remote { instance, version, address } = route.to.clone();
+        Upstream { instance, version, address, reads: route.reads, writes: route.writes, ready: true }
+    });
+    let admission = match (routes.open, routes.leaving) {
+        (true, false) => Admission::Open,
+        (true, true) => Admission::LameDuck,
+        (false, _) => Admission::Shut,
+    };
+    GateState { seq, admission, upstreams: local.chain(remote).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::observed::{LocalRoute, RemoteRoute};
+
+    #[test]
+    fn instances_elsewhere_go_to_the_gate_beside_those_of_this_host() {
+        let (here, there) = (InstanceId::random(), InstanceId::random());
+        let slot: SlotId = "a".parse().expect("a slot");
+        let version: handover_proto::ids::Version = "1.1.0".parse().expect("a version");
+        let address: SocketAddr = "10.0.0.2:9001".parse().expect("an address");
+        let to = Remote { instance: there.clone(), version: version.clone(), address };
+        let (reads, writes, ready) = (40, 0, false);
+        let routes = Routes {
+            local: vec![LocalRoute { slot: slot.clone(), instance: here.clone(), version, reads, writes, ready }],
+            remote: vec![RemoteRoute { to, reads: 60, writes: 100 }],
+            open: true,
+            leaving: false,
+        };
+        let own = "127.0.0.1:9001".parse().expect("an address");
+        let state = state(&BTreeMap::from([(slot, own)]), 7, &routes);
+        assert_eq!((state.seq, state.admission), (7, Admission::Open));
+        let of = |instance| state.upstreams.iter().find(|upstream| upstream.instance == instance).expect("listed");
+        assert_eq!((of(here.clone()).address, of(here.clone()).reads, of(here).ready), (own, 40, false));
+        assert_eq!((of(there.clone()).address, of(there.clone()).writes, of(there).ready), (address, 100, true));
     }
 }

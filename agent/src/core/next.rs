@@ -129,7 +129,7 @@ fn stand(want: &Want<'_>, instance: &Instance, give_up: bool) -> LeaseStand {
 fn routes<'a>(assignment: &'a Assignment, observed: &Observed, want: &dyn Fn(&SlotId) -> Want<'a>) -> Routes {
     let local = observed.slots.iter().filter_map(|(id, slot)| slot::route(id, slot, &want(id))).collect();
     let remote = assignment.routes.iter().filter_map(|route| match &route.to {
-        Upstream::Remote(to) => Some(RemoteRoute { to: *to, reads: route.reads, writes: route.writes }),
+        Upstream::Remote(to) => Some(RemoteRoute { to: to.clone(), reads: route.reads, writes: route.writes }),
         Upstream::Slot(_) => None,
     });
     let open = assignment.routes.iter().any(|route| route.reads + route.writes > 0);

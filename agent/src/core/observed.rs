@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use handover_proto::assignment::Remote;
 use handover_proto::ids::{InstanceId, SlotId, Version};
 use handover_proto::lifecycle::Lifecycle;
 
@@ -175,7 +176,7 @@ pub struct LocalRoute {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteRoute {
     /// Where.
-    pub to: std::net::SocketAddr,
+    pub to: Remote,
     /// Weight for reads, 0 to 100.
     pub reads: u32,
     /// Weight for writes, 0 to 100.
