@@ -130,6 +130,13 @@ fn traffic(counts: &ClassCounts) -> wire::Traffic {
         lost: counts.errors().saturating_sub(counts.answered_5xx),
         latency: counts.latency.to_vec(),
         bounds_us: LATENCY_BOUNDS_MS.iter().map(|ms| ms * 1000).collect(),
+        latency_sum_us: counts.latency_sum_us,
+        answered: vec![counts.answered_2xx, counts.answered_3xx, counts.answered_4xx, counts.answered_5xx],
+        connect_errors: counts.connect_errors,
+        no_answer: counts.no_answer,
+        broken: counts.lost,
+        client_left: counts.client_left,
+        client_cut: counts.client_cut,
     }
 }
 
