@@ -88,7 +88,7 @@ pub enum Process {
 /// timer ran out.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ledger {
-    /// One line per kind. Upgraded connections, sockets, jobs and positions come with their issues.
+    /// One line per kind. Sockets, jobs and positions come with their issues.
     pub lines: Vec<Line>,
 }
 
@@ -108,6 +108,8 @@ pub struct Line {
 pub enum Kind {
     /// Requests in the gate, from head to the end of the answer's body.
     Requests,
+    /// Connections through the gate that speak another protocol since an `Upgrade`, such as WebSockets.
+    Upgraded,
 }
 
 impl Kind {
@@ -115,6 +117,7 @@ impl Kind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Requests => "requests",
+            Self::Upgraded => "upgraded connections",
         }
     }
 }
