@@ -6,6 +6,8 @@ use std::time::Duration;
 use handover_proto::ids::{InstanceId, SlotId, Version};
 use handover_proto::lifecycle::Lifecycle;
 
+use super::front::FrontSeen;
+
 /// Time since boot (CLOCK_BOOTTIME), the only clock that decisions use.
 pub type Boot = Duration;
 
@@ -16,6 +18,8 @@ pub struct Observed {
     pub slots: BTreeMap<SlotId, Slot>,
     /// The gate.
     pub gate: GateSeen,
+    /// The balancers in front.
+    pub front: FrontSeen,
 }
 
 /// One slot.
@@ -87,8 +91,10 @@ pub enum Process {
 /// timer ran out.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ledger {
-    /// One line per kind. Upgraded connections, sockets, jobs and positions come with their issues.
+    /// One line per kind. Upgraded connections, jobs and positions come with their issues.
     pub lines: Vec<Line>,
+    /// What could not be counted, in words: it may be anything but zero.
+    pub uncounted: Vec<String>,
 }
 
 /// One kind of work.
@@ -107,6 +113,8 @@ pub struct Line {
 pub enum Kind {
     /// Requests in the gate, from head to the end of the answer's body.
     Requests,
+    /// Connections to the instance's port in the kernel's tables (mode `signal`).
+    Sockets,
 }
 
 impl Kind {
@@ -114,21 +122,22 @@ impl Kind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Requests => "requests",
+            Self::Sockets => "sockets",
         }
     }
 }
 
 impl Ledger {
-    /// Nothing is left.
+    /// Nothing is left, and that is known.
     pub fn is_drained(&self) -> bool {
-        self.lines.iter().all(|line| line.count == 0)
+        self.uncounted.is_empty() && self.lines.iter().all(|line| line.count == 0)
     }
 
     /// What is left, in words: `4 requests (oldest 9s)`.
     pub fn sentence(&self) -> String {
         let left = self.lines.iter().filter(|line| line.count > 0);
         let words = left.map(|l| format!("{} {} (oldest {}s)", l.count, l.kind.as_str(), l.oldest.as_secs()));
-        words.collect::<Vec<_>>().join(", ")
+        words.chain(self.uncounted.iter().cloned()).collect::<Vec<_>>().join(", ")
     }
 }
 
