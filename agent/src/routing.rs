@@ -1,4 +1,5 @@
-//! The agent's end of the gate: routes out, confirmed routes and counts in.
+//! Where the agent's routes go, and where what is applied and in hand comes from: the gate, or, without one, balancers and
+//! the kernel's tables (mode `signal`).
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -6,23 +7,91 @@ use std::time::Duration;
 
 use handover_proto::assignment::Remote;
 use handover_proto::ids::{InstanceId, SlotId};
+use tokio::sync::watch;
 
+use crate::core::front::FrontSeen;
 use crate::core::observed::{GateSeen, Kind, Ledger, Line, Routes};
 use crate::gate::client::GateLink;
 use crate::gate::control::{Admission, GateReport, GateState, Upstream};
+use crate::signal_mode::{SignalRouting, Watched};
 
 /// How many states may be on the way at once: the gate applies one in well under a millisecond.
 const REMEMBERED: usize = 16;
 const LEAP: u64 = 1 << 32;
 
+/// One of the two ways.
+pub enum Routing {
+    /// A gate is in front of the instances.
+    Proxy(GateRouting),
+    /// Balancers are.
+    Signal(SignalRouting),
+}
+
+impl Routing {
+    /// The gate's last word; none while it is away, and where there is none.
+    pub fn report(&self) -> Option<GateReport> {
+        match self {
+            Self::Proxy(gate) => gate.report(),
+            Self::Signal(_) => None,
+        }
+    }
+
+    /// Wakes whenever the gate says something.
+    pub fn watch(&self) -> watch::Receiver<Option<GateReport>> {
+        match self {
+            Self::Proxy(gate) => gate.watch(),
+            Self::Signal(signal) => signal.watch(),
+        }
+    }
+
+    /// Routes to be made true.
+    pub fn tell(&mut self, routes: &Routes) {
+        match self {
+            Self::Proxy(gate) => gate.tell(routes),
+            Self::Signal(signal) => signal.tell(routes),
+        }
+    }
+
+    /// What the core is to know of it.
+    pub fn seen(&mut self, front: &FrontSeen, slots: &mut dyn Iterator<Item = &SlotId>) -> GateSeen {
+        match self {
+            Self::Proxy(gate) => gate.seen(),
+            Self::Signal(signal) => signal.seen(front, slots),
+        }
+    }
+
+    /// Whose work there is to count; the gate knows by itself.
+    pub fn count(&self, watched: BTreeMap<InstanceId, Watched>) {
+        if let Self::Signal(signal) = self {
+            signal.count(watched);
+        }
+    }
+
+    /// What an instance has in hand.
+    pub fn ledger(&self, instance: &InstanceId) -> Ledger {
+        match self {
+            Self::Proxy(gate) => gate.ledger(instance),
+            Self::Signal(signal) => signal.ledger(instance),
+        }
+    }
+
+    /// Where there is no gate: the routes that balancers were told.
+    pub fn signalled(&self) -> Option<&Routes> {
+        match self {
+            Self::Proxy(_) => None,
+            Self::Signal(signal) => signal.told(),
+        }
+    }
+}
+
 /// The agent's end of the gate.
-pub struct Routing {
+pub struct GateRouting {
     link: GateLink,
     sent: Vec<(u64, Routes)>,
     addresses: BTreeMap<SlotId, SocketAddr>,
 }
 
-impl Routing {
+impl GateRouting {
     /// Speaks through `link`.
     pub fn new(link: GateLink, addresses: BTreeMap<SlotId, SocketAddr>) -> Self {
         Self { link, sent: Vec::new(), addresses }
@@ -78,7 +147,7 @@ impl Routing {
             let requests = line(Kind::Requests, u.in_flight, u.oldest_ms);
             [requests, line(Kind::Upgraded, u.upgraded, u.oldest_upgraded_ms)]
         });
-        Ledger { lines: lines.into_iter().flatten().collect() }
+        Ledger { lines: lines.into_iter().flatten().collect(), ..Ledger::default() }
     }
 }
 

@@ -7,6 +7,8 @@ use handover_proto::assignment::Remote;
 use handover_proto::ids::{InstanceId, SlotId, Version};
 use handover_proto::lifecycle::Lifecycle;
 
+use super::front::FrontSeen;
+
 /// Time since boot (CLOCK_BOOTTIME), the only clock that decisions use.
 pub type Boot = Duration;
 
@@ -17,6 +19,8 @@ pub struct Observed {
     pub slots: BTreeMap<SlotId, Slot>,
     /// The gate.
     pub gate: GateSeen,
+    /// The balancers in front.
+    pub front: FrontSeen,
 }
 
 /// One slot.
@@ -88,8 +92,10 @@ pub enum Process {
 /// timer ran out.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ledger {
-    /// One line per kind. Sockets, jobs and positions come with their issues.
+    /// One line per kind. Jobs and positions come with their issues.
     pub lines: Vec<Line>,
+    /// What could not be counted, in words: it may be anything but zero.
+    pub uncounted: Vec<String>,
 }
 
 /// One kind of work.
@@ -110,6 +116,8 @@ pub enum Kind {
     Requests,
     /// Connections through the gate that speak another protocol since an `Upgrade`, such as WebSockets.
     Upgraded,
+    /// Connections to the instance's port in the kernel's tables (mode `signal`).
+    Sockets,
 }
 
 impl Kind {
@@ -118,21 +126,22 @@ impl Kind {
         match self {
             Self::Requests => "requests",
             Self::Upgraded => "upgraded connections",
+            Self::Sockets => "sockets",
         }
     }
 }
 
 impl Ledger {
-    /// Nothing is left.
+    /// Nothing is left, and that is known.
     pub fn is_drained(&self) -> bool {
-        self.lines.iter().all(|line| line.count == 0)
+        self.uncounted.is_empty() && self.lines.iter().all(|line| line.count == 0)
     }
 
     /// What is left, in words: `4 requests (oldest 9s)`.
     pub fn sentence(&self) -> String {
         let left = self.lines.iter().filter(|line| line.count > 0);
         let words = left.map(|l| format!("{} {} (oldest {}s)", l.count, l.kind.as_str(), l.oldest.as_secs()));
-        words.collect::<Vec<_>>().join(", ")
+        words.chain(self.uncounted.iter().cloned()).collect::<Vec<_>>().join(", ")
     }
 }
 

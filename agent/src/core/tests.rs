@@ -12,6 +12,8 @@ use handover_proto::numbers::{Era, Serial, Term};
 use super::next::{Effect, Next, next};
 use super::observed::{Boot, Crashes, Instance, Kind, Ledger, Line, Observed, Process, Routes, Slot};
 
+mod front;
+
 const GRACE: Duration = Duration::from_secs(10);
 
 fn id(text: &str) -> SlotId {
@@ -147,7 +149,7 @@ fn instance(version: &str) -> Instance {
 }
 
 fn requests(count: u64) -> Ledger {
-    Ledger { lines: vec![Line { kind: Kind::Requests, count, oldest: Duration::from_secs(9) }] }
+    Ledger { lines: vec![Line { kind: Kind::Requests, count, oldest: Duration::from_secs(9) }], ..Ledger::default() }
 }
 
 fn kind(out: &Next) -> BlockerKind {
