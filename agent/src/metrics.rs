@@ -136,7 +136,9 @@ mod tests {
             ready: true,
             reads: 75,
             read_traffic: Some(Traffic { requests: 12, errors: 3, ..Default::default() }),
-            drain: Some(Drain { lines: vec![DrainLine { kind: "requests".into(), count: 4, oldest_ms: 9000 }] }),
+            drain: Some(Drain {
+                lines: vec![DrainLine { kind: "requests".into(), count: 4, oldest_ms: 9000, unknown: String::new() }],
+            }),
             ..Default::default()
         };
         let slot = SlotReport { slot: "a".into(), instance: Some(instance), ..Default::default() };

@@ -86,7 +86,7 @@ impl Routing {
     pub fn ledger(&self, instance: &InstanceId) -> Ledger {
         let report = self.report();
         let upstream = report.as_ref().and_then(|report| report.upstreams.iter().find(|u| u.instance == *instance));
-        let line = |count, oldest_ms| Line { kind: Kind::Requests, count, oldest: Duration::from_millis(oldest_ms) };
+        let line = |count, oldest_ms| Line::counted(Kind::Requests, count, Duration::from_millis(oldest_ms));
         Ledger { lines: upstream.map(|u| line(u.in_flight, u.oldest_ms)).into_iter().collect() }
     }
 }

@@ -11,6 +11,8 @@ use super::accept::{Accepted, Offer, Refusal, Verdict, judge};
 use super::next::{Effect, Next, next};
 use super::observed::{Boot, Crashes, Instance, Kind, Ledger, Line, Observed, Process, Routes, Slot};
 
+mod jobs;
+
 const GRACE: Duration = Duration::from_secs(10);
 
 fn id(text: &str) -> SlotId {
@@ -146,7 +148,7 @@ fn instance(version: &str) -> Instance {
 }
 
 fn requests(count: u64) -> Ledger {
-    Ledger { lines: vec![Line { kind: Kind::Requests, count, oldest: Duration::from_secs(9) }] }
+    Ledger { lines: vec![Line::counted(Kind::Requests, count, Duration::from_secs(9))] }
 }
 
 fn kind(out: &Next) -> BlockerKind {

@@ -61,12 +61,11 @@ async fn an_instance_that_is_told_to_stop_ends_everything_in_good_order() {
     let place = Place::new();
     let mut billing = start(&place);
     let spec = CrowdSpec { pauses: 0.3, ..CrowdSpec::small(billing.address) };
-    let crowd = Crowd::start(spec.without(&[Kind::KeepAlive, Kind::Idle])).expect("a crowd");
+    // HTTP/1.1 without a gate: a request may meet the closing of its idle connection. That is the gate's to prevent.
+    let racing = [Kind::KeepAlive, Kind::Idle, Kind::Upload, Kind::Download];
     let streams = [Kind::Http2, Kind::GrpcUnary, Kind::GrpcStream, Kind::WebSocket, Kind::Events];
-    every_kind(&crowd, "opened", |kind, counts| {
-        counts.answered + counts.pushed > 1 || matches!(kind, Kind::KeepAlive | Kind::Idle)
-    })
-    .await;
+    let crowd = Crowd::start(spec.without(&racing)).expect("a crowd");
+    every_kind(&crowd, "opened", |kind, counts| counts.answered + counts.pushed > 1 || racing.contains(&kind)).await;
     billing.signal(Signal::SIGTERM);
     assert_eq!(billing.wait().code(), Some(0));
     until("ends", || streams.iter().all(|kind| crowd.receipt().of(*kind).announced > 0)).await;
