@@ -138,26 +138,29 @@ impl AgentLoop {
         let front = self.balancers.seen();
         let gate = self.routing.seen(&front, &mut self.config.slots.keys());
         self.routing.count(self.host.watched());
-        let slots = self.host.places.iter().map(|(id, place)| {
-            let instance = place.running.as_ref().map(|running| {
-                let id = &running.record.instance;
+        let slots = self.host.places.iter_mut().map(|(id, place)| {
+            let instance = place.running.as_mut().map(|running| {
+                let id = running.record.instance.clone();
+                let cut_off = running.record.lifecycle.is_none() || gate.sends_nothing_to(&id);
+                let ledger = running.ledger(self.routing.ledger(&id), cut_off, clock::boot());
                 Instance {
-                    id: id.clone(),
                     version: running.record.version.clone(),
                     process: running.process,
                     lifecycle: running.record.lifecycle,
                     ready: running.ready(),
                     unmet: running.unmet(),
                     left: running.left.clone(),
-                    ledger: self.routing.ledger(id),
+                    ledger,
                     draining_since: running.draining_since,
-                    holds_lease: keeper.as_ref().is_some_and(|status| holds(status, id)),
-                    lease_lets_stop: lets_go(id),
+                    holds_lease: keeper.as_ref().is_some_and(|status| holds(status, &id)),
+                    lease_lets_stop: lets_go(&id),
+                    id,
                 }
             });
             (id.clone(), Slot { instance, crashes: place.crashes.clone() })
         });
-        Observed { slots: slots.collect(), gate, front }
+        let slots = slots.collect();
+        Observed { slots, gate, front }
     }
 
     fn tell_keeper(&self, decided: Option<&Next>) {

@@ -23,6 +23,7 @@ use crate::gate::settings::GateSettings;
 use crate::lease::settings::LeaseSettings;
 use crate::lease::socket::peer::SlotPeer;
 use crate::probe::ProbeSettings;
+use crate::probe::jobs::DrainSettings;
 use crate::probe::settings::check_together;
 
 /// A config file that cannot be used.
@@ -98,6 +99,8 @@ struct File {
     driver: DriverSettings,
     #[serde(default, rename = "probe")]
     probes: Vec<ProbeSettings>,
+    #[serde(default)]
+    drain: DrainSettings,
     #[serde(default, deserialize_with = "crate::lease::preset::read")]
     lease: Option<LeaseSettings>,
     #[serde(default)]
@@ -152,6 +155,8 @@ pub struct Config {
     pub driver: DriverSettings,
     /// What readiness and liveness are made of.
     pub probes: Vec<ProbeSettings>,
+    /// What is asked for the drain ledger.
+    pub drain: DrainSettings,
     /// The scheduler lease; none: the service has no scheduler.
     pub lease: Option<LeaseSettings>,
     /// Where an instance can run, and where it listens then.
@@ -234,6 +239,7 @@ impl Config {
             balancer: file.balancer,
             driver: file.driver,
             probes: file.probes,
+            drain: file.drain,
             lease: file.lease,
             slots,
             callers,

@@ -182,7 +182,9 @@ mod tests {
                 latency_sum_us: 9500,
                 ..Default::default()
             }),
-            drain: Some(Drain { lines: vec![DrainLine { kind: "requests".into(), count: 4, oldest_ms: 9000 }] }),
+            drain: Some(Drain {
+                lines: vec![DrainLine { kind: "requests".into(), count: 4, oldest_ms: 9000, unknown: String::new() }],
+            }),
             ..Default::default()
         };
         let slot = SlotReport { slot: "a".into(), instance: Some(instance), ..Default::default() };

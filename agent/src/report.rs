@@ -130,6 +130,7 @@ fn drain(instance: &Instance) -> wire::Drain {
         kind: line.kind.as_str().to_owned(),
         count: line.count,
         oldest_ms: millis(line.oldest),
+        unknown: line.unknown.clone().unwrap_or_default(),
     });
     wire::Drain { lines: lines.collect() }
 }

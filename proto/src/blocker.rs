@@ -49,6 +49,8 @@ kinds! {
     Readiness => "readiness",
     /// Work is in flight.
     Drain => "drain",
+    /// How much work is in flight cannot be counted.
+    Uncounted => "uncounted",
     /// The service has not acknowledged QUIESCE.
     Quiesce => "quiesce",
     /// The scheduler lease is on its way.

@@ -8,7 +8,7 @@ use handover_proto::ids::{SlotId, Version};
 use handover_proto::lifecycle::{Event, Lifecycle};
 
 use super::next::{Effect, Waiting};
-use super::observed::{Boot, Crashes, GateSeen, Instance, LocalRoute, Process, Routes, Slot};
+use super::observed::{Boot, Crashes, GateSeen, Instance, LocalRoute, Process, Slot};
 
 /// A first restart is quick, since most crashes are single; the limit keeps a crash loop from burning the host.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
@@ -161,21 +161,35 @@ fn not_ready(id: &SlotId, instance: &Instance) -> Lap {
 }
 
 fn draining(id: &SlotId, instance: &Instance, want: &Want<'_>) -> Lap {
-    let late = instance.draining_since.is_some_and(|since| want.now >= since + want.drain.deadline());
     let left = match want.unconfirmed {
         Some(waiting) => waiting.sentence.clone(),
         None if instance.ledger.is_drained() => "the gate to confirm".into(),
         None => instance.ledger.sentence(),
     };
-    let past = if late { ", past its deadline" } else { "" };
-    let failed = late && want.drain.at_deadline == AtDeadline::Fail;
-    let kind = want.unconfirmed.map_or(BlockerKind::Drain, |waiting| waiting.kind);
-    let kind = if failed { BlockerKind::Operator } else { kind };
+    let policies = policies(instance, want);
+    let late =
+        |policy: &DrainPolicy| instance.draining_since.is_some_and(|since| want.now >= since + policy.deadline());
+    let past = if policies.iter().any(late) { ", past its deadline" } else { "" };
+    let failed = policies.iter().any(|policy| late(policy) && policy.at_deadline == AtDeadline::Fail);
+    let uncounted = !instance.ledger.is_drained() && instance.ledger.left().all(|line| line.unknown.is_some());
+    let kind = match (failed, want.unconfirmed, uncounted) {
+        (true, ..) => BlockerKind::Operator,
+        (false, Some(waiting), _) => waiting.kind,
+        (false, None, true) => BlockerKind::Uncounted,
+        (false, None, false) => BlockerKind::Drain,
+    };
     let lap = Lap::wait(kind, format!("slot {id}: {} drains{past}: {left}", instance.version));
-    match instance.draining_since {
-        Some(since) if !late => lap.until(since + want.drain.deadline()),
-        _ => lap,
+    let ahead = policies.iter().filter(|policy| !late(policy)).map(DrainPolicy::deadline).min();
+    match instance.draining_since.zip(ahead) {
+        Some((since, deadline)) => lap.until(since + deadline),
+        None => lap,
     }
+}
+
+/// Under what the lines that are left are drained; with none left, under the assignment's policy.
+fn policies(instance: &Instance, want: &Want<'_>) -> Vec<DrainPolicy> {
+    let left: Vec<_> = instance.ledger.left().map(|line| line.policy.unwrap_or(want.drain)).collect();
+    if left.is_empty() { vec![want.drain] } else { left }
 }
 
 /// An instance that is to go: out of routing, drained, lease elsewhere, SIGTERM, grace, SIGKILL (`DESIGN.md` §5).
@@ -217,10 +231,11 @@ pub(super) fn is_retired(instance: &Instance) -> bool {
     instance.lifecycle == Some(Lifecycle::Terminated) || instance.process != Process::Running
 }
 
-/// The drain's deadline has passed and the policy says to cut what is left.
+/// Of each line that is left the deadline has passed, and its policy says to cut it.
 fn overdue(instance: &Instance, want: &Want<'_>) -> bool {
-    let late = instance.draining_since.is_some_and(|since| want.now >= since + want.drain.deadline());
-    late && want.drain.at_deadline == AtDeadline::Cut
+    let Some(since) = instance.draining_since else { return false };
+    let is_cut = |policy: &DrainPolicy| want.now >= since + policy.deadline() && policy.at_deadline == AtDeadline::Cut;
+    policies(instance, want).iter().all(is_cut)
 }
 
 /// The route that this slot's instance gets, once it has been ready.
@@ -241,6 +256,5 @@ pub(super) fn route(id: &SlotId, slot: &Slot, want: &Want<'_>) -> Option<LocalRo
 /// The gate has confirmed that it sends this instance nothing new, so its ledger can only shrink.
 pub(super) fn is_cut_off(instance: &Instance, gate: &GateSeen) -> bool {
     let never_routed = instance.lifecycle.is_none();
-    let weight = |routes: &Routes| routes.of(&instance.id).map_or(0, |route| route.reads + route.writes);
-    never_routed || (gate.connected && gate.applied.as_ref().is_some_and(|routes| weight(routes) == 0))
+    never_routed || gate.sends_nothing_to(&instance.id)
 }

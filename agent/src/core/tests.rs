@@ -13,6 +13,7 @@ use super::next::{Effect, Next, next};
 use super::observed::{Boot, Crashes, Instance, Kind, Ledger, Line, Observed, Process, Routes, Slot};
 
 mod front;
+mod jobs;
 
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -149,7 +150,7 @@ fn instance(version: &str) -> Instance {
 }
 
 fn requests(count: u64) -> Ledger {
-    Ledger { lines: vec![Line { kind: Kind::Requests, count, oldest: Duration::from_secs(9) }], ..Ledger::default() }
+    Ledger { lines: vec![Line::counted(Kind::Requests, count, Duration::from_secs(9))] }
 }
 
 fn kind(out: &Next) -> BlockerKind {

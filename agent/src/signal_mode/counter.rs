@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::sockets::Kernel;
 use super::tracked::Tracked;
 use crate::clock;
-use crate::core::observed::{Boot, Ledger};
+use crate::core::observed::{Boot, Kind, Ledger, Line};
 
 /// While nothing drains, the count is for reports.
 const EVERY: Duration = Duration::from_secs(1);
@@ -56,7 +56,7 @@ impl Counter {
 
     pub(super) fn ledger(&self, instance: &InstanceId, cut_off: Option<Boot>) -> Ledger {
         let counts = self.counts.borrow();
-        let unknown = || Ledger { lines: Vec::new(), uncounted: vec!["its sockets to be counted".to_owned()] };
+        let unknown = || Ledger { lines: vec![Line::unknown(Kind::Sockets, "not counted yet".to_owned())] };
         counts.get(instance).map_or_else(unknown, |tracked| tracked.ledger(cut_off))
     }
 }

@@ -42,16 +42,15 @@ impl Tracked {
     pub fn ledger(&self, cut_off: Option<Boot>) -> Ledger {
         let count = u64::try_from(self.peers.len()).unwrap_or(u64::MAX);
         let oldest = self.peers.values().min().map_or(Duration::ZERO, |since| self.at.saturating_sub(*since));
-        let line = Line { kind: Kind::Sockets, count, oldest };
-        if let Some(trouble) = &self.trouble {
-            return Ledger { lines: Vec::new(), uncounted: vec![trouble.clone()] };
-        }
         let quiet = |since: Option<Boot>| since.is_some_and(|since| since + QUIET <= self.at);
-        let uncounted = match count == 0 && !(quiet(self.none_since) && quiet(cut_off)) {
-            true => vec!["no sockets, if none comes in the next moment".to_owned()],
-            false => Vec::new(),
+        let line = match &self.trouble {
+            Some(trouble) => Line::unknown(Kind::Sockets, trouble.clone()),
+            None if count == 0 && !(quiet(self.none_since) && quiet(cut_off)) => {
+                Line::unknown(Kind::Sockets, "none, if none comes in the next moment".to_owned())
+            }
+            None => Line::counted(Kind::Sockets, count, oldest),
         };
-        Ledger { lines: vec![line], uncounted }
+        Ledger { lines: vec![line] }
     }
 }
 

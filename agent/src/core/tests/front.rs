@@ -90,8 +90,8 @@ fn a_change_of_instance_behind_one_gate_asks_no_balancer() {
 fn an_instance_is_stopped_only_once_its_balancer_says_that_it_sends_nothing_and_its_connections_are_gone() {
     let (mut it, wish) = behind(By::Slot);
     let serving = it.settle(&wish).routes;
-    let sockets = |count| Line { kind: Kind::Sockets, count, oldest: Duration::ZERO };
-    it.instance("a").ledger = Ledger { lines: vec![sockets(3)], ..Ledger::default() };
+    let sockets = |count| Line::counted(Kind::Sockets, count, Duration::ZERO);
+    it.instance("a").ledger = Ledger { lines: vec![sockets(3)] };
     let gone = assigned(&[]);
     let lap = |it: &mut Host, applied: &Routes| {
         (0..5).for_each(|_| {
@@ -108,12 +108,12 @@ fn an_instance_is_stopped_only_once_its_balancer_says_that_it_sends_nothing_and_
     assert!(!it.log.iter().any(|effect| matches!(effect, Effect::Terminate { .. })), "idle, but not cut off");
 
     it.seen.front.balancers = vec![balancer(Some(out.wishes.clone()))];
-    it.instance("a").ledger = Ledger { lines: vec![sockets(2)], ..Ledger::default() };
+    it.instance("a").ledger = Ledger { lines: vec![sockets(2)] };
     let waits = lap(&mut it, &out.routes);
     assert_eq!(kind(&waits), BlockerKind::Drain);
     assert!(waits.waiting.expect("a reason").sentence.contains("2 sockets"));
-    it.instance("a").ledger = Ledger { lines: vec![sockets(0)], uncounted: vec!["sockets: no netlink".into()] };
-    assert_eq!(kind(&lap(&mut it, &out.routes)), BlockerKind::Drain, "uncounted is not zero");
-    it.instance("a").ledger = Ledger { lines: vec![sockets(0)], ..Ledger::default() };
+    it.instance("a").ledger = Ledger { lines: vec![Line::unknown(Kind::Sockets, "no netlink".into())] };
+    assert_eq!(kind(&lap(&mut it, &out.routes)), BlockerKind::Uncounted, "uncounted is not zero");
+    it.instance("a").ledger = Ledger { lines: vec![sockets(0)] };
     assert_eq!(kind(&lap(&mut it, &out.routes)), BlockerKind::Stop);
 }
