@@ -86,7 +86,11 @@ impl Routing {
     pub fn ledger(&self, instance: &InstanceId) -> Ledger {
         let report = self.report();
         let upstream = report.as_ref().and_then(|report| report.upstreams.iter().find(|u| u.instance == *instance));
-        let line = |count, oldest_ms| Line::counted(Kind::Requests, count, Duration::from_millis(oldest_ms));
-        Ledger { lines: upstream.map(|u| line(u.in_flight, u.oldest_ms)).into_iter().collect() }
+        let line = |kind, count, oldest_ms| Line::counted(kind, count, Duration::from_millis(oldest_ms));
+        let lines = upstream.map(|u| {
+            let requests = line(Kind::Requests, u.in_flight, u.oldest_ms);
+            [requests, line(Kind::Upgraded, u.upgraded, u.oldest_upgraded_ms)]
+        });
+        Ledger { lines: lines.into_iter().flatten().collect() }
     }
 }

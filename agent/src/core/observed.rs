@@ -88,7 +88,7 @@ pub enum Process {
 /// timer ran out.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ledger {
-    /// One line per kind. Upgraded connections, sockets, jobs and positions come with their issues.
+    /// One line per kind. Sockets, jobs and positions come with their issues.
     pub lines: Vec<Line>,
 }
 
@@ -112,6 +112,8 @@ pub struct Line {
 pub enum Kind {
     /// Requests in the gate, from head to the end of the answer's body.
     Requests,
+    /// Connections through the gate that speak another protocol since an `Upgrade`, such as WebSockets.
+    Upgraded,
     /// Work that goes on without a request, by the service's own word.
     Jobs,
 }
@@ -121,6 +123,7 @@ impl Kind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Requests => "requests",
+            Self::Upgraded => "upgraded connections",
             Self::Jobs => "jobs",
         }
     }

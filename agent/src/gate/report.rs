@@ -19,6 +19,8 @@ pub(super) fn now(gate: &Gate) -> GateReport {
     let saved = gate.saved.borrow().clone();
     report.gate_start_id.clone_from(&gate.start_id);
     report.connections = gate.connections.load(Ordering::Relaxed);
+    report.refused_connections = gate.refused_connections.load(Ordering::Relaxed);
+    report.tls = gate.tls.as_ref().map(|tls| tls.report());
     report.saved = saved.seq;
     report.save_error = saved.error;
     report
@@ -57,6 +59,7 @@ fn sweep(gate: &Gate, agent_listens: bool) {
     let listed = core.listed_keys();
     drop(core);
     gate.pool.sweep(&listed);
+    gate.multiplex.sweep(&listed);
 }
 
 /// A report without the number that moves although nothing happens.

@@ -18,6 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::endpoint::{self, EndpointError};
 use super::settings::{GateSettings, SettingsError};
 use super::ticket::{Gate, Saved};
+use super::tls::{Tls, TlsError};
 use super::{connection, open_files, report, state_file};
 
 /// How long the gate waits before it tries again what the system refused (a full table of files, a full disk).
@@ -39,6 +40,9 @@ pub enum GateError {
         /// What the system said.
         source: io::Error,
     },
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The control socket cannot be made.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
@@ -77,12 +81,13 @@ impl Server {
     /// When the settings cannot work or a socket cannot be had.
     pub async fn bind(settings: GateSettings) -> Result<Self, GateError> {
         settings.check()?;
+        let tls = settings.tls.as_ref().map(Tls::open).transpose()?.map(Arc::new);
         open_files::allow_for(&settings.limits);
         let listen_error = |source| GateError::Listen { address: settings.listen, source };
         let listener = TcpListener::bind(settings.listen).await.map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
         let control = Arc::new(endpoint::bind(&settings.control).await?);
-        let gate = Gate::new(settings);
+        let gate = Gate::new(settings, tls);
         restore(&gate);
         tracing::info!(%address, control = %gate.settings.control.display(), start_id = gate.start_id, "gate listens");
         Ok(Self { gate, listener, address, control })
@@ -114,6 +119,13 @@ impl Server {
                 move || save_states(Arc::clone(&g))
             }),
         ];
+        let _certificate = gate.tls.clone().map(|tls| {
+            let g = Arc::clone(&gate);
+            forever("certificate watch", move || {
+                let (g, tls) = (Arc::clone(&g), Arc::clone(&tls));
+                tls.watch(move || g.news.notify_one())
+            })
+        });
         let mut clients = Clients { gate: Arc::clone(&gate), tasks: JoinSet::new() };
         clients.accept(&listener, shutdown).await;
         gate.stop();

@@ -7,6 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::class::ClassRule;
+use super::streams::Http2Limits;
+use super::tls::TlsSettings;
+use super::upgraded::UpgradedSettings;
 
 /// The gate's settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,9 +27,21 @@ pub struct GateSettings {
     /// Adds `handover-version` and `handover-instance` to every answer.
     #[serde(default)]
     pub tag_responses: bool,
-    /// What becomes of the client's own `X-Forwarded-*`.
+    /// What becomes of what the client itself says about where a request comes from.
     #[serde(default)]
     pub forwarded: Forwarded,
+    /// The certificate, if clients are to speak TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSettings>,
+    /// What is spoken to the service.
+    #[serde(default)]
+    pub upstream: UpstreamProtocol,
+    /// What becomes of WebSockets and other upgraded connections.
+    #[serde(default)]
+    pub upgraded: UpgradedSettings,
+    /// Bounds on connections that speak HTTP/2.
+    #[serde(default)]
+    pub http2: Http2Limits,
     /// How requests wait.
     #[serde(default)]
     pub hold: HoldSettings,
@@ -35,7 +50,7 @@ pub struct GateSettings {
     pub limits: Limits,
 }
 
-/// What becomes of `X-Forwarded-For` and `X-Forwarded-Proto` that a request already carries.
+/// What becomes of `X-Forwarded-For`, `-Host`, `-Proto`, `Forwarded` and `X-Request-Id` that a request already carries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Forwarded {
@@ -44,6 +59,19 @@ pub enum Forwarded {
     Replace,
     /// Kept and added to: a balancer that sets them is in front.
     Append,
+}
+
+/// What the gate speaks to the service. What clients speak to the gate is found out from each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1, whatever the client speaks.
+    #[default]
+    Http1,
+    /// HTTP/2 by prior knowledge, whatever the client speaks. Offers to upgrade (WebSocket) are then not passed on.
+    Http2,
+    /// HTTP/2 for requests that came by HTTP/2, which gRPC needs; HTTP/1.1 for the others.
+    AsClient,
 }
 
 /// How requests wait while the gate holds, or while nobody is ready.
@@ -70,6 +98,9 @@ impl Default for HoldSettings {
 pub struct Limits {
     /// Client connections at one time; more wait in the kernel's queue until one closes. 4096 idle ones take 75 MB.
     pub connections: usize,
+    /// Client connections of one address at one time; more are closed at once, and counted. Half of all, so that one
+    /// client cannot keep the others out; behind balancers, which have few addresses, set it to `connections`.
+    pub connections_per_peer: usize,
     /// Requests in flight at one time; more are answered 503.
     pub in_flight: u64,
     /// Size of a request's head in bytes (request line and headers); larger is answered 431. 32 KiB is what most servers take.
@@ -91,6 +122,10 @@ pub struct Limits {
     /// gate must not fail a request that the service would have answered.
     #[serde(with = "crate::duration")]
     pub answer_time: Duration,
+    /// Time for a whole request, from its head to the end of its answer; then 504, or the answer is broken off. Off by default:
+    /// downloads and streams take as long as they take, and what stands still is ended by `stall_time`.
+    #[serde(with = "crate::duration::optional", skip_serializing_if = "Option::is_none")]
+    pub request_time: Option<Duration>,
     /// Idle connections kept per upstream.
     pub pool_idle: usize,
     /// How long an idle connection to an upstream may be used again. Shorter than the shortest keep-alive of common servers
@@ -109,6 +144,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 4096,
+            connections_per_peer: 2048,
             in_flight: 2048,
             header_bytes: 32 << 10,
             header_time: Duration::from_secs(10),
@@ -116,6 +152,7 @@ impl Default for Limits {
             stall_time: Duration::from_secs(60),
             connect_time: Duration::from_secs(1),
             answer_time: Duration::from_secs(300),
+            request_time: None,
             pool_idle: 64,
             pool_idle_time: Duration::from_secs(1),
             leave_grace: Duration::from_secs(1),
@@ -157,6 +194,10 @@ impl GateSettings {
             rules: Vec::new(),
             tag_responses: false,
             forwarded: Forwarded::default(),
+            tls: None,
+            upstream: UpstreamProtocol::default(),
+            upgraded: UpgradedSettings::default(),
+            http2: Http2Limits::default(),
             hold: HoldSettings::default(),
             limits: Limits::default(),
         }
@@ -169,6 +210,7 @@ impl GateSettings {
     pub fn check(&self) -> Result<(), SettingsError> {
         let limits = &self.limits;
         at_least("limits.connections", limits.connections as u64, 1, "nobody could connect")?;
+        at_least("limits.connections_per_peer", limits.connections_per_peer as u64, 1, "nobody could connect")?;
         at_least("limits.in_flight", limits.in_flight, 1, "every request would be refused")?;
         at_least("limits.header_bytes", limits.header_bytes as u64, 1024, "ordinary requests would be refused")?;
         let times = [

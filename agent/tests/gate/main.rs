@@ -9,5 +9,6 @@ mod http;
 mod limits;
 mod process;
 mod routes;
+mod upgraded;
 mod visitor;
 mod waiting;
