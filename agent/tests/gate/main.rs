@@ -15,6 +15,7 @@ mod process;
 mod routes;
 mod smuggling;
 mod tls;
+mod tools;
 mod upgraded;
 mod visitor;
 mod waiting;

@@ -23,7 +23,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use crate::bench::{PATIENCE, Service, TestGate, until};
 
 /// Writes a certificate for `localhost` that signs itself, valid for `days`, and its key.
-fn certificate(directory: &Path, days: u32) {
+pub(crate) fn certificate(directory: &Path, days: u32) {
     let path = |name: &str| directory.join(name).to_string_lossy().into_owned();
     let (key, certificate, days) = (path("key.pem"), path("cert.pem"), days.to_string());
     let mut openssl = Command::new("openssl");
@@ -42,7 +42,7 @@ fn tls(directory: &Path) -> TlsSettings {
     }
 }
 
-async fn gate_with(directory: &Path) -> (TestGate, Service) {
+pub(crate) async fn gate_with(directory: &Path) -> (TestGate, Service) {
     let settings = tls(directory);
     let gate = TestGate::start_with(|all| all.tls = Some(settings)).await;
     let a = Service::start(1).await;
