@@ -103,6 +103,10 @@ pub struct Limits {
     /// How long a stopping gate waits for what is in flight.
     #[serde(with = "crate::duration")]
     pub stop_time: Duration,
+    /// How long a gate that was replaced by a newer one waits for what is in flight: nobody waits for it, so a long
+    /// download may come to its end.
+    #[serde(with = "crate::duration")]
+    pub replaced_time: Duration,
 }
 
 impl Default for Limits {
@@ -120,6 +124,7 @@ impl Default for Limits {
             pool_idle_time: Duration::from_secs(1),
             leave_grace: Duration::from_secs(1),
             stop_time: Duration::from_secs(30),
+            replaced_time: Duration::from_secs(3600),
         }
     }
 }
@@ -181,7 +186,10 @@ impl GateSettings {
         for (setting, given) in times {
             at_least_time(setting, given, Duration::from_millis(10), "every request would run out of time")?;
         }
-        at_least_time("limits.stop_time", limits.stop_time, limits.leave_grace, "it must outlast limits.leave_grace")?;
+        for (setting, given) in [("limits.stop_time", limits.stop_time), ("limits.replaced_time", limits.replaced_time)]
+        {
+            at_least_time(setting, given, limits.leave_grace, "it must outlast limits.leave_grace")?;
+        }
         for rule in &self.rules {
             if !rule.path_prefix.starts_with('/') {
                 return Err(SettingsError::RulePath(rule.path_prefix.clone()));

@@ -10,6 +10,7 @@ use super::admission::{Arrival, Bounds, Core, News, Route, Verdict};
 use super::class::Class;
 use super::control::{Admission, GateState, Reason, Refusal, Upstream};
 use super::counts::Event;
+use super::handover::succession::Succession;
 use super::pool::Pool;
 use super::settings::GateSettings;
 
@@ -41,6 +42,8 @@ pub(super) struct Gate {
     pub(super) news: Notify,
     /// Since when client connections should end, by the gate's clock.
     pub(super) leaving: watch::Sender<Option<Duration>>,
+    /// Which gate is in charge.
+    pub(super) succession: Succession,
     stopping: AtomicBool,
     core: Mutex<Core>,
     started: Instant,
@@ -57,6 +60,7 @@ impl Gate {
             saved: watch::Sender::default(),
             news: Notify::new(),
             leaving: watch::Sender::new(None),
+            succession: Succession::default(),
             stopping: AtomicBool::new(false),
             core: Mutex::new(core),
             started: Instant::now(),

@@ -5,9 +5,14 @@
 mod bench;
 mod control;
 mod errors;
+mod handed;
 mod http;
+mod killed;
 mod limits;
+mod planned;
 mod process;
+mod program;
+mod restless;
 mod routes;
 mod visitor;
 mod waiting;
