@@ -60,7 +60,8 @@ async fn talk(mut stream: UnixStream, gate: Arc<Gate>, mut reports: watch::Recei
     let (read, mut write) = stream.split();
     let mut lines = LineReader::new(BufReader::new(read));
     let mut phase = gate.succession.phase();
-    let mut visitor = Visitor::Agent;
+    // Agents find a gate that was replaced no more: whoever still comes looks for this one by its own name.
+    let mut visitor = if gate.succession.is_replaced() { Visitor::Follower } else { Visitor::Agent };
     reports.mark_unchanged();
     tell(&gate, visitor, &mut write).await?;
     loop {

@@ -32,7 +32,8 @@ async fn twenty_planned_restarts_under_64_clients_lose_no_request() {
     let tally = clients.stop().await;
     println!("{tally:?}");
     let count = |what: &std::sync::atomic::AtomicU64| what.load(Ordering::SeqCst);
-    assert_eq!((count(&tally.lost), count(&tally.refused), count(&tally.unconnected)), (0, 0, 0), "{tally:?}");
+    let failed = [&tally.lost, &tally.unnoticed, &tally.refused, &tally.unconnected].map(count);
+    assert_eq!(failed, [0; 4], "{tally:?}");
     assert!(count(&tally.dismissed) >= 20, "clients were told to leave: {tally:?}");
     assert_eq!(a.saw("POST /load") + b.saw("POST /load"), count(&tally.answered), "each once");
     let all = |report: &handover_agent::gate::control::GateReport| {

@@ -112,6 +112,12 @@ impl Gate {
         kill(Pid::from_raw(self.child.id().try_into().expect("a pid")), signal).expect("sent");
     }
 
+    /// Kills it, and returns when its sockets are closed.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("its end");
+    }
+
     pub(crate) fn runs(&mut self) -> bool {
         self.child.try_wait().expect("a child").is_none()
     }

@@ -22,14 +22,18 @@ pub(crate) struct Tally {
     pub(crate) answered: AtomicU64,
     /// Connections that ended after an answer that said so.
     pub(crate) dismissed: AtomicU64,
-    /// Requests without an answer, or on a connection that had been closed without notice.
+    /// Requests without an answer.
     pub(crate) lost: AtomicU64,
+    /// Connections that were closed without notice before a request was sent.
+    pub(crate) unnoticed: AtomicU64,
     /// Other answers.
     pub(crate) refused: AtomicU64,
     /// Connections that could not be made.
     pub(crate) unconnected: AtomicU64,
     /// Requests that are on their way.
     pub(crate) on_the_way: AtomicU64,
+    /// Kills so far, counted by who kills: connections made before the last one are dead, and nobody gets what is sent there.
+    pub(crate) kills: AtomicU64,
 }
 
 /// The clients.
@@ -69,9 +73,10 @@ async fn visit(address: SocketAddr, rest: Duration, tally: Arc<Tally>, going: Ar
     let count = |what: &AtomicU64| what.fetch_add(1, Ordering::SeqCst);
     let mut connection = None;
     while going.load(Ordering::SeqCst) {
-        let Some(mut sender) = connection.take() else {
+        let Some((mut sender, made)) = connection.take() else {
+            let made = tally.kills.load(Ordering::SeqCst);
             match connect(address).await {
-                Ok(sender) => connection = Some(sender),
+                Ok(sender) => connection = Some((sender, made)),
                 Err(_) => {
                     count(&tally.unconnected);
                     tokio::time::sleep(Duration::from_millis(5)).await;
@@ -79,19 +84,21 @@ async fn visit(address: SocketAddr, rest: Duration, tally: Arc<Tally>, going: Ar
             }
             continue;
         };
+        let is_dead = tally.kills.load(Ordering::SeqCst) > made;
         count(&tally.on_the_way);
         let answer = ask(&mut sender).await;
         tally.on_the_way.fetch_sub(1, Ordering::SeqCst);
         match answer {
             Ok((200, false)) => {
                 count(&tally.answered);
-                connection = Some(sender);
+                connection = Some((sender, made));
             }
             Ok((200, true)) => {
                 count(&tally.answered);
                 count(&tally.dismissed);
             }
             Ok(_) => drop(count(&tally.refused)),
+            Err(error) if is_dead || error.is_canceled() || error.is_closed() => drop(count(&tally.unnoticed)),
             Err(_) => drop(count(&tally.lost)),
         }
         tokio::time::sleep(rest).await;
