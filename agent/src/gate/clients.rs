@@ -11,9 +11,10 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 
-use super::connection;
 use super::server::GateError;
+use super::settings::Mode;
 use super::ticket::Gate;
+use super::{connection, tcp};
 
 /// How long the gate waits before it tries again what the system refused (a full table of files).
 const RETRY: Duration = Duration::from_millis(100);
@@ -67,7 +68,11 @@ impl Clients {
         if stream.set_nodelay(true).is_err() {
             return;
         }
-        self.tasks.spawn(connection::serve(Arc::clone(&self.gate), stream, peer));
+        let gate = Arc::clone(&self.gate);
+        match gate.settings.mode {
+            Mode::Proxy => self.tasks.spawn(connection::serve(gate, stream, peer)),
+            Mode::Tcp => self.tasks.spawn(tcp::serve(gate, stream, peer)),
+        };
         self.publish();
     }
 

@@ -8,10 +8,24 @@ use serde::{Deserialize, Serialize};
 
 use super::class::ClassRule;
 
+/// What the gate speaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// HTTP: each request is balanced.
+    #[default]
+    Proxy,
+    /// Anything: each connection is balanced.
+    Tcp,
+}
+
 /// The gate's settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GateSettings {
+    /// What it speaks.
+    #[serde(default)]
+    pub mode: Mode,
     /// Where clients connect.
     pub listen: SocketAddr,
     /// The Unix socket on which the agent talks to the gate.
@@ -91,6 +105,10 @@ pub struct Limits {
     /// gate must not fail a request that the service would have answered.
     #[serde(with = "crate::duration")]
     pub answer_time: Duration,
+    /// Mode `tcp`: how long a connection may stand still both ways. Long, because clients keep connections on which nothing
+    /// moves for many minutes, and cannot know that they were cut.
+    #[serde(with = "crate::duration")]
+    pub tcp_idle_time: Duration,
     /// Idle connections kept per upstream.
     pub pool_idle: usize,
     /// How long an idle connection to an upstream may be used again. Shorter than the shortest keep-alive of common servers
@@ -120,6 +138,7 @@ impl Default for Limits {
             stall_time: Duration::from_secs(60),
             connect_time: Duration::from_secs(1),
             answer_time: Duration::from_secs(300),
+            tcp_idle_time: Duration::from_secs(2 * 3600),
             pool_idle: 64,
             pool_idle_time: Duration::from_secs(1),
             leave_grace: Duration::from_secs(1),
@@ -156,6 +175,7 @@ impl GateSettings {
     /// Settings with every default.
     pub fn new(listen: SocketAddr, control: PathBuf, state_file: PathBuf) -> Self {
         Self {
+            mode: Mode::default(),
             listen,
             control,
             state_file,
@@ -182,6 +202,7 @@ impl GateSettings {
             ("limits.stall_time", limits.stall_time),
             ("limits.connect_time", limits.connect_time),
             ("limits.answer_time", limits.answer_time),
+            ("limits.tcp_idle_time", limits.tcp_idle_time),
         ];
         for (setting, given) in times {
             at_least_time(setting, given, Duration::from_millis(10), "every request would run out of time")?;

@@ -14,5 +14,6 @@ mod process;
 mod program;
 mod restless;
 mod routes;
+mod tcp;
 mod visitor;
 mod waiting;

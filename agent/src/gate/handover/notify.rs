@@ -36,7 +36,7 @@ impl ServiceManager {
 
     /// Gives it the listener to keep. One that it has already it keeps once.
     pub(in crate::gate) fn keep(&self, listener: BorrowedFd<'_>) {
-        self.say(&format!("FDSTORE=1\nFDNAME={KEPT}"), &[listener]);
+        self.say(&format!("FDSTORE=1\nFDPOLL=0\nFDNAME={KEPT}"), &[listener]);
     }
 
     /// What it kept is of no use any more.
