@@ -66,6 +66,9 @@ struct GateOptions {
     /// Start a gate that replaces the one that runs, wait until it accepts clients, and end. For ExecReload= of its unit.
     #[arg(long, conflicts_with = "replace")]
     reload: bool,
+    /// For --reload's own use.
+    #[arg(long, hide = true, conflicts_with_all = ["replace", "reload"])]
+    detach: bool,
 }
 
 #[derive(clap::Args)]
@@ -101,6 +104,9 @@ fn go(cli: Cli) -> Result<ExitCode> {
     let runtime = runtime.context("cannot start the runtime")?;
     match cli.command {
         Command::Run(options) => runtime.block_on(run::run(run::read(&options.config)?))?,
+        Command::Gate(GateOptions { config, detach: true, .. }) => {
+            handover_agent::gate::reload::detach(&config.config).context("cannot start another gate")?;
+        }
         Command::Gate(GateOptions { config, reload: true, .. }) => {
             let settings = run::read(&config.config)?.gate;
             println!("{}", runtime.block_on(handover_agent::gate::reload::reload(&config.config, &settings))?);

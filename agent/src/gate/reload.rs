@@ -1,10 +1,12 @@
 //! A planned restart: what `ExecReload=` of the gate's unit runs.
 
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::Command;
 use std::time::Duration;
+
+use tokio::sync::oneshot;
 
 use super::client::GateLink;
 use super::control::GateReport;
@@ -13,7 +15,6 @@ use super::settings::GateSettings;
 
 /// A gate accepts clients within milliseconds of its start.
 const PATIENCE: Duration = Duration::from_secs(15);
-const LOOK: Duration = Duration::from_millis(10);
 
 /// The gate was not replaced. The one that ran goes on.
 #[derive(Debug, thiserror::Error)]
@@ -28,11 +29,16 @@ pub enum ReloadError {
     #[error("cannot start another gate: {0}")]
     Start(#[source] io::Error),
     /// It ended at once.
-    #[error("the newer gate ended ({0}); the one before goes on; the log of the newer one says why")]
-    Ended(ExitStatus),
+    #[error(
+        "the newer gate ended before it accepted clients; the one before goes on; the log of the newer one says why"
+    )]
+    Ended,
     /// It does not answer.
-    #[error("the newer gate (process {0}) did not come to accept clients; it was ended, and the one before goes on")]
-    Late(u32),
+    #[error(
+        "the newer gate did not come to accept clients in {}; the one before goes on",
+        crate::duration::render(PATIENCE)
+    )]
+    Late,
 }
 
 /// Starts a gate of this program with `--replace` as a process of its own, and waits until it is the one that agents find.
@@ -41,37 +47,58 @@ pub enum ReloadError {
 /// # Errors
 /// When no gate runs, or the newer one did not come to accept clients.
 pub async fn reload(config: &Path, settings: &GateSettings) -> Result<String, ReloadError> {
-    if !matches!(look(&settings.control).await?, Found::Running(_)) {
-        return Err(ReloadError::NoGate(settings.control.display().to_string()));
-    }
+    let no_gate = || ReloadError::NoGate(settings.control.display().to_string());
+    let Found::Running(_) = look(&settings.control).await? else { return Err(no_gate()) };
     let link = GateLink::connect(&settings.control);
-    let mut newer = start(config).map_err(ReloadError::Start)?;
-    let pid = newer.id();
-    let reports = link.reports();
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while tokio::time::Instant::now() < deadline {
-        if let Some(status) = newer.try_wait().map_err(ReloadError::Start)? {
-            return Err(ReloadError::Ended(status));
+    let mut reports = link.reports();
+    let before = tokio::time::timeout(PATIENCE, reports.wait_for(Option::is_some)).await;
+    let before =
+        before.ok().and_then(|report| Some(report.ok()?.as_ref()?.gate_start_id.clone())).ok_or_else(no_gate)?;
+    let ended = start_an_orphan(config).map_err(ReloadError::Start)?;
+    let newer = reports.wait_for(|report| report.as_ref().is_some_and(|report| report.gate_start_id != before));
+    tokio::select! {
+        biased;
+        newer = newer => {
+            let report = newer.ok().and_then(|report| report.clone());
+            Ok(report.map_or_else(String::new, |report| sentence(&report)))
         }
-        if let Some(report) = reports.borrow().as_ref().filter(|report| report.pid == pid) {
-            return Ok(sentence(report));
-        }
-        tokio::time::sleep(LOOK).await;
+        _ = ended => Err(ReloadError::Ended),
+        () = tokio::time::sleep(PATIENCE) => Err(ReloadError::Late),
     }
-    // It never was in charge: the older gate does not wait for it this long.
-    drop(newer.kill());
-    drop(newer.wait());
-    Err(ReloadError::Late(pid))
 }
 
-/// In a process group of its own, so that what ends this command does not end the gate.
-fn start(config: &Path) -> io::Result<Child> {
-    Command::new(std::env::current_exe()?)
-        .args(["gate", "--replace", "--config"])
-        .arg(config)
-        .stdin(Stdio::null())
-        .process_group(0)
-        .spawn()
+/// Starts the newer gate by way of another process that ends at once. So its parent is the service manager, which waits for
+/// the end of its main process only if that is a child of its own (systemd 252 calls others alien, and does not).
+///
+/// What comes back wakes when it has ended.
+fn start_an_orphan(config: &Path) -> io::Result<oneshot::Receiver<()>> {
+    let (mut alive, held) = io::pipe()?;
+    let mut middle = gate(config, "--detach").stdin(held).process_group(0).spawn()?;
+    if !middle.wait()?.success() {
+        return Err(io::Error::other("the process between the two failed"));
+    }
+    let (tell, ended) = oneshot::channel();
+    // Nothing is ever written: the end of the pipe is the end of who holds it. The thread ends with this process.
+    std::thread::Builder::new().name("newer-gate".into()).spawn(move || {
+        let read = alive.read(&mut [0]);
+        drop((read, tell.send(())));
+    })?;
+    Ok(ended)
+}
+
+/// What the process between the two does: the newer gate inherits its end of the pipe as its standard input, which it does
+/// not read.
+///
+/// # Errors
+/// When the system refuses another process.
+pub fn detach(config: &Path) -> io::Result<()> {
+    gate(config, "--replace").spawn().map(drop)
+}
+
+fn gate(config: &Path, how: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap_or_else(|_| "handover-agent".into()));
+    command.args(["gate", how, "--config"]).arg(config);
+    command
 }
 
 fn sentence(report: &GateReport) -> String {
