@@ -55,6 +55,8 @@ pub(crate) struct Memory {
     silent_until: Duration,
     /// Somebody else has our name.
     name_taken: Option<Waiting>,
+    /// When the assignment in force was taken; zero: before this agent began.
+    assigned_at: Duration,
     /// An assignment that could not be recorded.
     untaken: Option<Offer>,
 }
@@ -132,12 +134,12 @@ impl AgentLoop {
         let lets_go = |instance: &_| keeper.as_ref().is_none_or(|status| may_stop(status, instance));
         let held = |instance: &InstanceId| keeper.as_ref().is_some_and(|status| holds(status, instance));
         self.host.forget_departed(held);
-        let gate = self.routing.seen();
+        let (gate, assigned_at) = (self.routing.seen(), self.memory.assigned_at);
         let slots = self.host.places.iter_mut().map(|(id, place)| {
             let instance = place.running.as_mut().map(|running| {
                 let id = running.record.instance.clone();
                 let cut_off = running.record.lifecycle.is_none() || gate.sends_nothing_to(&id);
-                let ledger = running.ledger(self.routing.ledger(&id), cut_off, clock::boot());
+                let ledger = running.ledger(self.routing.ledger(&id), cut_off, assigned_at);
                 Instance {
                     version: running.record.version.clone(),
                     process: running.process,
@@ -268,6 +270,7 @@ impl AgentLoop {
                 let saved = self.host.file.change(|state| state.accepted = Some(accepted));
                 saved.map_err(|error| OfferError::Disk(crate::report::chain(&error)))?;
                 self.host.file.unreadable = None;
+                self.memory.assigned_at = clock::boot();
                 Ok(Answer::Accepted(offer.serial))
             }
         }
