@@ -23,7 +23,8 @@ pub struct Http2Limits {
     pub send_buffer_bytes: usize,
     /// Streams that a client has opened and reset before the gate has looked at them; then GOAWAY (ENHANCE_YOUR_CALM).
     pub pending_resets: usize,
-    /// Streams that broke the protocol and were reset by the gate, in the life of a connection; then GOAWAY.
+    /// Streams that broke the protocol and were reset by the gate, in the life of a connection; then GOAWAY. Bytes that were on
+    /// their way to a stream that the gate has just reset may count, so it must not be small.
     pub faulty_streams: usize,
     /// Streams that a client may reset before their answers have ended, within ten seconds; then the connection is cut. A
     /// person who leaves a page cancels dozens of requests, an attack thousands in a second.
@@ -41,7 +42,7 @@ impl Default for Http2Limits {
             connection_window_bytes: 1 << 20,
             send_buffer_bytes: 64 << 10,
             pending_resets: 20,
-            faulty_streams: 128,
+            faulty_streams: 1024,
             resets: 500,
             stray_bytes: 256 << 10,
         }

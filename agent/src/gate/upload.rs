@@ -20,7 +20,8 @@ use super::pool::Cutter;
 use super::ticket::{Gate, Ticket};
 
 /// How much of a body that nobody wants is still read, and for how long, before its connection is closed: closing with
-/// unread bytes makes the kernel send a reset, and the client loses the answer that it was sent.
+/// unread bytes makes the kernel send a reset, and the client loses the answer that it was sent. By HTTP/2 what comes after
+/// the reset of its stream is a fault, and a connection is closed after too many of them.
 const LINGER_BYTES: u64 = 256 << 10;
 const LINGER_TIME: Duration = Duration::from_secs(5);
 
@@ -69,8 +70,8 @@ pub(super) struct RequestBody {
     running: Option<Running>,
     upload: Arc<Upload>,
     stall: Option<Pin<Box<Sleep>>>,
-    /// Whether what nobody wants is read on before the connection is closed. Not from a client that waits for `100 Continue`,
-    /// which has sent nothing, and reading would ask it to; and not by HTTP/2, where a stream is reset without harm.
+    /// Whether what nobody wants is read on. Not from a client of HTTP/1.1 that waits for `100 Continue`, which has sent
+    /// nothing, and reading would ask it to.
     lingers: bool,
 }
 
