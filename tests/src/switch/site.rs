@@ -22,6 +22,8 @@ use handover_store::client::Store;
 use nix::sys::signal::Signal;
 use serde::Serialize;
 
+pub use config::Jobs;
+
 use crate::fleet::{Binaries, Process, free_ports, processes_of};
 
 /// The versions in the two slots.
@@ -89,14 +91,14 @@ impl Site {
     ///
     /// # Errors
     /// If something does not come up.
-    pub fn start(gate: &str) -> Result<Self> {
+    pub fn start(gate: &str, jobs: Jobs) -> Result<Self> {
         let temporary = tempfile::Builder::new().prefix("handover-switch-").tempdir()?;
         let (dir, binaries, ports) = (temporary.path().to_owned(), Binaries::find()?, free_ports(6)?);
         let at = |index: usize| SocketAddr::from(([127, 0, 0, 1], ports[index]));
         for version in VERSIONS {
             config::install(&binaries, &dir, version)?;
         }
-        let path = config::write(&dir, gate, &ports)?;
+        let path = config::write(&dir, gate, jobs, &ports)?;
         let store_args = ["store", "--data", &dir.join("store").display().to_string(), "--listen", &at(5).to_string()];
         let store = Process::spawn("store", &binaries.path("handover"), &store_args.map(str::to_owned), &dir, &[])?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
