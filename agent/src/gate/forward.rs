@@ -15,7 +15,7 @@ use hyper::body::{Body, Incoming};
 use hyper::{Request, Response};
 use tokio::time::Instant;
 
-use super::class::Class;
+use super::admission::Ask;
 use super::control::Reason;
 use super::counts::Event;
 use super::pool::{Cutter, Link, SendFailure};
@@ -33,7 +33,7 @@ pub(super) struct Answer {
 /// How a request is to go.
 #[derive(Clone, Copy)]
 pub(super) struct Way {
-    pub(super) class: Class,
+    pub(super) ask: Ask,
     /// By HTTP/2.
     pub(super) http2: bool,
     /// Whether it offers to switch to another protocol.
@@ -86,13 +86,13 @@ pub(super) async fn forward(
                 ticket.record(Event::ConnectFailed);
                 whole.body_mut().release();
                 tried.push(ticket.key());
-                ticket = match ticket.elsewhere(way.class, &tried) {
+                ticket = match ticket.elsewhere(way.ask, &tried) {
                     Err(Reason::Connect) => {
                         // Out of every book while it waits: nothing of it is in flight anywhere.
                         drop(ticket);
                         gate.wait_for_reach(&mut patience).await?;
                         tried.clear();
-                        Arc::new(gate.enter(way.class).await?)
+                        Arc::new(gate.enter(way.ask).await?)
                     }
                     other => Arc::new(other?),
                 };

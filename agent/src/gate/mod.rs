@@ -16,6 +16,7 @@ pub mod control_socket;
 pub mod counts;
 pub mod handover;
 pub mod line;
+pub mod pin;
 pub mod reload;
 pub mod server;
 pub mod settings;
@@ -56,8 +57,11 @@ mod tests {
     fn the_deciding_modules_import_no_runtime_no_network_and_no_clock() {
         let core = [
             ("admission", include_str!("admission.rs")),
+            ("admission/door", include_str!("admission/door.rs")),
+            ("admission/entry", include_str!("admission/entry.rs")),
             ("balance", include_str!("balance.rs")),
             ("class", include_str!("class.rs")),
+            ("class/rule", include_str!("class/rule.rs")),
             ("counts", include_str!("counts.rs")),
             ("line", include_str!("line.rs")),
             ("streams", include_str!("streams.rs")),

@@ -10,6 +10,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use tokio::time::Instant;
 
+use super::admission::Ask;
 use super::body::{Exchange, Manner, OwnBody, PassedBody, ResponseBody};
 use super::class::class_of;
 use super::connection::{Running, Watched};
@@ -50,13 +51,14 @@ pub(super) async fn serve(
         return Ok(reply::own(&gate, reason, Some(detail), running, &asked));
     }
     let class = class_of(&gate.settings.rules, head.method.as_str(), head.uri.path());
+    let ask = Ask { class, pin: gate.settings.pin.asked(&head.headers) };
     let way = Way {
-        class,
+        ask,
         http2: goes_by_http2(gate.settings.upstream, http2),
         upgrade: offer.is_some(),
         deadline: gate.settings.limits.request_time.map(|time| Instant::now() + time),
     };
-    let ticket = match gate.enter(class).await {
+    let ticket = match gate.enter(ask).await {
         Ok(ticket) => ticket,
         Err(reason) => return Ok(reply::own(&gate, reason, None, running, &asked)),
     };
@@ -112,6 +114,9 @@ fn pass_on(
         Manner { http2: asked.http2, grpc: asked.grpc && grpc::is_grpc(&head.headers), deadline: way.deadline };
     let tag = gate.settings.tag_responses.then(|| answer.ticket.upstream());
     headers::to_client(&mut head, tag, asked.id, !asked.http2 && gate.dismisses_clients());
+    if let Some(cookie) = gate.settings.pin.cookie_for(&answer.ticket.upstream().version, way.ask.pin) {
+        head.headers.append(header::SET_COOKIE, cookie);
+    }
     let exchange = Exchange::of(answer.link, answer.ticket, answer.upload);
     let body = PassedBody::new(body, Arc::clone(gate), exchange, running, manner);
     Response::from_parts(head, ResponseBody::Passed(body))

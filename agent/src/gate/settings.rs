@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::class::ClassRule;
+use super::pin::PinSettings;
 use super::streams::Http2Limits;
 use super::tls::TlsSettings;
 use super::upgraded::UpgradedSettings;
@@ -38,6 +39,9 @@ pub struct GateSettings {
     /// Exceptions from "GET, HEAD and OPTIONS are reads".
     #[serde(default)]
     pub rules: Vec<ClassRule>,
+    /// How clients are bound to a version.
+    #[serde(default)]
+    pub pin: PinSettings,
     /// Adds `handover-version` and `handover-instance` to every answer.
     #[serde(default)]
     pub tag_responses: bool,
@@ -188,6 +192,16 @@ impl Default for Limits {
 /// Settings that cannot work; the message names the setting and what would do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
+    /// A header or cookie that cannot bind a client to a version.
+    #[error("gate setting `{setting}` is {given:?}, which {rule}")]
+    Pin {
+        /// Which.
+        setting: &'static str,
+        /// What was given.
+        given: String,
+        /// What it must be.
+        rule: &'static str,
+    },
     /// A number that must be above another is not.
     #[error("gate setting `{setting}` is {given}, but must be at least {least}: {why}")]
     TooSmall {
@@ -211,6 +225,7 @@ impl GateSettings {
             control,
             state_file,
             rules: Vec::new(),
+            pin: PinSettings::default(),
             tag_responses: false,
             forwarded: Forwarded::default(),
             tls: None,
@@ -227,6 +242,7 @@ impl GateSettings {
     /// # Errors
     /// On the first setting that cannot work.
     pub fn check(&self) -> Result<(), SettingsError> {
+        self.pin.check()?;
         let limits = &self.limits;
         at_least("limits.connections", limits.connections as u64, 1, "nobody could connect")?;
         at_least("limits.connections_per_peer", limits.connections_per_peer as u64, 1, "nobody could connect")?;
