@@ -3,6 +3,7 @@
 //! An answer's body carries its request's ticket, so that the request is in flight until the body has ended; back-pressure is
 //! hyper's own, since a body is polled only when the other side takes bytes.
 
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,14 +12,14 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::HeaderMap;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::connection::Running;
 use super::counts::Event;
 use super::pool::Link;
 use super::ticket::{Gate, Ticket};
 use super::upload::{self, Upload};
-use super::{grpc, headers};
+use super::{grpc, headers, tunnel};
 
 /// An answer on its way to the client.
 pub(super) enum ResponseBody {
@@ -88,6 +89,8 @@ pub(super) enum AnswerError {
     Lost(#[source] hyper::Error),
     #[error("the request took longer than one may")]
     TimeIsOver,
+    #[error("the instance is being replaced; call again")]
+    Drained,
 }
 
 /// The body of an upstream's answer.
@@ -97,7 +100,8 @@ pub(super) struct PassedBody {
     /// Gone once the body has ended.
     open: Option<Exchange>,
     manner: Manner,
-    time: Option<Pin<Box<Sleep>>>,
+    /// What may end it before its end.
+    cutter: Option<Pin<Box<dyn Future<Output = AnswerError> + Send + Sync>>>,
     delivery: Delivery,
     /// The last word has been said: trailers of the gate's own.
     cut: bool,
@@ -130,8 +134,13 @@ impl Exchange {
 impl PassedBody {
     pub(super) fn new(inner: Incoming, gate: Arc<Gate>, exchange: Exchange, running: Running, manner: Manner) -> Self {
         let delivery = Delivery { running: Some(running), http2: manner.http2, offered: false };
-        let time = manner.deadline.map(|at| Box::pin(tokio::time::sleep_until(at)));
-        let mut body = Self { inner, gate, open: Some(exchange), manner, time, delivery, cut: false };
+        let grpc = manner.http2 && manner.grpc;
+        // Nearly no answer needs one.
+        let cutter = (grpc || manner.deadline.is_some()).then(|| {
+            let stream = grpc.then(|| (Arc::clone(&gate), Arc::clone(&exchange.ticket)));
+            Box::pin(cut_off(stream, manner.deadline)) as Pin<Box<dyn Future<Output = AnswerError> + Send + Sync>>
+        });
+        let mut body = Self { inner, gate, open: Some(exchange), manner, cutter, delivery, cut: false };
         if body.inner.is_end_stream() {
             body.end();
         }
@@ -141,6 +150,7 @@ impl PassedBody {
     /// The body ended well: the connection may be used again.
     fn end(&mut self) {
         self.delivery.end();
+        self.cutter = None;
         if let Some(exchange) = self.open.take() {
             if !exchange.upload.ended() {
                 let gate = Arc::clone(&self.gate);
@@ -168,8 +178,8 @@ impl PassedBody {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => self.break_off(AnswerError::Lost(error)),
-            Poll::Pending => match self.time.as_mut().map(|time| time.as_mut().poll(cx)) {
-                Some(Poll::Ready(())) => self.break_off(AnswerError::TimeIsOver),
+            Poll::Pending => match self.cutter.as_mut().map(|cutter| cutter.as_mut().poll(cx)) {
+                Some(Poll::Ready(error)) => self.break_off(error),
                 Some(Poll::Pending) | None => Poll::Pending,
             },
         }
@@ -184,18 +194,39 @@ impl PassedBody {
             exchange.link.cutter().cut();
             exchange.ticket.record(if client_did_it { Event::ClientCut } else { Event::Lost });
         }
+        self.cutter = None;
         self.delivery.end();
         self.cut = true;
         if !(self.manner.http2 && self.manner.grpc) {
             return Poll::Ready(Some(Err(error)));
         }
         let status = match &error {
-            AnswerError::Lost(_) => grpc::UNAVAILABLE,
+            AnswerError::Lost(_) | AnswerError::Drained => grpc::UNAVAILABLE,
             AnswerError::TimeIsOver => grpc::DEADLINE_EXCEEDED,
         };
         let mut trailers = HeaderMap::new();
         grpc::tell(&mut trailers, status, &error.to_string());
         Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+    }
+}
+
+/// Ends when an answer must: its time is over, or, for one to a gRPC call, the drain of its upstream says so.
+async fn cut_off(stream: Option<(Arc<Gate>, Arc<Ticket>)>, deadline: Option<Instant>) -> AnswerError {
+    let drained = async {
+        match stream {
+            Some((gate, ticket)) => tunnel::grpc_is_drained(&gate, &ticket).await,
+            None => std::future::pending().await,
+        }
+    };
+    let time_is_over = async {
+        match deadline {
+            Some(at) => tokio::time::sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = drained => AnswerError::Drained,
+        () = time_is_over => AnswerError::TimeIsOver,
     }
 }
 

@@ -2,10 +2,15 @@
 //!
 //! It holds the listener and the last routes. The agent, another process, sends it whole states ([`control::GateState`])
 //! over a Unix socket; without an agent the last state stays in force (`SAFETY.md` R3, R10). From one gate process to the
-//! next: [`handover`]. The road of one request:
-//! [`server`] and [`clients`] accept → `connection` watches the line → `proxy` classes it ([`class`]) → `ticket` asks the pure core
-//! ([`admission`], which picks with [`balance`]) → `forward` sends it through `pool` → `upload` and `body` keep the
-//! ticket until both bodies have ended. HTTP/2 and TLS belong in `connection`, WebSocket and gRPC beside `forward`.
+//! next: [`handover`].
+//!
+//! The road of one connection: [`server`] and `clients` accept → `connection` finds out what it speaks ([`tls`], `socket`),
+//! hands it to hyper's HTTP/1.1 or HTTP/2 and watches it by [`line`] and [`streams`]. The road of one request on it: `proxy`
+//! classes it ([`class`], [`pin`]) → `ticket` asks the pure core ([`admission`], which picks with [`balance`]) → `headers`
+//! make it fit → `forward` sends it over a connection of its own (`pool`) or a shared one (`multiplex`) → `upload` and `body`
+//! keep the ticket until both bodies have ended; what the gate says itself is in `reply` and `grpc`. A request that switches
+//! to another protocol becomes a `tunnel` of two `pipe`s, closed by [`upgraded`] between two frames of [`websocket`].
+//! `docs/gate.md` says what all this does to whom.
 
 pub mod admission;
 pub mod balance;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use handover_agent::gate::control::Admission;
 use handover_agent::gate::settings::UpstreamProtocol;
+use handover_agent::gate::upgraded::AtDrain;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use hyper::{Method, Request};
@@ -105,4 +106,31 @@ async fn a_stream_whose_time_is_over_ends_with_deadline_exceeded() {
     let answer = client.begin(Method::POST, "/drip-grpc", &GRPC, "").await.expect("a head");
     let whole = answer.into_body().collect().await.expect("no reset");
     assert_eq!(text(whole.trailers().expect("trailers"), "grpc-status"), "4", "in the middle");
+}
+
+#[tokio::test]
+async fn a_drain_ends_grpc_streams_by_its_policy_with_unavailable_and_a_stop_ends_them_in_any_case() {
+    let gate = TestGate::start_with(|settings| {
+        settings.upstream = UpstreamProtocol::AsClient;
+        settings.upgraded.grpc = AtDrain::MoveAtDeadline;
+        settings.upgraded.deadline = Duration::from_millis(200);
+        settings.upgraded.close_grace = Duration::from_millis(1000);
+        settings.limits.leave_grace = Duration::from_millis(100);
+        settings.limits.stop_time = Duration::from_millis(1500);
+    })
+    .await;
+    let (a, b) = (Service::start_http2(1).await, Service::start_http2(2).await);
+    gate.open(&[a.upstream(1, 1)]).await;
+    let (mut client, _connection) = Client2::connect(&gate).await;
+    let drained = client.begin(Method::POST, "/drip-grpc", &GRPC, "").await.expect("a head");
+    gate.open(&[a.upstream(0, 0), b.upstream(1, 1)]).await;
+    let going = client.begin(Method::POST, "/drip-grpc", &GRPC, "").await.expect("a head");
+    let whole = drained.into_body().collect().await.expect("no reset");
+    assert_eq!(text(whole.trailers().expect("trailers"), "grpc-status"), "14");
+    gate.upstream_when(&a, "drained", |one| one.in_flight == 0).await;
+    gate.upstream_when(&b, "the other goes on", |one| one.in_flight == 1).await;
+    let stopping = gate.begin_to_stop();
+    let whole = going.into_body().collect().await.expect("no reset");
+    assert_eq!(text(whole.trailers().expect("trailers"), "grpc-status"), "14");
+    stopping.await.expect("no panic").expect("in good order");
 }

@@ -198,3 +198,22 @@ async fn pythons_grpc_client_talks_through_the_gate_and_is_told_in_its_own_words
         assert_eq!(client.line().await, "refused UNAVAILABLE the gate is shut");
     }
 }
+
+/// By hand: `HANDOVER_TEST_H2SPEC=/path/to/h2spec cargo test -p handover-agent --test gate h2spec -- --ignored --nocapture`.
+#[tokio::test]
+#[ignore = "h2spec is in no package registry; docs/gate.md says how to build it"]
+async fn h2spec_finds_nothing_but_that_a_cleartext_port_speaks_http1_too() {
+    let h2spec = std::env::var("HANDOVER_TEST_H2SPEC").expect("HANDOVER_TEST_H2SPEC, the path of h2spec");
+    let directory = tempfile::tempdir().expect("a directory");
+    crate::tls::certificate(directory.path(), 30);
+    let (gate, _a) = crate::tls::gate_with(directory.path()).await;
+    let port = gate.address.port().to_string();
+    let said = run(&h2spec, &["-h", "localhost", "-p", &port, "-o", "5", "-t", "-k"]).await;
+    assert!(said.contains(" 0 failed"), "{said}");
+    // Without TLS, what is no preface is taken for HTTP/1.1, and answered 400 in its words instead of with a GOAWAY.
+    let (gate, _a) = gate_and_service().await;
+    let port = gate.address.port().to_string();
+    let command = format!("{h2spec} -h 127.0.0.1 -p {port} -o 5; true");
+    let said = run("sh", &["-c", &command]).await;
+    assert!(said.contains(" 1 failed") && said.contains("× 2: Sends invalid connection preface"), "{said}");
+}
