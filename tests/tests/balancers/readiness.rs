@@ -32,7 +32,7 @@ fn nginx_loses_nothing() {
         ];
         let text = fitted(&sample("nginx.md", "nginx", 0), fleet, listen, &places);
         let config = file(fleet, "nginx.conf", &text);
-        start(fleet, "nginx", &["-c", &config, "-p", &dir, "-g", "daemon off;"], listen)
+        start(fleet, "nginx", &["-c", &config, "-g", "daemon off;"], listen)
     });
 }
 
