@@ -253,7 +253,7 @@ impl Config {
 
 type Unfit<'a> = dyn Fn(&str, String, &str) -> ConfigError + 'a;
 
-/// The gate's table, with `mode` taken out and the paths that follow from the directories put in.
+/// The gate's table, with the paths that follow from the directories put in.
 fn gate(path: &Path, file: &mut File) -> Result<GateSettings, ConfigError> {
     let unfit = |problem: &str, fix: &str| ConfigError::Unfit {
         file: path.to_owned(),
@@ -261,10 +261,12 @@ fn gate(path: &Path, file: &mut File) -> Result<GateSettings, ConfigError> {
         problem: problem.into(),
         fix: fix.into(),
     };
-    match file.gate.remove("mode").as_ref().and_then(toml::Value::as_str) {
-        Some("proxy") => {}
-        Some("signal") => return Err(unfit("is \"signal\", which this version does not have yet", "use \"proxy\"")),
-        Some(other) => return Err(unfit(&format!("is {other:?}"), "use \"proxy\"")),
+    match file.gate.get("mode").and_then(toml::Value::as_str) {
+        Some("proxy" | "tcp") => {}
+        Some("signal") => {
+            return Err(unfit("is \"signal\", which this version does not have yet", "use \"proxy\" or \"tcp\""));
+        }
+        Some(other) => return Err(unfit(&format!("is {other:?}"), "use \"proxy\" or \"tcp\"")),
         None => return Err(unfit("is missing", "say mode = \"proxy\": the gate is then in front of the instances")),
     }
     let defaults = [("control", file.runtime_dir.join("gate.sock")), ("state_file", file.state_dir.join("gate.json"))];

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use handover_agent::gate::handover::given::Given;
+use handover_agent::gate::server::Beginning;
 use handover_agent::lease::settings::LeaseSettings;
 use handover_agent::run;
 use tracing_subscriber::filter::Targets;
@@ -27,6 +29,8 @@ Two processes run beside each service:
   handover-agent run  --config /etc/handover/billing.toml    # starts, drains and stops instances
 
 The agent may be killed, restarted and upgraded at any time: instances, gate and lease go on without it.
+The gate is restarted and upgraded without losing a request by:
+  handover-agent gate --config /etc/handover/billing.toml --reload
 What is wrong with a config is said by:
   handover-agent check --config /etc/handover/billing.toml
 
@@ -36,8 +40,8 @@ HANDOVER_LOG=debug (or handover_agent=debug,info) says more; HANDOVER_LOG_FORMAT
 enum Command {
     /// Run the agent.
     Run(Options),
-    /// Run the gate: the HTTP proxy in front of this host's instances.
-    Gate(Options),
+    /// Run the gate: the proxy in front of this host's instances.
+    Gate(GateOptions),
     /// For the agent's own use: what it kills to try how long that takes.
     #[command(hide = true)]
     KillTarget {
@@ -50,6 +54,21 @@ enum Command {
     /// The scheduler lease from the service's side, on this host.
     #[command(subcommand)]
     Lease(lease_command::Command),
+}
+
+#[derive(clap::Args)]
+struct GateOptions {
+    #[command(flatten)]
+    config: Options,
+    /// Take over from the gate that runs: its listener, its routes and its clients' next requests. No request is lost.
+    #[arg(long)]
+    replace: bool,
+    /// Start a gate that replaces the one that runs, wait until it accepts clients, and end. For ExecReload= of its unit.
+    #[arg(long, conflicts_with = "replace")]
+    reload: bool,
+    /// For --reload's own use.
+    #[arg(long, hide = true, conflicts_with_all = ["replace", "reload"])]
+    detach: bool,
 }
 
 #[derive(clap::Args)]
@@ -75,12 +94,26 @@ fn go(cli: Cli) -> Result<ExitCode> {
         handover_agent::kill_target::run(*leaf)?;
         return Ok(ExitCode::SUCCESS);
     }
+    // Before anything else opens a descriptor.
+    let given = match &cli.command {
+        Command::Gate(_) => Given::of_environment(),
+        _ => Given::default(),
+    };
     // One thread: the data plane is a process of its own, and the lease keeper has its own thread.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
     match cli.command {
         Command::Run(options) => runtime.block_on(run::run(run::read(&options.config)?))?,
-        Command::Gate(options) => runtime.block_on(run::run_gate(run::read(&options.config)?))?,
+        Command::Gate(GateOptions { config, detach: true, .. }) => {
+            handover_agent::gate::reload::detach(&config.config).context("cannot start another gate")?;
+        }
+        Command::Gate(GateOptions { config, reload: true, .. }) => {
+            let settings = run::read(&config.config)?.gate;
+            println!("{}", runtime.block_on(handover_agent::gate::reload::reload(&config.config, &settings))?);
+        }
+        Command::Gate(GateOptions { config, replace, .. }) => {
+            runtime.block_on(run::run_gate(run::read(&config.config)?, Beginning { given, replace }))?;
+        }
         Command::KillTarget { .. } => {}
         Command::Check(options) => {
             let config = run::read(&options.config)?;

@@ -24,6 +24,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::driver::{Driver, Owner};
 use crate::gate::client::GateLink;
+use crate::gate::server::Beginning;
 use crate::host::Host;
 use crate::kill_target::{KILL_TARGET, OWN_PROGRAM};
 use crate::lease::deadline::Boot;
@@ -205,16 +206,16 @@ fn serve(
     offers
 }
 
-/// Runs the gate until SIGTERM or SIGINT.
+/// Runs the gate until SIGTERM or SIGINT, or until a newer one has taken over.
 ///
 /// # Errors
 /// If it cannot start.
-pub async fn run_gate(config: Config) -> Result<()> {
+pub async fn run_gate(config: Config, beginning: Beginning) -> Result<()> {
     for dir in [&config.state_dir, &config.runtime_dir] {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make directory {}", dir.display()))?;
     }
     let mut stop = crate::signals::stop()?;
-    crate::gate::server::run(config.gate, async move { stop.recv().await }).await?;
+    crate::gate::server::run(config.gate, beginning, async move { stop.recv().await }).await?;
     Ok(())
 }
 

@@ -327,10 +327,14 @@ impl Core {
         self.entries.iter().filter(|(_, entry)| entry.listed).map(|(key, _)| *key).collect()
     }
 
-    /// Everything known here. What only the shell knows (start id, saved state, connections) it fills in.
+    /// Everything known here. What only the shell knows (which gate, saved state, connections) it fills in.
     pub fn report(&self, now: Duration) -> GateReport {
         GateReport {
             gate_start_id: String::new(),
+            pid: 0,
+            took_over_from: None,
+            leaving: false,
+            forerunners: Vec::new(),
             applied: self.state.seq,
             saved: 0,
             save_error: None,

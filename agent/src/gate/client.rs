@@ -15,6 +15,8 @@ use super::text_lines::{self, LineReader};
 /// Waits between attempts to connect: at first short, because a gate that restarts is back within milliseconds.
 const FIRST_RETRY: Duration = Duration::from_millis(20);
 const LAST_RETRY: Duration = Duration::from_secs(1);
+/// A gate says its first word within milliseconds.
+const FIRST_WORD: Duration = Duration::from_secs(1);
 
 /// A lasting link to a gate. It connects again whenever the gate went away, and then sends the last state again. Dropping it
 /// disconnects; the gate goes on with the last state.
@@ -32,8 +34,14 @@ impl GateLink {
         let wanted = watch::Sender::new(None);
         let (report_sender, reports) = watch::channel(None);
         let (refusal_sender, refusals) = watch::channel(None);
-        let link =
-            Link { path: path.into(), wanted: wanted.subscribe(), reports: report_sender, refusals: refusal_sender };
+        let link = Link {
+            path: path.into(),
+            wanted: wanted.subscribe(),
+            reports: report_sender,
+            refusals: refusal_sender,
+            start_id: None,
+            in_flight: 0,
+        };
         Self { wanted, reports, refusals, _task: AbortOnDropHandle::new(tokio::spawn(link.keep())) }
     }
 
@@ -43,7 +51,7 @@ impl GateLink {
         self.wanted.send_replace(Some(state));
     }
 
-    /// The gate's last report; none while the gate is away. The first one after a connection tells the applied number, above
+    /// The gate's last report; none while the gate is away. A newer gate that takes over is not away in between. The first one after a connection tells the applied number, above
     /// which an agent that starts must go on.
     pub fn reports(&self) -> watch::Receiver<Option<GateReport>> {
         self.reports.clone()
@@ -60,32 +68,63 @@ struct Link {
     wanted: watch::Receiver<Option<GateState>>,
     reports: watch::Sender<Option<GateReport>>,
     refusals: watch::Sender<Option<Refusal>>,
+    /// Of the last report.
+    start_id: Option<String>,
+    in_flight: u64,
 }
 
 impl Link {
     async fn keep(mut self) {
         let mut retry = FIRST_RETRY;
         loop {
-            match UnixStream::connect(&self.path).await {
-                Ok(stream) => {
-                    retry = FIRST_RETRY;
-                    let ended = self.talk(stream).await;
-                    self.reports.send_replace(None);
-                    tracing::warn!(path = %shown(&self.path), ?ended, "the gate went away; connecting again");
+            // A gate that was replaced ends the talk when the newer one answers on the path, so the next one is looked for
+            // at once, and its first report is the next one after the last: the gate was not away.
+            while let Ok(stream) = UnixStream::connect(&self.path).await {
+                let mut heard = 0;
+                let ended = self.talk(stream, &mut heard).await;
+                tracing::debug!(path = %shown(&self.path), ?ended, "the gate ended the talk; connecting again");
+                if heard == 0 {
+                    break;
                 }
-                Err(error) => tracing::debug!(path = %shown(&self.path), %error, "the gate is not there yet"),
+                retry = FIRST_RETRY;
+            }
+            if self.reports.send_replace(None).is_some() {
+                tracing::warn!(path = %shown(&self.path), "the gate went away; connecting again");
             }
             tokio::time::sleep(retry).await;
             retry = (retry * 2).min(LAST_RETRY);
         }
     }
 
-    async fn talk(&mut self, mut stream: UnixStream) -> io::Result<()> {
+    /// Says so when another process answers than the one before.
+    fn note_start(&mut self, report: &GateReport) {
+        let Some(before) = self.start_id.replace(report.gate_start_id.clone()) else { return };
+        if before == report.gate_start_id {
+            return;
+        }
+        let (now, pid) = (&report.gate_start_id, report.pid);
+        if report.took_over_from.as_ref() == Some(&before) {
+            tracing::info!(
+                before,
+                now,
+                pid,
+                "a newer gate has taken over; what is in flight finishes in the older one"
+            );
+        } else {
+            let lost = self.in_flight;
+            tracing::warn!(before, now, pid, lost, "the gate began anew: what was in flight in the one before is lost");
+        }
+    }
+
+    async fn talk(&mut self, mut stream: UnixStream, heard: &mut u64) -> io::Result<()> {
         let (read, mut write) = stream.split();
         let mut lines = LineReader::new(BufReader::new(read));
         self.wanted.mark_changed();
+        let silence = tokio::time::sleep(FIRST_WORD);
+        let mut silence = std::pin::pin!(silence);
         loop {
             tokio::select! {
+                () = &mut silence, if *heard == 0 => return Err(io::ErrorKind::TimedOut.into()),
                 changed = self.wanted.changed() => {
                     if changed.is_err() {
                         // The link's owner is gone, and with it this task in a moment.
@@ -100,12 +139,17 @@ impl Link {
                 line = lines.next::<FromGate>() => match line? {
                     None => return Ok(()),
                     Some(Ok(FromGate::Report(report))) => {
+                        *heard += 1;
+                        self.note_start(&report);
+                        self.in_flight = report.in_flight;
                         self.reports.send_replace(Some(report));
                     }
                     Some(Ok(FromGate::Refused(refusal))) => {
                         tracing::warn!(%refusal, "the gate refused a state");
                         self.refusals.send_replace(Some(refusal));
                     }
+                    // Said to newer gates alone.
+                    Some(Ok(FromGate::Offer(_) | FromGate::Left)) => {}
                     Some(Err(error)) => tracing::warn!(%error, "the gate sent a line that this agent cannot read"),
                 },
             }

@@ -62,6 +62,15 @@ pub struct GateState {
 pub enum ToGate {
     /// Be like this from now on.
     State(GateState),
+    /// From a newer gate: it hears this one until it ends, tells it states as an agent would, and adds its counts to its own.
+    Follow,
+    /// From a newer gate: it asks for the listener.
+    TakeOver,
+    /// From a newer gate that asked: it accepts clients and answers agents.
+    Accepting {
+        /// Whether it accepts them on the listener that it was given, so that nobody waits on it in vain.
+        same_listener: bool,
+    },
 }
 
 /// A line from the gate.
@@ -72,6 +81,39 @@ pub enum FromGate {
     Report(GateReport),
     /// A line was not accepted; nothing changed.
     Refused(Refusal),
+    /// To a newer gate: what it takes over. The listener's descriptor goes along with this line.
+    Offer(Offer),
+    /// To a newer gate: this one accepts no more, and ends when what is in flight has ended.
+    Left,
+}
+
+/// What a gate hands over to a newer one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// Which gate.
+    pub start_id: String,
+    /// The state in force.
+    pub state: GateState,
+    /// The state that the state file holds; 0 for none.
+    pub saved: u64,
+    /// Whether the listener belongs to a socket unit, so that the service manager needs no copy of it.
+    #[serde(default)]
+    pub activated: bool,
+}
+
+/// An older gate that accepts no more and still has clients.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forerunner {
+    /// Which gate.
+    pub start_id: String,
+    /// Its process.
+    pub pid: u32,
+    /// The state that it has applied.
+    pub applied: u64,
+    /// Its requests in flight; they are in the sums, too.
+    pub in_flight: u64,
+    /// Its client connections; they are in the sum, too.
+    pub connections: u64,
 }
 
 /// Why a state was not applied.
@@ -100,6 +142,9 @@ pub enum Refusal {
         /// The instance.
         instance: InstanceId,
     },
+    /// The gate is stopping or was replaced: it has no listener to give.
+    #[error("the gate is leaving: it has no listener to hand over")]
+    Leaving,
     /// The line is no message of this protocol.
     #[error("the gate cannot read the line: {reason}")]
     Unreadable {
@@ -191,8 +236,21 @@ pub struct TlsReport {
 /// Everything that the gate knows, at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GateReport {
-    /// Random per gate process: when it changes, the counters began again from 0.
+    /// Random per gate process. When it changes and `took_over_from` is not the one before, that one died: what it had in
+    /// flight is lost, and the counters began again from 0.
     pub gate_start_id: String,
+    /// The gate's process.
+    #[serde(default)]
+    pub pid: u32,
+    /// The gate from which this one took its listener and its counters.
+    #[serde(default)]
+    pub took_over_from: Option<String>,
+    /// It accepts no more clients and ends when what is in flight has ended.
+    #[serde(default)]
+    pub leaving: bool,
+    /// Older gates that are leaving. All counts include theirs, and `applied` is the oldest state in force in any of them.
+    #[serde(default)]
+    pub forerunners: Vec<Forerunner>,
     /// The state in force; 0 before the first.
     pub applied: u64,
     /// The state that the state file holds, which a restarted gate begins with; 0 for none.

@@ -1,115 +1,121 @@
-//! The gate's end of the control socket.
+//! The gate's end of the control socket: what it says to agents and to newer gates, and what it lets them tell it.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::BufReader;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
+use tokio::net::unix::WriteHalf;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::control::{FromGate, GateReport, Refusal, ToGate};
+use super::control_socket::ControlSocket;
+use super::handover::give;
+use super::handover::succession::Phase;
 use super::report;
 use super::text_lines::{self, LineReader};
 use super::ticket::Gate;
 
-/// The control socket could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum EndpointError {
-    /// Another gate answers on it.
-    #[error("the control socket {} belongs to a gate that runs; stop that one, or set another `control` path", .0.display())]
-    InUse(PathBuf),
-    /// Something that is no socket is in the way.
-    #[error("{} is no socket, so it is not replaced; move it away, or set another `control` path", .0.display())]
-    NotASocket(PathBuf),
-    /// The system refused.
-    #[error("cannot {operation} the control socket {}: {source}", path.display())]
-    Io {
-        /// What was tried.
-        operation: &'static str,
-        /// On which path.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-/// Makes the socket, for this user only. A socket file that nobody answers on is left from a killed gate: it is replaced.
-pub(super) async fn bind(path: &Path) -> Result<UnixListener, EndpointError> {
-    let failed = |operation| move |source| EndpointError::Io { operation, path: path.to_owned(), source };
-    match fs::symlink_metadata(path) {
-        Ok(found) if !found.file_type().is_socket() => return Err(EndpointError::NotASocket(path.to_owned())),
-        Ok(_) => match UnixStream::connect(path).await {
-            Ok(_) => return Err(EndpointError::InUse(path.to_owned())),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                fs::remove_file(path).map_err(failed("remove the stale file of"))?;
-            }
-            Err(source) => return Err(failed("probe")(source)),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(source) => return Err(failed("look at")(source)),
-    }
-    let listener = UnixListener::bind(path).map_err(failed("bind"))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed("restrict"))?;
-    Ok(listener)
-}
-
-/// Talks to every agent that connects. There is one as a rule; while it is replaced there may be two, and sequence numbers
-/// keep the older from undoing the newer.
-pub(super) async fn serve(listener: Arc<UnixListener>, gate: Arc<Gate>, reports: watch::Sender<GateReport>) {
-    let mut agents = JoinSet::new();
+/// Talks to everybody who connects: one agent as a rule; while it is replaced there may be two, and sequence numbers keep the
+/// older from undoing the newer. Ends with the gate, when everybody has heard its last report.
+pub(super) async fn serve(control: Arc<ControlSocket>, gate: Arc<Gate>, reports: watch::Sender<GateReport>) {
+    let mut visitors = JoinSet::new();
+    let mut phase = gate.succession.phase();
     loop {
+        let ended = *phase.borrow_and_update() == Phase::Ended;
+        if ended && visitors.is_empty() {
+            return;
+        }
         tokio::select! {
-            accepted = listener.accept() => match accepted {
+            accepted = control.listener.accept(), if !ended => match accepted {
                 Ok((stream, _)) => {
-                    agents.spawn(talk(stream, Arc::clone(&gate), reports.subscribe()));
+                    visitors.spawn(talk(stream, Arc::clone(&gate), reports.subscribe()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept an agent");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             },
-            Some(ended) = agents.join_next(), if !agents.is_empty() => match ended {
-                Ok(Ok(())) => tracing::info!("agent disconnected; the routes stay as they are"),
+            Some(left) = visitors.join_next(), if !visitors.is_empty() => match left {
+                Ok(Ok(())) => tracing::debug!("agent disconnected; the routes stay as they are"),
                 Ok(Err(error)) => tracing::warn!(%error, "agent connection broke; the routes stay as they are"),
                 Err(error) => tracing::error!(%error, "the task of an agent connection ended"),
             },
+            _ = phase.changed() => {}
         }
     }
+}
+
+/// Who is at the other end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Visitor {
+    Agent,
+    /// A newer gate: it adds our counts to its own, so it hears ours alone.
+    Follower,
 }
 
 async fn talk(mut stream: UnixStream, gate: Arc<Gate>, mut reports: watch::Receiver<GateReport>) -> io::Result<()> {
     let (read, mut write) = stream.split();
     let mut lines = LineReader::new(BufReader::new(read));
+    let mut phase = gate.succession.phase();
+    // Agents find a gate that was replaced no more: whoever still comes looks for this one by its own name.
+    let mut visitor = if gate.succession.is_replaced() { Visitor::Follower } else { Visitor::Agent };
     reports.mark_unchanged();
-    text_lines::write(&mut write, &FromGate::Report(report::now(&gate))).await?;
+    tell(&gate, visitor, &mut write).await?;
     loop {
+        let now = *phase.borrow_and_update();
+        match now {
+            Phase::Ended => return tell(&gate, visitor, &mut write).await,
+            // An agent's business is with the newer gate from now on.
+            Phase::Replaced if visitor == Visitor::Agent => return Ok(()),
+            Phase::Serving | Phase::Stopping | Phase::Replaced => {}
+        }
         tokio::select! {
-            line = lines.next::<ToGate>() => {
-                let Some(line) = line? else { return Ok(()) };
-                if let Err(refusal) = obey(&gate, line) {
+            line = lines.next::<ToGate>() => match line? {
+                None => return Ok(()),
+                Some(Ok(ToGate::Follow)) => {
+                    visitor = Visitor::Follower;
+                    gate.succession.is_followed();
+                    tell(&gate, visitor, &mut write).await?;
+                }
+                Some(Ok(ToGate::TakeOver)) => give::hand_over(&gate, &mut lines, &mut write).await?,
+                Some(line) => if let Err(refusal) = obey(&gate, visitor, line).await {
                     tracing::warn!(%refusal, "refused a line from the agent");
                     text_lines::write(&mut write, &FromGate::Refused(refusal)).await?;
-                }
-            }
+                },
+            },
             changed = reports.changed() => {
                 if changed.is_err() {
                     return Ok(());
                 }
-                let report = reports.borrow_and_update().clone();
-                text_lines::write(&mut write, &FromGate::Report(report)).await?;
+                reports.mark_unchanged();
+                tell(&gate, visitor, &mut write).await?;
             }
+            _ = phase.changed() => {}
         }
     }
 }
 
-fn obey(gate: &Gate, line: Result<ToGate, serde_json::Error>) -> Result<(), Refusal> {
+async fn tell(gate: &Gate, visitor: Visitor, write: &mut WriteHalf<'_>) -> io::Result<()> {
+    let report = match visitor {
+        Visitor::Agent => report::now(gate),
+        Visitor::Follower => report::alone(gate),
+    };
+    text_lines::write(write, &FromGate::Report(report)).await
+}
+
+async fn obey(gate: &Gate, visitor: Visitor, line: Result<ToGate, serde_json::Error>) -> Result<(), Refusal> {
     match line {
-        Ok(ToGate::State(state)) => gate.apply(state),
+        Ok(ToGate::State(state)) => {
+            // A newer gate is taking the state over: it must be the last one that this gate was told by an agent, who sends
+            // the next one to the newer gate.
+            let _orders = gate.succession.orders.lock().await;
+            if visitor == Visitor::Agent && gate.succession.is_replaced() { Ok(()) } else { gate.apply(state) }
+        }
+        Ok(ToGate::Accepting { .. }) => Err(Refusal::Unreadable { reason: "nothing was offered".into() }),
+        Ok(ToGate::Follow | ToGate::TakeOver) => Ok(()),
         Err(error) => Err(Refusal::Unreadable { reason: error.to_string() }),
     }
 }

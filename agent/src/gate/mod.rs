@@ -1,8 +1,9 @@
-//! The gate: an HTTP/1.1 reverse proxy in a process of its own, in front of the host's instances.
+//! The gate: a proxy in a process of its own, in front of the host's instances: of HTTP, or ([`tcp`]) of connections.
 //!
 //! It holds the listener and the last routes. The agent, another process, sends it whole states ([`control::GateState`])
-//! over a Unix socket; without an agent the last state stays in force (`SAFETY.md` R3, R10). The road of one request:
-//! [`server`] accepts → `connection` watches the line → `proxy` classes it ([`class`]) → `ticket` asks the pure core
+//! over a Unix socket; without an agent the last state stays in force (`SAFETY.md` R3, R10). From one gate process to the
+//! next: [`handover`]. The road of one request:
+//! [`server`] and [`clients`] accept → `connection` watches the line → `proxy` classes it ([`class`]) → `ticket` asks the pure core
 //! ([`admission`], which picks with [`balance`]) → `forward` sends it through `pool` → `upload` and `body` keep the
 //! ticket until both bodies have ended. HTTP/2 and TLS belong in `connection`, WebSocket and gRPC beside `forward`.
 
@@ -11,8 +12,11 @@ pub mod balance;
 pub mod class;
 pub mod client;
 pub mod control;
+pub mod control_socket;
 pub mod counts;
+pub mod handover;
 pub mod line;
+pub mod reload;
 pub mod server;
 pub mod settings;
 pub mod streams;
@@ -21,6 +25,7 @@ pub mod upgraded;
 pub mod websocket;
 
 mod body;
+mod clients;
 mod connection;
 mod endpoint;
 mod forward;
@@ -34,8 +39,10 @@ mod pool;
 mod proxy;
 mod reply;
 mod report;
+mod saving;
 mod socket;
 mod state_file;
+mod tcp;
 mod text_lines;
 mod ticket;
 mod tunnel;

@@ -8,16 +8,28 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use super::control::GateReport;
+use super::handover::forerunners;
 use super::ticket::Gate;
 
 /// The beat of the regular reports, and of the sweeping that goes with them.
 const BEAT: Duration = Duration::from_secs(1);
 
-/// The gate's report of this moment.
+/// The gate's report of this moment, with what older gates still have in hand.
 pub(super) fn now(gate: &Gate) -> GateReport {
+    let mut report = alone(gate);
+    forerunners::add_living(gate, &mut report);
+    report
+}
+
+/// The gate's report of this moment, without other gates that live.
+pub(super) fn alone(gate: &Gate) -> GateReport {
     let mut report = gate.core().report(gate.now());
     let saved = gate.saved.borrow().clone();
     report.gate_start_id.clone_from(&gate.start_id);
+    report.pid = std::process::id();
+    report.took_over_from = gate.succession.took_over_from.get().cloned();
+    report.leaving = gate.succession.is_leaving();
+    forerunners::add_carried(gate, &mut report);
     report.connections = gate.connections.load(Ordering::Relaxed);
     report.refused_connections = gate.refused_connections.load(Ordering::Relaxed);
     report.tls = gate.tls.as_ref().map(|tls| tls.report());

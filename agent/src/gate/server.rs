@@ -1,28 +1,35 @@
-//! The gate as a process: binds, restores, accepts, stops.
+//! The gate as a process: gets its listener, restores, accepts, hands over or stops.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::fd::AsFd;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet};
+use tokio::net::TcpListener;
+use tokio::sync::{OwnedMutexGuard, watch};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::endpoint::{self, EndpointError};
+use super::clients::Clients;
+use super::control::GateReport;
+use super::control_socket::{ControlSocket, EndpointError};
+use super::handover::forerunners;
+use super::handover::given::{Given, WrongAddress};
+use super::handover::notify::ServiceManager;
+use super::handover::source::{Listening, Source};
+use super::handover::succession::{Phase, Post};
+use super::handover::take::{TakeOver, TakeOverError};
 use super::settings::{GateSettings, SettingsError};
-use super::ticket::{Gate, Saved};
+use super::ticket::Gate;
 use super::tls::{Tls, TlsError};
-use super::{connection, open_files, report, state_file};
+use super::{endpoint, open_files, report, saving};
 
-/// How long the gate waits before it tries again what the system refused (a full table of files, a full disk).
+/// How long after its end a background task is started again.
 const RETRY: Duration = Duration::from_millis(100);
+/// How long the last report may take to reach those who listen.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Why the gate did not start, or did not stop in good order.
 #[derive(Debug, thiserror::Error)]
@@ -43,9 +50,15 @@ pub enum GateError {
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The service manager passed a socket that does not fit.
+    #[error(transparent)]
+    Given(#[from] WrongAddress),
     /// The control socket cannot be made.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    /// The gate that runs did not hand over.
+    #[error(transparent)]
+    TakeOver(#[from] TakeOverError),
     /// Requests were cut off because they did not end in the time that stopping may take.
     #[error("the gate stopped with {requests} requests in flight on {connections} connections cut off after {}", crate::duration::render(*after))]
     CutOff {
@@ -53,232 +66,236 @@ pub enum GateError {
         requests: u64,
         /// Connections that were open.
         connections: u64,
-        /// `limits.stop_time`.
+        /// How long they were waited for.
         after: Duration,
     },
+}
+
+/// How a gate begins.
+#[derive(Debug, Default)]
+pub struct Beginning {
+    /// Sockets that the service manager passed.
+    pub given: Given,
+    /// Take over from the gate that runs, if one does. Without it, that one is an error.
+    pub replace: bool,
 }
 
 /// A gate that has its sockets and its last routes, and is ready to serve.
 pub struct Server {
     gate: Arc<Gate>,
-    listener: TcpListener,
-    address: SocketAddr,
-    control: Arc<UnixListener>,
+    listening: Listening,
+    control: Arc<ControlSocket>,
+    followed: Vec<AbortOnDropHandle<()>>,
+    /// The state file is the older gate's until that one has left.
+    file: Option<OwnedMutexGuard<()>>,
 }
 
-/// Runs a gate until `shutdown` ends; then what is in flight finishes, for at most `limits.stop_time`.
+/// Runs a gate until `shutdown` ends, or a newer gate has taken over; then what is in flight finishes, for at most
+/// `limits.stop_time` or `limits.replaced_time`.
 ///
 /// # Errors
 /// When the gate cannot start, or had to cut off requests when it stopped.
-pub async fn run(settings: GateSettings, shutdown: impl Future<Output = ()>) -> Result<(), GateError> {
-    Server::bind(settings).await?.serve(shutdown).await
+pub async fn run(
+    settings: GateSettings,
+    beginning: Beginning,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), GateError> {
+    Server::begin(settings, beginning).await?.serve(shutdown).await
 }
 
 impl Server {
-    /// Takes the listener (first: only one gate can have it) and the control socket, and restores the last state.
+    /// As [`Server::begin`], with nothing given and nobody to replace.
+    ///
+    /// # Errors
+    /// As [`Server::begin`].
+    pub async fn bind(settings: GateSettings) -> Result<Self, GateError> {
+        Self::begin(settings, Beginning::default()).await
+    }
+
+    /// Gets the listener (first: only one gate accepts, as a rule) and the control socket, and restores the last state.
     ///
     /// # Errors
     /// When the settings cannot work or a socket cannot be had.
-    pub async fn bind(settings: GateSettings) -> Result<Self, GateError> {
+    pub async fn begin(settings: GateSettings, beginning: Beginning) -> Result<Self, GateError> {
         settings.check()?;
         let tls = settings.tls.as_ref().map(Tls::open).transpose()?.map(Arc::new);
         open_files::allow_for(&settings.limits);
-        let listen_error = |source| GateError::Listen { address: settings.listen, source };
-        let listener = TcpListener::bind(settings.listen).await.map_err(listen_error)?;
-        let address = listener.local_addr().map_err(listen_error)?;
-        let control = Arc::new(endpoint::bind(&settings.control).await?);
+        let listening = Listening::get(&settings, beginning.given, beginning.replace).await?;
         let gate = Gate::new(settings, tls);
-        restore(&gate);
-        tracing::info!(%address, control = %gate.settings.control.display(), start_id = gate.start_id, "gate listens");
-        Ok(Self { gate, listener, address, control })
+        let control = Arc::new(ControlSocket::bind(&gate.settings.control, &gate.start_id)?);
+        let followed = forerunners::follow(&gate, &gate.settings.control, &control.own).await;
+        let (offer, file) = match &listening.source {
+            Source::TakenOver { offer, .. } => {
+                // Never set before: the gate was made here.
+                drop(gate.succession.took_over_from.set(offer.start_id.clone()));
+                (Some(offer.as_ref()), Some(Arc::clone(&gate.succession.file).lock_owned().await))
+            }
+            Source::Bound | Source::Activated | Source::Kept => (None, None),
+        };
+        saving::restore(&gate, offer);
+        let (listener, activated) = (Arc::clone(&listening.listener), listening.source.is_activated());
+        gate.succession.set_post(Post { listener, activated, control: Arc::clone(&control) });
+        if offer.is_none() {
+            control.publish()?;
+        }
+        let control_path = gate.settings.control.display();
+        tracing::info!(address = %listening.address, control = %control_path, start_id = gate.start_id, "gate is ready");
+        Ok(Self { gate, listening, control, followed, file })
     }
 
     /// Where it listens, with the real port if the settings said 0.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listening.address
     }
 
-    /// Serves until `shutdown` ends and what is in flight has finished.
+    /// Serves until `shutdown` ends or a newer gate takes over, and what is in flight has finished.
     ///
     /// # Errors
     /// When requests had to be cut off.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), GateError> {
-        let Self { gate, listener, address, control } = self;
+        let Self { gate, listening, control, followed, file } = self;
+        let Listening { listener, address, source } = listening;
+        let manager = ServiceManager::of_environment();
+        let mut shutdown = pin!(shutdown);
         let reports = watch::Sender::new(report::now(&gate));
-        let background = [
-            forever("reporter", {
-                let (g, r) = (Arc::clone(&gate), reports.clone());
-                move || report::publish(Arc::clone(&g), r.clone())
-            }),
-            forever("control socket", {
-                let (g, r) = (Arc::clone(&gate), reports.clone());
-                move || endpoint::serve(Arc::clone(&control), Arc::clone(&g), r.clone())
-            }),
-            forever("state saver", {
-                let g = Arc::clone(&gate);
-                move || save_states(Arc::clone(&g))
-            }),
-        ];
-        let _certificate = gate.tls.clone().map(|tls| {
-            let g = Arc::clone(&gate);
-            forever("certificate watch", move || {
-                let (g, tls) = (Arc::clone(&g), Arc::clone(&tls));
-                tls.watch(move || g.news.notify_one())
-            })
-        });
-        let mut clients = Clients { gate: Arc::clone(&gate), tasks: JoinSet::new() };
-        clients.accept(&listener, shutdown).await;
-        gate.stop();
-        clients.accept_the_waiting(&listener).await;
-        drop(listener);
-        tracing::info!(%address, connections = clients.tasks.len(), "gate stops: listener closed, work in flight finishes");
-        let finished = clients.finish().await;
-        drop(background);
-        // Left behind it would only be replaced by the next gate.
-        if let Err(error) = std::fs::remove_file(&gate.settings.control) {
-            tracing::warn!(%error, "cannot remove the control socket");
+        let background = background(&gate, &control, &reports);
+        let mut clients = Clients::new(Arc::clone(&gate));
+        let activated = source.is_activated();
+        if let Source::TakenOver { talk, offer } = source {
+            let confirmed = confirm(talk, &offer.start_id, &control, &gate);
+            if let Err(error) = clients.accept(&listener, pin!(confirmed)).await {
+                return give_way(&gate, listener, clients, error).await;
+            }
         }
+        drop(file);
+        manager.ready();
+        if activated {
+            manager.forget()
+        } else {
+            manager.keep(listener.as_fd())
+        }
+
+        let end = clients.accept(&listener, pin!(ends(&gate, shutdown.as_mut()))).await;
+        gate.stop();
+        if end == Phase::Stopping {
+            manager.stopping();
+        }
+        if gate.succession.queue_is_ours() {
+            clients.accept_the_waiting(&listener).await;
+        }
+        drop(listener);
+        gate.succession.clear_post();
+        tracing::info!(%address, connections = clients.count(), ?end, "gate leaves: it accepts no more, work in flight finishes");
+        let limits = &gate.settings.limits;
+        let patience = if end == Phase::Stopping { limits.stop_time } else { limits.replaced_time };
+        // Told to stop a second time it does not hurry; told for the first time, it has the stop time from then on.
+        let told = async {
+            match end {
+                Phase::Stopping => std::future::pending().await,
+                _ => shutdown.await,
+            }
+        };
+        let finished = clients.finish(patience, pin!(told)).await;
+        gate.succession.end();
+        // Those who listen hear that nothing is left.
+        let heard = tokio::time::timeout(LAST_WORDS, background.endpoint).await;
+        tracing::debug!(?heard, "gate ends");
+        drop((background.others, followed, control));
         finished
     }
 }
 
-/// A background task that is started again should it end, which only a panic can bring about: a gate without its reporter
-/// still serves, and must not be lost to that.
+/// The tasks beside the accepting of clients.
+struct Background {
+    endpoint: AbortOnDropHandle<()>,
+    others: Vec<AbortOnDropHandle<()>>,
+}
+
+fn background(gate: &Arc<Gate>, control: &Arc<ControlSocket>, reports: &watch::Sender<GateReport>) -> Background {
+    let reporter = {
+        let (g, r) = (Arc::clone(gate), reports.clone());
+        move || report::publish(Arc::clone(&g), r.clone())
+    };
+    let speaker = {
+        let (c, g, r) = (Arc::clone(control), Arc::clone(gate), reports.clone());
+        move || endpoint::serve(Arc::clone(&c), Arc::clone(&g), r.clone())
+    };
+    let saver = {
+        let g = Arc::clone(gate);
+        move || saving::save_states(Arc::clone(&g))
+    };
+    let certificate = gate.tls.clone().map(|tls| {
+        let g = Arc::clone(gate);
+        forever("certificate watch", gate, move || {
+            let (g, tls) = (Arc::clone(&g), Arc::clone(&tls));
+            tls.watch(move || g.news.notify_one())
+        })
+    });
+    let others = [forever("reporter", gate, reporter), forever("state saver", gate, saver)];
+    let others = others.into_iter().chain(certificate).collect();
+    Background { endpoint: forever("control socket", gate, speaker), others }
+}
+
+/// A background task that is started again should it end before the gate does, which only a panic can bring about: a gate
+/// without its reporter still serves, and must not be lost to that.
 fn forever<F: Future<Output = ()> + Send + 'static>(
     name: &'static str,
+    gate: &Arc<Gate>,
     make: impl Fn() -> F + Send + 'static,
 ) -> AbortOnDropHandle<()> {
+    let phase = gate.succession.phase();
     AbortOnDropHandle::new(tokio::spawn(async move {
         loop {
             let ended = AbortOnDropHandle::new(tokio::spawn(make())).await;
+            if *phase.borrow() == Phase::Ended {
+                return;
+            }
             tracing::error!(name, ?ended, "a background task of the gate ended; it is started again");
             tokio::time::sleep(RETRY).await;
         }
     }))
 }
 
-/// The open client connections.
-struct Clients {
-    gate: Arc<Gate>,
-    tasks: JoinSet<()>,
-}
-
-impl Clients {
-    async fn accept(&mut self, listener: &TcpListener, shutdown: impl Future<Output = ()>) {
-        let mut shutdown = pin!(shutdown);
-        let limit = self.gate.settings.limits.connections;
-        loop {
-            tokio::select! {
-                biased;
-                () = &mut shutdown => return,
-                Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => self.left(ended),
-                // Beyond the limit they wait in the kernel's queue.
-                accepted = listener.accept(), if self.tasks.len() < limit => match accepted {
-                    Ok((stream, peer)) => self.welcome(stream, peer),
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot accept a client");
-                        tokio::time::sleep(RETRY).await;
-                    }
-                },
-            }
+/// Brings a hand-over to its end: this gate accepts clients and answers agents, and the older one leaves.
+async fn confirm(mut talk: TakeOver, from: &str, control: &ControlSocket, gate: &Gate) -> Result<(), GateError> {
+    // So that the first look for clients has been taken.
+    tokio::task::yield_now().await;
+    control.publish()?;
+    match talk.confirm().await {
+        Ok(()) => Ok(()),
+        Err(error) if forerunners::has_ended(gate, from).await => {
+            tracing::warn!(%error, "the older gate died while it handed over; this one goes on alone");
+            Ok(())
         }
-    }
-
-    /// Connections that the kernel has accepted already belong to clients whose requests must not be reset.
-    async fn accept_the_waiting(&mut self, listener: &TcpListener) {
-        // Lets the runtime learn from the kernel who waits.
-        tokio::task::yield_now().await;
-        while let Poll::Ready(Ok((stream, peer))) = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await {
-            self.welcome(stream, peer);
-        }
-    }
-
-    fn welcome(&mut self, stream: TcpStream, peer: SocketAddr) {
-        // Without it small answers would wait for the client's acknowledgement; a socket that refuses is closing.
-        if stream.set_nodelay(true).is_err() {
-            return;
-        }
-        self.tasks.spawn(connection::serve(Arc::clone(&self.gate), stream, peer));
-        self.count();
-    }
-
-    fn left(&self, ended: Result<(), JoinError>) {
-        if let Err(error) = ended {
-            tracing::error!(%error, "the task of a client connection ended");
-        }
-        self.count();
-    }
-
-    fn count(&self) {
-        self.gate.connections.store(self.tasks.len() as u64, Ordering::Relaxed);
-    }
-
-    async fn finish(mut self) -> Result<(), GateError> {
-        let after = self.gate.settings.limits.stop_time;
-        let all = async {
-            while let Some(ended) = self.tasks.join_next().await {
-                self.left(ended);
-            }
-        };
-        if tokio::time::timeout(after, all).await.is_ok() {
-            return Ok(());
-        }
-        let requests = self.gate.core().report(self.gate.now()).in_flight;
-        let connections = self.tasks.len() as u64;
-        self.tasks.shutdown().await;
-        Err(GateError::CutOff { requests, connections, after })
+        Err(error) => Err(TakeOverError::Broken(error).into()),
     }
 }
 
-/// Begins with the last routes. Without them the gate holds, and the agent is told why.
-fn restore(gate: &Gate) {
-    match state_file::load(&gate.settings.state_file) {
-        Ok(None) => tracing::info!("no saved state: requests are held until the agent sends one"),
-        Ok(Some(state)) => {
-            let seq = state.seq;
-            match gate.apply(state) {
-                Ok(()) => {
-                    gate.saved.send_replace(Saved { seq, error: None });
-                }
-                Err(refusal) => tracing::error!(%refusal, "the saved state cannot be applied: requests are held"),
-            }
-        }
-        Err(error) => {
-            tracing::error!(%error, "starting without routes: requests are held until the agent sends a state");
-            gate.saved.send_replace(Saved { seq: 0, error: Some(error.to_string()) });
-        }
+/// The older gate goes on, and there must not be two: what came here in the meantime is finished.
+async fn give_way(
+    gate: &Gate,
+    listener: Arc<TcpListener>,
+    clients: Clients,
+    error: GateError,
+) -> Result<(), GateError> {
+    gate.succession.stop();
+    gate.stop();
+    gate.succession.clear_post();
+    drop(listener);
+    let finished = clients.finish(gate.settings.limits.stop_time, pin!(std::future::pending())).await;
+    if let Err(cut_off) = finished {
+        tracing::error!(%cut_off, "giving way to the older gate");
     }
+    Err(error)
 }
 
-/// Saves each applied state (if they come fast, the last one), off the runtime's thread: the disk must not hold up requests.
-async fn save_states(gate: Arc<Gate>) {
-    let mut applied = gate.applied.subscribe();
-    applied.mark_changed();
-    loop {
-        // The sender lives as long as the gate, which this task holds.
-        if applied.changed().await.is_err() {
-            return;
-        }
-        let state = applied.borrow_and_update().clone();
-        let seq = state.seq;
-        if seq == gate.saved.borrow().seq {
-            continue;
-        }
-        let path: PathBuf = gate.settings.state_file.clone();
-        let written = tokio::task::spawn_blocking(move || state_file::save(&path, &state)).await;
-        let error = match written {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(error) => Some(format!("the task that saves ended: {error}")),
-        };
-        let failed = error.is_some();
-        let before = gate.saved.borrow().seq;
-        gate.saved.send_replace(Saved { seq: if failed { before } else { seq }, error: error.clone() });
-        gate.news.notify_one();
-        if let Some(error) = error {
-            tracing::error!(%error, seq, "the applied state is in force but not saved; trying again");
-            tokio::time::sleep(RETRY * 10).await;
-            applied.mark_changed();
-        }
+/// Ends with the way in which this gate is to leave.
+async fn ends(gate: &Gate, shutdown: impl Future<Output = ()>) -> Phase {
+    let mut phase = gate.succession.phase();
+    tokio::select! {
+        () = shutdown => gate.succession.stop(),
+        // The sender lives as long as the gate.
+        _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}
     }
+    *gate.succession.phase().borrow()
 }

@@ -11,10 +11,24 @@ use super::streams::Http2Limits;
 use super::tls::TlsSettings;
 use super::upgraded::UpgradedSettings;
 
+/// What the gate speaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// HTTP: each request is balanced.
+    #[default]
+    Proxy,
+    /// Anything: each connection is balanced.
+    Tcp,
+}
+
 /// The gate's settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GateSettings {
+    /// What it speaks.
+    #[serde(default)]
+    pub mode: Mode,
     /// Where clients connect.
     pub listen: SocketAddr,
     /// The Unix socket on which the agent talks to the gate.
@@ -126,6 +140,10 @@ pub struct Limits {
     /// downloads and streams take as long as they take, and what stands still is ended by `stall_time`.
     #[serde(with = "crate::duration::optional", skip_serializing_if = "Option::is_none")]
     pub request_time: Option<Duration>,
+    /// Mode `tcp`: how long a connection may stand still both ways. Long, because clients keep connections on which nothing
+    /// moves for many minutes, and cannot know that they were cut.
+    #[serde(with = "crate::duration")]
+    pub tcp_idle_time: Duration,
     /// Idle connections kept per upstream.
     pub pool_idle: usize,
     /// How long an idle connection to an upstream may be used again. Shorter than the shortest keep-alive of common servers
@@ -138,6 +156,10 @@ pub struct Limits {
     /// How long a stopping gate waits for what is in flight.
     #[serde(with = "crate::duration")]
     pub stop_time: Duration,
+    /// How long a gate that was replaced by a newer one waits for what is in flight: nobody waits for it, so a long
+    /// download may come to its end.
+    #[serde(with = "crate::duration")]
+    pub replaced_time: Duration,
 }
 
 impl Default for Limits {
@@ -153,10 +175,12 @@ impl Default for Limits {
             connect_time: Duration::from_secs(1),
             answer_time: Duration::from_secs(300),
             request_time: None,
+            tcp_idle_time: Duration::from_secs(2 * 3600),
             pool_idle: 64,
             pool_idle_time: Duration::from_secs(1),
             leave_grace: Duration::from_secs(1),
             stop_time: Duration::from_secs(30),
+            replaced_time: Duration::from_secs(3600),
         }
     }
 }
@@ -188,6 +212,7 @@ impl GateSettings {
     /// Settings with every default.
     pub fn new(listen: SocketAddr, control: PathBuf, state_file: PathBuf) -> Self {
         Self {
+            mode: Mode::default(),
             listen,
             control,
             state_file,
@@ -219,11 +244,15 @@ impl GateSettings {
             ("limits.stall_time", limits.stall_time),
             ("limits.connect_time", limits.connect_time),
             ("limits.answer_time", limits.answer_time),
+            ("limits.tcp_idle_time", limits.tcp_idle_time),
         ];
         for (setting, given) in times {
             at_least_time(setting, given, Duration::from_millis(10), "every request would run out of time")?;
         }
-        at_least_time("limits.stop_time", limits.stop_time, limits.leave_grace, "it must outlast limits.leave_grace")?;
+        for (setting, given) in [("limits.stop_time", limits.stop_time), ("limits.replaced_time", limits.replaced_time)]
+        {
+            at_least_time(setting, given, limits.leave_grace, "it must outlast limits.leave_grace")?;
+        }
         for rule in &self.rules {
             if !rule.path_prefix.starts_with('/') {
                 return Err(SettingsError::RulePath(rule.path_prefix.clone()));

@@ -10,6 +10,7 @@ use super::admission::{Arrival, Bounds, Core, News, Route, Verdict};
 use super::class::Class;
 use super::control::{Admission, GateState, Reason, Refusal, Upstream};
 use super::counts::Event;
+use super::handover::succession::Succession;
 use super::headers::RequestIds;
 use super::multiplex::Multiplex;
 use super::peers::Peers;
@@ -66,6 +67,8 @@ pub(super) struct Gate {
     pub(super) news: Notify,
     /// Whether client connections should end.
     pub(super) leaving: watch::Sender<Leaving>,
+    /// Which gate is in charge.
+    pub(super) succession: Succession,
     stopping: AtomicBool,
     core: Mutex<Core>,
     started: Instant,
@@ -88,6 +91,7 @@ impl Gate {
             saved: watch::Sender::default(),
             news: Notify::new(),
             leaving: watch::Sender::default(),
+            succession: Succession::default(),
             stopping: AtomicBool::new(false),
             core: Mutex::new(core),
             started: Instant::now(),

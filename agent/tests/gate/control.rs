@@ -1,5 +1,6 @@
 //! The agent and its gate.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use handover_agent::gate::client::GateLink;
@@ -42,21 +43,16 @@ async fn a_link_outlives_its_gate_and_sends_its_state_again() {
         report.as_ref().is_some_and(|report: &handover_agent::gate::control::GateReport| report.saved == 40)
     };
     tokio::time::timeout(PATIENCE, reports.wait_for(at_40)).await.expect("in time").expect("applied");
-    let state_file = gate.settings.state_file.clone();
-    let restarted = tokio::spawn(gate.restart());
+    let (settings, directory) = (gate.settings.clone(), gate.files());
+    gate.stop().await.expect("stopped in good order");
     tokio::time::timeout(PATIENCE, reports.wait_for(Option::is_none)).await.expect("in time").expect("none while away");
-    let gate = restarted.await.expect("no panic");
+    let gate = TestGate::start_in(Arc::clone(&directory), settings.clone()).await;
     tokio::time::timeout(PATIENCE, reports.wait_for(at_40)).await.expect("in time").expect("back");
     // Now a gate that has lost its file as well.
-    let restarted = tokio::spawn(async move {
-        let settings = gate.settings.clone();
-        let directory = gate.files();
-        gate.stop().await.expect("stopped");
-        std::fs::remove_file(&state_file).expect("lost");
-        TestGate::start_in(directory, settings).await
-    });
+    gate.stop().await.expect("stopped");
+    std::fs::remove_file(&settings.state_file).expect("lost");
     tokio::time::timeout(PATIENCE, reports.wait_for(Option::is_none)).await.expect("in time").expect("none while away");
-    let gate = restarted.await.expect("no panic");
+    let gate = TestGate::start_in(directory, settings).await;
     tokio::time::timeout(PATIENCE, reports.wait_for(at_40)).await.expect("in time").expect("sent again");
     assert_eq!(gate.client().await.get("/").await.body, a.name());
     assert_eq!(link.refusals().borrow().clone(), None);

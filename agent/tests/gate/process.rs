@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use handover_agent::gate::client::GateLink;
 use handover_agent::gate::control::{Admission, GateState};
-use handover_agent::gate::server::{self, GateError};
+use handover_agent::gate::server::{self, Beginning, GateError};
 use handover_agent::gate::settings::GateSettings;
 use hyper::Method;
 use nix::sys::signal::{Signal, kill};
@@ -29,7 +29,7 @@ fn be_a_gate() {
     let ended = runtime.block_on(async {
         let mut terminate =
             tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).expect("a signal");
-        server::run(settings, async move {
+        server::run(settings, Beginning::default(), async move {
             terminate.recv().await;
         })
         .await

@@ -1,0 +1,118 @@
+//! The open client connections: accepted, counted, and waited for at the end.
+
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinError, JoinSet};
+
+use super::server::GateError;
+use super::settings::Mode;
+use super::ticket::Gate;
+use super::{connection, tcp};
+
+/// How long the gate waits before it tries again what the system refused (a full table of files).
+const RETRY: Duration = Duration::from_millis(100);
+
+/// The open client connections.
+pub(super) struct Clients {
+    gate: Arc<Gate>,
+    tasks: JoinSet<()>,
+}
+
+impl Clients {
+    pub(super) fn new(gate: Arc<Gate>) -> Self {
+        Self { gate, tasks: JoinSet::new() }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Accepts until `end` does, and hands back what that was.
+    pub(super) async fn accept<E>(&mut self, listener: &TcpListener, mut end: Pin<&mut impl Future<Output = E>>) -> E {
+        let limit = self.gate.settings.limits.connections;
+        loop {
+            tokio::select! {
+                biased;
+                ended = &mut end => return ended,
+                Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => self.left(ended),
+                // Beyond the limit they wait in the kernel's queue.
+                accepted = listener.accept(), if self.tasks.len() < limit => match accepted {
+                    Ok((stream, peer)) => self.welcome(stream, peer),
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept a client");
+                        tokio::time::sleep(RETRY).await;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Connections that the kernel has accepted already belong to clients whose requests must not be reset.
+    pub(super) async fn accept_the_waiting(&mut self, listener: &TcpListener) {
+        // Lets the runtime learn from the kernel who waits.
+        tokio::task::yield_now().await;
+        while let Poll::Ready(Ok((stream, peer))) = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await {
+            self.welcome(stream, peer);
+        }
+    }
+
+    fn welcome(&mut self, stream: TcpStream, peer: SocketAddr) {
+        // Without it small answers would wait for the client's acknowledgement; a socket that refuses is closing.
+        if stream.set_nodelay(true).is_err() {
+            return;
+        }
+        let gate = Arc::clone(&self.gate);
+        match gate.settings.mode {
+            Mode::Proxy => self.tasks.spawn(connection::serve(gate, stream, peer)),
+            Mode::Tcp => self.tasks.spawn(tcp::serve(gate, stream, peer)),
+        };
+        self.publish();
+    }
+
+    fn left(&self, ended: Result<(), JoinError>) {
+        if let Err(error) = ended {
+            tracing::error!(%error, "the task of a client connection ended");
+        }
+        self.publish();
+    }
+
+    fn publish(&self) {
+        self.gate.connections.store(self.tasks.len() as u64, Ordering::Relaxed);
+    }
+
+    /// Waits until the last has left: for `patience`, and from the end of `hurry` for `limits.stop_time`.
+    pub(super) async fn finish(
+        mut self,
+        patience: Duration,
+        hurry: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<(), GateError> {
+        let began = self.gate.now();
+        let stop_time = self.gate.settings.limits.stop_time;
+        let overdue = async {
+            if tokio::time::timeout(patience, hurry).await.is_ok() {
+                tokio::time::sleep(stop_time).await;
+            }
+        };
+        let all = async {
+            while let Some(ended) = self.tasks.join_next().await {
+                self.left(ended);
+            }
+        };
+        tokio::select! {
+            biased;
+            () = all => return Ok(()),
+            () = overdue => {}
+        }
+        let requests = self.gate.core().report(self.gate.now()).in_flight;
+        let connections = self.tasks.len() as u64;
+        self.tasks.shutdown().await;
+        Err(GateError::CutOff { requests, connections, after: self.gate.now().saturating_sub(began) })
+    }
+}

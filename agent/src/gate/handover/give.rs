@@ -1,0 +1,53 @@
+//! The older gate's side of a hand-over.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use tokio::io::BufReader;
+use tokio::net::unix::{ReadHalf, WriteHalf};
+
+use super::descriptors;
+use crate::gate::control::{FromGate, Offer, Refusal, ToGate};
+use crate::gate::text_lines::{self, LineReader};
+use crate::gate::ticket::Gate;
+
+/// How long the newer gate may take to accept clients. It needs milliseconds; meanwhile no state is put in force.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Hands the listener over. Until the newer gate says that it accepts, this one does, too, and if that word does not come
+/// nothing has changed.
+pub(in crate::gate) async fn hand_over(
+    gate: &Gate,
+    lines: &mut LineReader<BufReader<ReadHalf<'_>>>,
+    write: &mut WriteHalf<'_>,
+) -> io::Result<()> {
+    let _orders = gate.succession.orders.lock().await;
+    let _file = gate.succession.file.lock().await;
+    let post = gate.succession.post().filter(|_| !gate.succession.is_leaving());
+    let Some(post) = post else {
+        return text_lines::write(write, &FromGate::Refused(Refusal::Leaving)).await;
+    };
+    let offer = Offer {
+        start_id: gate.start_id.clone(),
+        state: gate.core().state().clone(),
+        saved: gate.saved.borrow().seq,
+        activated: post.activated,
+    };
+    tracing::info!(seq = offer.state.seq, "a newer gate asks for the listener");
+    descriptors::write(write, &FromGate::Offer(offer), &[post.listener.as_fd()]).await?;
+    match tokio::time::timeout(PATIENCE, lines.next::<ToGate>()).await {
+        Ok(Ok(Some(Ok(ToGate::Accepting { same_listener })))) if gate.succession.replace(same_listener) => {
+            tracing::info!("a newer gate accepts clients; this one finishes what is in flight");
+            text_lines::write(write, &FromGate::Left).await
+        }
+        other => {
+            tracing::warn!(?other, "the newer gate did not come to accept clients; this one goes on");
+            // It may have come as far as to be the one that agents find.
+            if let Err(error) = post.control.publish() {
+                tracing::error!(%error, "agents do not find this gate any more");
+            }
+            Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the newer gate did not come to accept clients"))
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! One report out of those of several gates. Pure.
+//!
+//! While an older gate finishes its requests, an instance has work in two processes, and may be stopped only when both are
+//! done with it: so counts are summed, and a state counts as applied when it is in force in all of them.
+
+use std::collections::BTreeMap;
+
+use handover_proto::ids::InstanceId;
+
+use crate::gate::control::{Forerunner, GateReport, Reason, UpstreamReport};
+use crate::gate::counts::ClassCounts;
+
+/// What gates have counted that ended since, so that counters do not fall back when they end.
+#[derive(Debug, Default)]
+pub(super) struct Carried {
+    upstreams: BTreeMap<InstanceId, [ClassCounts; 2]>,
+    own_answers: BTreeMap<Reason, u64>,
+}
+
+impl Carried {
+    /// Keeps the counts of a gate that ended, and forgets instances that neither it nor `now` knows.
+    pub(super) fn take(&mut self, ended: &GateReport, now: &GateReport) {
+        let known = |id: &InstanceId| now.upstreams.iter().any(|upstream| upstream.instance == *id);
+        self.upstreams.retain(|id, _| known(id));
+        for upstream in &ended.upstreams {
+            let [reads, writes] = self.upstreams.entry(upstream.instance.clone()).or_default();
+            add(reads, &upstream.reads);
+            add(writes, &upstream.writes);
+        }
+        add_answers(&mut self.own_answers, &ended.own_answers);
+    }
+
+    /// Adds them to what lives.
+    pub(super) fn add_to(&self, report: &mut GateReport) {
+        for upstream in &mut report.upstreams {
+            if let Some([reads, writes]) = self.upstreams.get(&upstream.instance) {
+                add(&mut upstream.reads, reads);
+                add(&mut upstream.writes, writes);
+            }
+        }
+        add_answers(&mut report.own_answers, &self.own_answers);
+    }
+}
+
+/// Adds what an older gate says of itself. One that has not said anything yet may have anything in flight, under any state:
+/// then nothing counts as applied.
+pub(super) fn include(report: &mut GateReport, older: Option<&GateReport>) {
+    let Some(older) = older else {
+        report.applied = 0;
+        return;
+    };
+    report.applied = report.applied.min(older.applied);
+    report.in_flight += older.in_flight;
+    report.held += older.held;
+    report.connections += older.connections;
+    report.refused_connections += older.refused_connections;
+    add_answers(&mut report.own_answers, &older.own_answers);
+    for upstream in &older.upstreams {
+        match report.upstreams.iter_mut().find(|own| own.instance == upstream.instance) {
+            Some(own) => add_upstream(own, upstream),
+            None => report.upstreams.push(upstream.clone()),
+        }
+    }
+    report.forerunners.push(Forerunner {
+        start_id: older.gate_start_id.clone(),
+        pid: older.pid,
+        applied: older.applied,
+        in_flight: older.in_flight,
+        connections: older.connections,
+    });
+}
+
+fn add_upstream(own: &mut UpstreamReport, older: &UpstreamReport) {
+    own.listed |= older.listed;
+    own.in_flight += older.in_flight;
+    own.oldest_ms = own.oldest_ms.max(older.oldest_ms);
+    own.upgraded += older.upgraded;
+    own.oldest_upgraded_ms = own.oldest_upgraded_ms.max(older.oldest_upgraded_ms);
+    own.upgraded_total += older.upgraded_total;
+    own.upgraded_closed += older.upgraded_closed;
+    own.last_request_ms_ago = own.last_request_ms_ago.into_iter().chain(older.last_request_ms_ago).min();
+    add(&mut own.reads, &older.reads);
+    add(&mut own.writes, &older.writes);
+}
+
+fn add(to: &mut ClassCounts, more: &ClassCounts) {
+    to.requests += more.requests;
+    to.answered_2xx += more.answered_2xx;
+    to.answered_3xx += more.answered_3xx;
+    to.answered_4xx += more.answered_4xx;
+    to.answered_5xx += more.answered_5xx;
+    to.connect_errors += more.connect_errors;
+    to.no_answer += more.no_answer;
+    to.client_left += more.client_left;
+    to.lost += more.lost;
+    to.client_cut += more.client_cut;
+    for (to, more) in to.latency.iter_mut().zip(more.latency) {
+        *to += more;
+    }
+}
+
+fn add_answers(to: &mut BTreeMap<Reason, u64>, more: &BTreeMap<Reason, u64>) {
+    for (reason, count) in more {
+        *to.entry(*reason).or_default() += count;
+    }
+}

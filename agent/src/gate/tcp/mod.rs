@@ -1,0 +1,85 @@
+//! Mode `tcp`: for services that do not speak HTTP. A connection is balanced as a request is in mode `proxy`, and is in
+//! flight through its upstream until both directions have ended.
+//!
+//! While the gate holds, a connection waits without being read; while it is shut, it is closed at once. An upstream that
+//! cannot be connected to has not received a byte, so another one is tried. What a connection does is not known, so it is a
+//! write. Nothing can tell its client to leave: a drain waits for it up to the drain's deadline.
+
+mod relay;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use self::relay::Ended;
+use super::class::Class;
+use super::control::Reason;
+use super::counts::Event;
+use super::ticket::{Gate, Ticket};
+
+/// Serves one client until either side has had enough.
+pub(super) async fn serve(gate: Arc<Gate>, client: TcpStream, peer: SocketAddr) {
+    let reached = tokio::select! {
+        reached = reach(&gate) => reached,
+        // A client that waits may lose its patience.
+        _ = client.ready(Interest::ERROR) => return,
+    };
+    let (upstream, ticket) = match reached {
+        Ok(reached) => reached,
+        Err(reason) => {
+            tracing::debug!(%peer, reason = reason.name(), "connection closed: nobody takes it");
+            gate.core().own_answer(reason);
+            return;
+        }
+    };
+    // What was counted is that the upstream took the connection, and how long that took.
+    ticket.answered(200);
+    let ended = relay::relay(&client, &upstream, gate.settings.limits.tcp_idle_time).await;
+    let instance = &ticket.upstream().instance;
+    match ended {
+        Ended::Well => tracing::trace!(%peer, %instance, "connection ended"),
+        Ended::Idle => tracing::debug!(%peer, %instance, "connection cut: nothing moved for the idle time"),
+        Ended::ByClient(error) => {
+            tracing::debug!(%peer, %instance, %error, "the client broke off its connection");
+            ticket.record(Event::ClientCut);
+        }
+        Ended::ByUpstream(error) => {
+            tracing::debug!(%peer, %instance, %error, "the service broke off a connection");
+            ticket.record(Event::Lost);
+        }
+    }
+}
+
+/// A connection to an upstream, with the ticket for it.
+async fn reach(gate: &Arc<Gate>) -> Result<(TcpStream, Ticket), Reason> {
+    let (mut tried, mut patience) = (Vec::new(), None);
+    let mut ticket = gate.enter(Class::Write).await?;
+    loop {
+        let address = ticket.upstream().address;
+        match connect(gate, address).await {
+            Ok(stream) => return Ok((stream, ticket)),
+            Err(error) => tracing::debug!(%address, %error, "cannot connect to upstream"),
+        }
+        ticket.record(Event::ConnectFailed);
+        tried.push(ticket.key());
+        ticket = match ticket.elsewhere(Class::Write, &tried) {
+            Err(Reason::Connect) => {
+                // Out of every book while it waits: it is in flight nowhere.
+                drop(ticket);
+                gate.wait_for_reach(&mut patience).await?;
+                tried.clear();
+                gate.enter(Class::Write).await?
+            }
+            other => other?,
+        };
+    }
+}
+
+async fn connect(gate: &Gate, address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = tokio::time::timeout(gate.settings.limits.connect_time, TcpStream::connect(address)).await??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}

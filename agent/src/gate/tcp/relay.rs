@@ -1,0 +1,145 @@
+//! Bytes both ways between two sockets, with half-closes kept.
+
+use std::cell::RefCell;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::net::{Shutdown, shutdown};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+/// With 8 KiB a MiB costs four times as much. One for all connections of a thread: a connection needs memory of its own only
+/// while the other side does not take what was read.
+const BUFFER_BYTES: usize = 64 << 10;
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER_BYTES]);
+}
+
+/// How a connection came to its end.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// Both sides have said all.
+    Well,
+    /// Nothing moved for the idle time.
+    Idle,
+    /// The client's side broke.
+    ByClient(io::Error),
+    /// The upstream's side broke.
+    ByUpstream(io::Error),
+}
+
+/// Which of its two sockets one direction broke on.
+enum Broken {
+    From(io::Error),
+    To(io::Error),
+}
+
+/// When a byte last moved.
+struct Moved {
+    began: Instant,
+    last_ms: AtomicU64,
+}
+
+impl Moved {
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn note(&self) {
+        self.last_ms.store(self.now_ms(), Ordering::Relaxed);
+    }
+
+    /// Ends when nothing has moved for so long.
+    async fn stands_still(&self, limit: Duration) {
+        loop {
+            let due = self.began + Duration::from_millis(self.last_ms.load(Ordering::Relaxed)) + limit;
+            if Instant::now() >= due {
+                return;
+            }
+            tokio::time::sleep_until(due).await;
+        }
+    }
+}
+
+/// Passes on what either side says until both have said all.
+pub(super) async fn relay(client: &TcpStream, upstream: &TcpStream, idle: Duration) -> Ended {
+    let moved = Moved { began: Instant::now(), last_ms: AtomicU64::new(0) };
+    let both = async {
+        let up = async {
+            one_way(client, upstream, &moved).await.map_err(|broken| match broken {
+                Broken::From(error) => Ended::ByClient(error),
+                Broken::To(error) => Ended::ByUpstream(error),
+            })
+        };
+        let down = async {
+            one_way(upstream, client, &moved).await.map_err(|broken| match broken {
+                Broken::From(error) => Ended::ByUpstream(error),
+                Broken::To(error) => Ended::ByClient(error),
+            })
+        };
+        tokio::try_join!(up, down)
+    };
+    tokio::select! {
+        biased;
+        ended = both => ended.err().unwrap_or(Ended::Well),
+        () = moved.stands_still(idle) => Ended::Idle,
+    }
+}
+
+async fn one_way(from: &TcpStream, to: &TcpStream, moved: &Moved) -> Result<(), Broken> {
+    loop {
+        // A connection that always has something to say must not keep others from being served.
+        tokio::task::consume_budget().await;
+        from.readable().await.map_err(Broken::From)?;
+        let rest = match pass(from, to) {
+            Ok(Passed::End) => {
+                // One that is closed already is as good as told.
+                let _told = shutdown(to, Shutdown::Write);
+                return Ok(());
+            }
+            Ok(Passed::All) => Vec::new(),
+            Ok(Passed::Part(rest)) => rest,
+            Err(Broken::From(error)) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(error),
+        };
+        moved.note();
+        let mut left = rest.as_slice();
+        while !left.is_empty() {
+            to.writable().await.map_err(Broken::To)?;
+            match to.try_write(left) {
+                Ok(count) => {
+                    left = &left[count..];
+                    moved.note();
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(Broken::To(error)),
+            }
+        }
+    }
+}
+
+enum Passed {
+    /// The sender has said all.
+    End,
+    All,
+    /// This is still to be written.
+    Part(Vec<u8>),
+}
+
+/// Reads once and writes once.
+fn pass(from: &TcpStream, to: &TcpStream) -> Result<Passed, Broken> {
+    BUFFER.with_borrow_mut(|buffer| {
+        let read = from.try_read(buffer).map_err(Broken::From)?;
+        if read == 0 {
+            return Ok(Passed::End);
+        }
+        let written = match to.try_write(&buffer[..read]) {
+            Ok(written) => written,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) => return Err(Broken::To(error)),
+        };
+        Ok(if written == read { Passed::All } else { Passed::Part(buffer[written..read].to_vec()) })
+    })
+}
