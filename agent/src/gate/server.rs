@@ -218,7 +218,7 @@ impl Server {
 /// The tasks beside the accepting of clients.
 struct Background {
     endpoint: AbortOnDropHandle<()>,
-    others: [AbortOnDropHandle<()>; 2],
+    others: Vec<AbortOnDropHandle<()>>,
 }
 
 fn background(gate: &Arc<Gate>, control: &Arc<ControlSocket>, reports: &watch::Sender<GateReport>) -> Background {
@@ -234,10 +234,16 @@ fn background(gate: &Arc<Gate>, control: &Arc<ControlSocket>, reports: &watch::S
         let g = Arc::clone(gate);
         move || saving::save_states(Arc::clone(&g))
     };
-    Background {
-        endpoint: forever("control socket", gate, speaker),
-        others: [forever("reporter", gate, reporter), forever("state saver", gate, saver)],
-    }
+    let certificate = gate.tls.clone().map(|tls| {
+        let g = Arc::clone(gate);
+        forever("certificate watch", gate, move || {
+            let (g, tls) = (Arc::clone(&g), Arc::clone(&tls));
+            tls.watch(move || g.news.notify_one())
+        })
+    });
+    let others = [forever("reporter", gate, reporter), forever("state saver", gate, saver)];
+    let others = others.into_iter().chain(certificate).collect();
+    Background { endpoint: forever("control socket", gate, speaker), others }
 }
 
 /// A background task that is started again should it end before the gate does, which only a panic can bring about: a gate

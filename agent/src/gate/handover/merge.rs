@@ -53,6 +53,7 @@ pub(super) fn include(report: &mut GateReport, older: Option<&GateReport>) {
     report.in_flight += older.in_flight;
     report.held += older.held;
     report.connections += older.connections;
+    report.refused_connections += older.refused_connections;
     add_answers(&mut report.own_answers, &older.own_answers);
     for upstream in &older.upstreams {
         match report.upstreams.iter_mut().find(|own| own.instance == upstream.instance) {
@@ -73,6 +74,10 @@ fn add_upstream(own: &mut UpstreamReport, older: &UpstreamReport) {
     own.listed |= older.listed;
     own.in_flight += older.in_flight;
     own.oldest_ms = own.oldest_ms.max(older.oldest_ms);
+    own.upgraded += older.upgraded;
+    own.oldest_upgraded_ms = own.oldest_upgraded_ms.max(older.oldest_upgraded_ms);
+    own.upgraded_total += older.upgraded_total;
+    own.upgraded_closed += older.upgraded_closed;
     own.last_request_ms_ago = own.last_request_ms_ago.into_iter().chain(older.last_request_ms_ago).min();
     add(&mut own.reads, &older.reads);
     add(&mut own.writes, &older.writes);
