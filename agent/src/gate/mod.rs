@@ -37,6 +37,7 @@ mod peers;
 mod pipe;
 mod pool;
 mod proxy;
+mod replay;
 mod reply;
 mod report;
 mod socket;
