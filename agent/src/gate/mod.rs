@@ -43,6 +43,7 @@ mod peers;
 mod pipe;
 mod pool;
 mod proxy;
+mod replay;
 mod reply;
 mod report;
 mod saving;

@@ -30,7 +30,8 @@ pub struct Http2Limits {
     /// person who leaves a page cancels dozens of requests, an attack thousands in a second.
     pub resets: u32,
     /// Bytes that may arrive while there is no stream, since the last one: pings, settings, window updates. Ten thousand
-    /// pings are 170 KB; keep-alive pings are one a second at most.
+    /// pings are 170 KB; keep-alive pings are one a second at most. `connection_window_bytes` come on top: so much of a body
+    /// may be on its way to a stream that is over, or be read together with the head that begins one.
     pub stray_bytes: u64,
 }
 
@@ -115,7 +116,7 @@ impl Streams {
     pub fn excess(&self, limits: &Http2Limits) -> Option<&'static str> {
         if self.resets > limits.resets {
             Some("the client resets too many streams")
-        } else if self.stray_bytes > limits.stray_bytes {
+        } else if self.stray_bytes > limits.stray_bytes + u64::from(limits.connection_window_bytes) {
             Some("the client sends too much that belongs to no request")
         } else {
             None
@@ -145,7 +146,7 @@ mod tests {
 
     #[test]
     fn bytes_between_requests_are_counted_since_the_last_one() {
-        let limits = Http2Limits { stray_bytes: 1000, ..Http2Limits::default() };
+        let limits = Http2Limits { stray_bytes: 900, connection_window_bytes: 100, ..Http2Limits::default() };
         let mut streams = Streams::default();
         streams.stray(1000);
         streams.begin();

@@ -254,36 +254,50 @@ async fn requests_go_on_by_http2_over_few_connections_and_by_http1_if_they_came_
     }
 }
 
-#[tokio::test]
-async fn a_request_that_was_refused_unseen_is_sent_again_if_it_has_no_body() {
-    let gate = TestGate::start_with(|settings| settings.upstream = UpstreamProtocol::Http2).await;
-    let (a, b) = (Service::start_http2(1).await, Service::start_http2(2).await);
-    let refuser = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = refuser.local_addr().expect("an address");
+/// A service that refuses every request unseen; those for `/large` after it has taken 100 KB of their bodies.
+async fn refuser() -> std::net::SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
-        while let Ok((stream, _)) = refuser.accept().await {
+        while let Ok((stream, _)) = listener.accept().await {
             tokio::spawn(async move {
                 let mut connection = h2::server::handshake(stream).await.expect("http/2");
-                while let Some(Ok((_, mut respond))) = connection.accept().await {
-                    respond.send_reset(h2::Reason::REFUSED_STREAM);
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                    tokio::spawn(async move {
+                        let mut left = if request.uri().path() == "/large" { 100_000 } else { 0 };
+                        let mut body = request.into_body();
+                        while left > 0 {
+                            let Some(Ok(data)) = body.data().await else { break };
+                            let _ = body.flow_control().release_capacity(data.len());
+                            left = usize::saturating_sub(left, data.len());
+                        }
+                        respond.send_reset(h2::Reason::REFUSED_STREAM);
+                    });
                 }
             });
         }
     });
-    let refusing = handover_agent::gate::control::Upstream { address, ..a.upstream(1, 1) };
+    address
+}
+
+#[tokio::test]
+async fn a_request_that_was_refused_unseen_is_sent_again_unless_too_much_of_its_body_has_passed() {
+    let gate = TestGate::start_with(|settings| settings.upstream = UpstreamProtocol::Http2).await;
+    let (a, b) = (Service::start_http2(1).await, Service::start_http2(2).await);
+    let refusing = handover_agent::gate::control::Upstream { address: refuser().await, ..a.upstream(1, 1) };
     gate.open(&[refusing.clone(), b.upstream(1, 1)]).await;
     let (mut client, _connection) = Client2::connect(&gate).await;
-    for _ in 0..10 {
+    for n in 0..10 {
         assert_eq!(client.get("/").await.body, b.name());
+        let body = format!("a body {n} ").repeat(1000);
+        assert!(client.send(Method::POST, "/echo", &body).await.expect("an answer").body == body, "whole, and once");
     }
+    assert_eq!((b.saw("GET /"), b.saw("POST /echo")), (10, 10));
     gate.open(&[refusing]).await;
-    let mut refused = 0;
     for _ in 0..10 {
-        let answer = client.send(Method::POST, "/", "a body").await.expect("an answer");
-        refused += usize::from(answer.header("handover-gate") == "refused");
-        assert_eq!(answer.status, 503, "{answer:?}");
+        let answer = client.send(Method::POST, "/large", &"x".repeat(300_000)).await.expect("an answer");
+        assert!(answer.status == 503 && answer.header("handover-gate") == "refused", "it was not executed: {answer:?}");
     }
-    assert_eq!(refused, 10, "its body is gone, but it is said that it was not executed");
     let report = gate.report_when("counted", |report| !report.own_answers.is_empty()).await;
     assert!(report.own_answers.contains_key(&Reason::Refused));
 }
