@@ -20,6 +20,7 @@ pub mod reload;
 pub mod server;
 pub mod settings;
 
+mod background;
 mod body;
 mod clients;
 mod connection;

@@ -12,8 +12,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{OwnedMutexGuard, watch};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::background::Background;
 use super::clients::Clients;
-use super::control::GateReport;
 use super::control_socket::{ControlSocket, EndpointError};
 use super::handover::forerunners;
 use super::handover::given::{Given, WrongAddress};
@@ -23,10 +23,8 @@ use super::handover::succession::{Phase, Post};
 use super::handover::take::{TakeOver, TakeOverError};
 use super::settings::{GateSettings, SettingsError};
 use super::ticket::Gate;
-use super::{endpoint, open_files, report, saving};
+use super::{open_files, report, saving};
 
-/// How long after its end a background task is started again.
-const RETRY: Duration = Duration::from_millis(100);
 /// How long the last report may take to reach those who listen.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -153,7 +151,7 @@ impl Server {
         let manager = ServiceManager::of_environment();
         let mut shutdown = pin!(shutdown);
         let reports = watch::Sender::new(report::now(&gate));
-        let background = background(&gate, &control, &reports);
+        let background = Background::start(&gate, &control, &reports);
         let mut clients = Clients::new(Arc::clone(&gate));
         let activated = source.is_activated();
         if let Source::TakenOver { talk, offer } = source {
@@ -198,51 +196,6 @@ impl Server {
         drop((background.others, followed, control));
         finished
     }
-}
-
-/// The tasks beside the accepting of clients.
-struct Background {
-    endpoint: AbortOnDropHandle<()>,
-    others: [AbortOnDropHandle<()>; 2],
-}
-
-fn background(gate: &Arc<Gate>, control: &Arc<ControlSocket>, reports: &watch::Sender<GateReport>) -> Background {
-    let reporter = {
-        let (g, r) = (Arc::clone(gate), reports.clone());
-        move || report::publish(Arc::clone(&g), r.clone())
-    };
-    let speaker = {
-        let (c, g, r) = (Arc::clone(control), Arc::clone(gate), reports.clone());
-        move || endpoint::serve(Arc::clone(&c), Arc::clone(&g), r.clone())
-    };
-    let saver = {
-        let g = Arc::clone(gate);
-        move || saving::save_states(Arc::clone(&g))
-    };
-    Background {
-        endpoint: forever("control socket", gate, speaker),
-        others: [forever("reporter", gate, reporter), forever("state saver", gate, saver)],
-    }
-}
-
-/// A background task that is started again should it end before the gate does, which only a panic can bring about: a gate
-/// without its reporter still serves, and must not be lost to that.
-fn forever<F: Future<Output = ()> + Send + 'static>(
-    name: &'static str,
-    gate: &Arc<Gate>,
-    make: impl Fn() -> F + Send + 'static,
-) -> AbortOnDropHandle<()> {
-    let phase = gate.succession.phase();
-    AbortOnDropHandle::new(tokio::spawn(async move {
-        loop {
-            let ended = AbortOnDropHandle::new(tokio::spawn(make())).await;
-            if *phase.borrow() == Phase::Ended {
-                return;
-            }
-            tracing::error!(name, ?ended, "a background task of the gate ended; it is started again");
-            tokio::time::sleep(RETRY).await;
-        }
-    }))
 }
 
 /// Brings a hand-over to its end: this gate accepts clients and answers agents, and the older one leaves.

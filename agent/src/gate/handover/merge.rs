@@ -99,3 +99,6 @@ fn add_answers(to: &mut BTreeMap<Reason, u64>, more: &BTreeMap<Reason, u64>) {
         *to.entry(*reason).or_default() += count;
     }
 }
+
+#[cfg(test)]
+mod tests;
