@@ -164,6 +164,9 @@ fn gate(report: Option<&GateReport>) -> wire::GateReport {
         admission: admission.to_owned(),
         held: report.map_or(0, |report| report.held),
         connections: report.map_or(0, |report| report.connections),
+        start_id: report.map_or_else(String::new, |report| report.gate_start_id.clone()),
+        pid: report.map_or(0, |report| report.pid),
+        older: report.map_or(0, |report| u32::try_from(report.forerunners.len()).unwrap_or(u32::MAX)),
     }
 }
 

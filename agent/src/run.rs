@@ -25,7 +25,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::driver::{Driver, Owner};
 use crate::gate::client::GateLink;
-use crate::gate::server::Beginning;
+use crate::gate::server::{Beginning, Server};
 use crate::host::Host;
 use crate::kill_target::{KILL_TARGET, OWN_PROGRAM};
 use crate::lease::deadline::Boot;
@@ -40,6 +40,8 @@ use crate::signal_mode::SignalRouting;
 use crate::state::StateFile;
 use crate::watchdog;
 
+/// Between two starts of a gate that cannot start.
+const NEXT_START: Duration = Duration::from_secs(1);
 /// A gate answers within milliseconds; after this its silence is what there is to report.
 const FIRST_WORD: Duration = Duration::from_secs(1);
 
@@ -226,7 +228,22 @@ pub async fn run_gate(config: Config, beginning: Beginning) -> Result<()> {
     }
     let Some(gate) = config.gate else { bail!("the config says mode = \"signal\": there is no gate to run") };
     let mut stop = crate::signals::stop()?;
-    crate::gate::server::run(gate, beginning, async move { stop.recv().await }).await?;
+    let retried = std::env::var_os("NOTIFY_SOCKET").is_some() && !beginning.replace;
+    let server = match Server::begin(gate, beginning).await {
+        Ok(server) => server,
+        Err(error) => {
+            // The service manager starts it again at once, which is right after a crash.
+            if retried {
+                error!(%error, "the gate cannot start; the next try comes in a second");
+                tokio::select! {
+                    () = tokio::time::sleep(NEXT_START) => {}
+                    () = stop.recv() => {}
+                }
+            }
+            return Err(error.into());
+        }
+    };
+    server.serve(async move { stop.recv().await }).await?;
     Ok(())
 }
 

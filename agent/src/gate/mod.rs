@@ -30,6 +30,7 @@ pub mod tls;
 pub mod upgraded;
 pub mod websocket;
 
+mod background;
 mod body;
 mod clients;
 mod connection;

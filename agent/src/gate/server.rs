@@ -12,8 +12,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{OwnedMutexGuard, watch};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::background::Background;
 use super::clients::Clients;
-use super::control::GateReport;
 use super::control_socket::{ControlSocket, EndpointError};
 use super::handover::forerunners;
 use super::handover::given::{Given, WrongAddress};
@@ -24,10 +24,8 @@ use super::handover::take::{TakeOver, TakeOverError};
 use super::settings::{GateSettings, SettingsError};
 use super::ticket::Gate;
 use super::tls::{Tls, TlsError};
-use super::{endpoint, open_files, report, saving};
+use super::{open_files, report, saving};
 
-/// How long after its end a background task is started again.
-const RETRY: Duration = Duration::from_millis(100);
 /// How long the last report may take to reach those who listen.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -158,14 +156,7 @@ impl Server {
         let manager = ServiceManager::of_environment();
         let mut shutdown = pin!(shutdown);
         let reports = watch::Sender::new(report::now(&gate));
-        let background = background(&gate, &control, &reports);
-        let _certificate = gate.tls.clone().map(|tls| {
-            let g = Arc::clone(&gate);
-            forever("certificate watch", &gate, move || {
-                let (g, tls) = (Arc::clone(&g), Arc::clone(&tls));
-                tls.watch(move || g.news.notify_one())
-            })
-        });
+        let background = Background::start(&gate, &control, &reports);
         let mut clients = Clients::new(Arc::clone(&gate));
         let activated = source.is_activated();
         if let Source::TakenOver { talk, offer } = source {
@@ -213,57 +204,6 @@ impl Server {
         drop((background.others, followed, control));
         finished
     }
-}
-
-/// The tasks beside the accepting of clients.
-struct Background {
-    endpoint: AbortOnDropHandle<()>,
-    others: Vec<AbortOnDropHandle<()>>,
-}
-
-fn background(gate: &Arc<Gate>, control: &Arc<ControlSocket>, reports: &watch::Sender<GateReport>) -> Background {
-    let reporter = {
-        let (g, r) = (Arc::clone(gate), reports.clone());
-        move || report::publish(Arc::clone(&g), r.clone())
-    };
-    let speaker = {
-        let (c, g, r) = (Arc::clone(control), Arc::clone(gate), reports.clone());
-        move || endpoint::serve(Arc::clone(&c), Arc::clone(&g), r.clone())
-    };
-    let saver = {
-        let g = Arc::clone(gate);
-        move || saving::save_states(Arc::clone(&g))
-    };
-    let certificate = gate.tls.clone().map(|tls| {
-        let g = Arc::clone(gate);
-        forever("certificate watch", gate, move || {
-            let (g, tls) = (Arc::clone(&g), Arc::clone(&tls));
-            tls.watch(move || g.news.notify_one())
-        })
-    });
-    let others = [forever("reporter", gate, reporter), forever("state saver", gate, saver)];
-    let others = others.into_iter().chain(certificate).collect();
-    Background { endpoint: forever("control socket", gate, speaker), others }
-}
-
-/// A background task that is started again should it end before the gate does, which only a panic can bring about: a gate
-/// without its reporter still serves, and must not be lost to that.
-fn forever<F: Future<Output = ()> + Send + 'static>(
-    name: &'static str,
-    gate: &Arc<Gate>,
-    make: impl Fn() -> F + Send + 'static,
-) -> AbortOnDropHandle<()> {
-    let phase = gate.succession.phase();
-    AbortOnDropHandle::new(tokio::spawn(async move {
-        loop {
-            let ended = AbortOnDropHandle::new(tokio::spawn(make())).await;
-            if *phase.borrow() == Phase::Ended {
-                return;
-            }
-            tracing::error!(name, ?ended, "a background task of the gate ended; it is started again");
-            tokio::time::sleep(RETRY).await;
-        }
-    }))
 }
 
 /// Brings a hand-over to its end: this gate accepts clients and answers agents, and the older one leaves.

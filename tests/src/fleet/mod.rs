@@ -295,6 +295,17 @@ impl Fleet {
         Ok(())
     }
 
+    /// Starts a gate that takes over from the one that runs at a host, which is handed back: it ends when its last request has.
+    ///
+    /// # Errors
+    /// If the program cannot be started.
+    pub fn replace_gate(&mut self, index: usize) -> Result<Option<Process>> {
+        let (name, config) = (self.hosts[index].name.clone(), self.hosts[index].config.clone());
+        let args = ["gate".to_owned(), "--replace".into(), "--config".into(), config.display().to_string()];
+        let newer = self.spawn(&format!("{name}-gate"), "handover-agent", &args, &[])?;
+        Ok(self.hosts[index].gate.replace(newer))
+    }
+
     /// Starts the agent of a host.
     ///
     /// # Errors

@@ -74,3 +74,41 @@ pub(super) fn is_at(given: SocketAddr, wanted: SocketAddr) -> bool {
     let everywhere = given.ip().is_unspecified() && wanted.ip().is_unspecified();
     (given.ip() == wanted.ip() || everywhere) && (wanted.port() == 0 || given.port() == wanted.port())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(name: &str) -> (GivenListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        (GivenListener { name: name.to_owned(), listener }, address)
+    }
+
+    #[test]
+    fn the_socket_units_listener_goes_before_the_kept_one_whatever_its_name() {
+        let (unit, at) = given("handover-gate@billing.socket");
+        let kept = GivenListener { name: KEPT.into(), listener: unit.listener.try_clone().expect("another") };
+        let (_, activated) = Given(vec![kept, unit]).take(at).expect("fits").expect("one");
+        assert!(activated);
+    }
+
+    #[test]
+    fn a_kept_one_for_another_address_is_left_out_and_a_units_one_is_an_error() {
+        let wanted: SocketAddr = "127.0.0.1:1".parse().expect("an address");
+        let (kept, _) = given(KEPT);
+        assert!(Given(vec![kept]).take(wanted).expect("no error").is_none());
+        let (unit, at) = given("x");
+        let error = Given(vec![unit]).take(wanted).expect_err("does not fit");
+        assert_eq!(error, WrongAddress { given: at, wanted });
+        assert!(Given::default().take(wanted).expect("no error").is_none());
+    }
+
+    #[test]
+    fn an_address_fits_itself_any_port_and_everywhere() {
+        let fits = |given: &str, wanted: &str| is_at(given.parse().expect("given"), wanted.parse().expect("wanted"));
+        assert!(fits("127.0.0.1:80", "127.0.0.1:80") && fits("127.0.0.1:80", "127.0.0.1:0"));
+        assert!(fits("[::]:80", "0.0.0.0:80"), "ListenStream=80");
+        assert!(!fits("127.0.0.1:80", "127.0.0.1:81") && !fits("127.0.0.1:80", "0.0.0.0:80"));
+    }
+}

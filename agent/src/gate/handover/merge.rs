@@ -94,6 +94,7 @@ fn add(to: &mut ClassCounts, more: &ClassCounts) {
     to.client_left += more.client_left;
     to.lost += more.lost;
     to.client_cut += more.client_cut;
+    to.latency_sum_us += more.latency_sum_us;
     for (to, more) in to.latency.iter_mut().zip(more.latency) {
         *to += more;
     }
@@ -104,3 +105,6 @@ fn add_answers(to: &mut BTreeMap<Reason, u64>, more: &BTreeMap<Reason, u64>) {
         *to.entry(*reason).or_default() += count;
     }
 }
+
+#[cfg(test)]
+mod tests;
