@@ -11,6 +11,7 @@ use handover_proto::wire::Report;
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::{debug, info, warn};
 
+use crate::balancer::Balancers;
 use crate::clock;
 use crate::config::Config;
 use crate::core::accept::{Accepted, Offer, Verdict, judge};
@@ -37,6 +38,7 @@ pub(crate) struct AgentLoop {
     pub(crate) boot_id: String,
     pub(crate) host: Host,
     pub(crate) routing: Routing,
+    pub(crate) balancers: Balancers,
     pub(crate) keeper: Option<KeeperHandle>,
     pub(crate) wanted: watch::Sender<Wanted>,
     pub(crate) reports: watch::Sender<Report>,
@@ -112,6 +114,7 @@ impl AgentLoop {
                 return None;
             };
             self.routing.tell(&decided.routes);
+            self.balancers.tell(&decided.wishes);
             self.tell_keeper(Some(&decided));
             if decided.effects.is_empty() || trouble.is_some() {
                 self.note_reached(&decided);
@@ -134,7 +137,10 @@ impl AgentLoop {
         let lets_go = |instance: &_| keeper.as_ref().is_none_or(|status| may_stop(status, instance));
         let held = |instance: &InstanceId| keeper.as_ref().is_some_and(|status| holds(status, instance));
         self.host.forget_departed(held);
-        let (gate, assigned_at) = (self.routing.seen(), self.memory.assigned_at);
+        let front = self.balancers.seen();
+        let gate = self.routing.seen(&front, &mut self.config.slots.keys());
+        self.routing.count(self.host.watched());
+        let assigned_at = self.memory.assigned_at;
         let slots = self.host.places.iter_mut().map(|(id, place)| {
             let instance = place.running.as_mut().map(|running| {
                 let id = running.record.instance.clone();
@@ -157,7 +163,7 @@ impl AgentLoop {
             (id.clone(), Slot { instance, crashes: place.crashes.clone() })
         });
         let slots = slots.collect();
-        Observed { slots, gate }
+        Observed { slots, gate, front }
     }
 
     fn tell_keeper(&self, decided: Option<&Next>) {
@@ -212,6 +218,8 @@ impl AgentLoop {
             host: &self.host,
             observed,
             gate: gate.as_ref(),
+            signalled: self.routing.signalled(),
+            wishes: &self.balancers.wishes(),
             keeper: keeper.as_ref(),
             blocker: self.memory.blocker.as_ref(),
         });

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use handover_proto::assignment::DrainPolicy;
+use handover_proto::assignment::{DrainPolicy, Remote};
 use handover_proto::ids::{InstanceId, SlotId, Version};
 use handover_proto::lifecycle::Lifecycle;
+
+use super::front::FrontSeen;
 
 /// Time since boot (CLOCK_BOOTTIME), the only clock that decisions use.
 pub type Boot = Duration;
@@ -17,6 +19,8 @@ pub struct Observed {
     pub slots: BTreeMap<SlotId, Slot>,
     /// The gate.
     pub gate: GateSeen,
+    /// The balancers in front.
+    pub front: FrontSeen,
 }
 
 /// One slot.
@@ -88,7 +92,7 @@ pub enum Process {
 /// timer ran out.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ledger {
-    /// One line per kind. Sockets, jobs and positions come with their issues.
+    /// One line per kind. Positions come with their issue.
     pub lines: Vec<Line>,
 }
 
@@ -114,6 +118,8 @@ pub enum Kind {
     Requests,
     /// Connections through the gate that speak another protocol since an `Upgrade`, such as WebSockets.
     Upgraded,
+    /// Connections to the instance's port in the kernel's tables (mode `signal`).
+    Sockets,
     /// Work that goes on without a request, by the service's own word.
     Jobs,
 }
@@ -124,6 +130,7 @@ impl Kind {
         match self {
             Self::Requests => "requests",
             Self::Upgraded => "upgraded connections",
+            Self::Sockets => "sockets",
             Self::Jobs => "jobs",
         }
     }
@@ -133,6 +140,11 @@ impl Line {
     /// A line that was counted, under the assignment's policy.
     pub fn counted(kind: Kind, count: u64, oldest: Duration) -> Self {
         Self { kind, count, oldest, unknown: None, policy: None }
+    }
+
+    /// A line that could not be counted, and why.
+    pub fn unknown(kind: Kind, why: String) -> Self {
+        Self { unknown: Some(why), ..Self::counted(kind, 0, Duration::ZERO) }
     }
 
     fn is_zero(&self) -> bool {
@@ -208,7 +220,7 @@ pub struct LocalRoute {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteRoute {
     /// Where.
-    pub to: std::net::SocketAddr,
+    pub to: Remote,
     /// Weight for reads, 0 to 100.
     pub reads: u32,
     /// Weight for writes, 0 to 100.

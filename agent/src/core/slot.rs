@@ -27,6 +27,10 @@ pub(super) struct Want<'a> {
     pub(super) drain: DrainPolicy,
     pub(super) grace: Duration,
     pub(super) now: Boot,
+    /// The host is to serve nothing, and its balancers still send here: whatever serves goes on.
+    pub(super) kept: Option<&'a Waiting>,
+    /// Why balancers may still send to an instance that drains.
+    pub(super) unconfirmed: Option<&'a Waiting>,
 }
 
 /// What one slot adds to the lap.
@@ -72,6 +76,9 @@ impl Want<'_> {
 
     /// The weights that this instance gets.
     pub(super) fn weights_of(&self, instance: &Instance) -> (u32, u32) {
+        if self.kept.is_some() && instance.lifecycle == Some(Lifecycle::Serving) {
+            return if instance.process == Process::Running { (100, 100) } else { (0, 0) };
+        }
         let serves = self.wish.is_some_and(|wish| wish.lifecycle == Lifecycle::Serving);
         if serves && self.wants(instance) && instance.process == Process::Running { self.weights } else { (0, 0) }
     }
@@ -80,6 +87,12 @@ impl Want<'_> {
 /// The next moves of one slot.
 pub(super) fn next(id: &SlotId, slot: &Slot, want: &Want<'_>, gate: &GateSeen) -> Lap {
     let cut_off = slot.instance.as_ref().is_some_and(|instance| is_cut_off(instance, gate));
+    if let Some(waiting) = want.kept.filter(|_| is_serving(slot)) {
+        return Lap::wait(
+            waiting.kind,
+            format!("slot {id} serves on until its balancers let it go: {}", waiting.sentence),
+        );
+    }
     match &slot.instance {
         None => empty(id, slot, want),
         Some(instance) => match instance.process {
@@ -148,17 +161,22 @@ fn not_ready(id: &SlotId, instance: &Instance) -> Lap {
 }
 
 fn draining(id: &SlotId, instance: &Instance, want: &Want<'_>) -> Lap {
-    let left = if instance.ledger.is_drained() { "the gate to confirm".into() } else { instance.ledger.sentence() };
+    let left = match want.unconfirmed {
+        Some(waiting) => waiting.sentence.clone(),
+        None if instance.ledger.is_drained() => "the gate to confirm".into(),
+        None => instance.ledger.sentence(),
+    };
     let policies = policies(instance, want);
     let late =
         |policy: &DrainPolicy| instance.draining_since.is_some_and(|since| want.now >= since + policy.deadline());
     let past = if policies.iter().any(late) { ", past its deadline" } else { "" };
     let failed = policies.iter().any(|policy| late(policy) && policy.at_deadline == AtDeadline::Fail);
     let uncounted = !instance.ledger.is_drained() && instance.ledger.left().all(|line| line.unknown.is_some());
-    let kind = match (failed, uncounted) {
-        (true, _) => BlockerKind::Operator,
-        (false, true) => BlockerKind::Uncounted,
-        (false, false) => BlockerKind::Drain,
+    let kind = match (failed, want.unconfirmed, uncounted) {
+        (true, ..) => BlockerKind::Operator,
+        (false, Some(waiting), _) => waiting.kind,
+        (false, None, true) => BlockerKind::Uncounted,
+        (false, None, false) => BlockerKind::Drain,
     };
     let lap = Lap::wait(kind, format!("slot {id}: {} drains{past}: {left}", instance.version));
     let ahead = policies.iter().filter(|policy| !late(policy)).map(DrainPolicy::deadline).min();
@@ -200,6 +218,12 @@ fn unwanted(id: &SlotId, instance: &Instance, want: &Want<'_>, cut_off: bool) ->
             Lap::act(Effect::Terminate { slot: id.clone(), kill_at }).giving_up()
         }
     }
+}
+
+/// Something here has traffic.
+pub(super) fn is_serving(slot: &Slot) -> bool {
+    let serves = |it: &Instance| it.lifecycle == Some(Lifecycle::Serving) && it.process == Process::Running;
+    slot.instance.as_ref().is_some_and(serves)
 }
 
 /// It was told to go, or is about to be: there is no way back from that, whatever is wanted meanwhile.

@@ -176,9 +176,11 @@ impl Server {
         }
 
         let end = clients.accept(&listener, pin!(ends(&gate, shutdown.as_mut()))).await;
-        gate.stop();
         if end == Phase::Stopping {
+            gate.stop();
             manager.stopping();
+        } else {
+            gate.retire();
         }
         if gate.succession.queue_is_ours() {
             clients.accept_the_waiting(&listener).await;
@@ -192,7 +194,10 @@ impl Server {
         let told = async {
             match end {
                 Phase::Stopping => std::future::pending().await,
-                _ => shutdown.await,
+                _ => {
+                    shutdown.await;
+                    gate.stop();
+                }
             }
         };
         let finished = clients.finish(patience, pin!(told)).await;

@@ -143,6 +143,17 @@ impl Gate {
         });
     }
 
+    /// A newer gate has taken over. Every answer tells its client to leave, and so does HTTP/2 at once; but a client that
+    /// says nothing may stay as long as any idle one: closing its connection could meet a request on its way.
+    pub(super) fn retire(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        let end = self.now() + self.settings.limits.replaced_time;
+        self.leaving.send_modify(|leaving| {
+            leaving.ends_at = leaving.ends_at.or(Some(end));
+            leaving.dismissing = true;
+        });
+    }
+
     /// Whether answers should tell clients to leave.
     pub(super) fn dismisses_clients(&self) -> bool {
         let admission = self.applied.borrow().admission;

@@ -9,7 +9,6 @@ mod frames;
 mod grpc;
 mod handed;
 mod http;
-mod http;
 mod http2;
 mod http2_limits;
 mod killed;
