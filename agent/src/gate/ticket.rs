@@ -132,13 +132,23 @@ impl Gate {
     }
 
     /// The process is to end: every answer tells its client to leave, idle connections are closed.
-    /// What is left is cut off after `patience`.
-    pub(super) fn stop(&self, patience: Duration) {
+    pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
         let now = self.now();
         self.leaving.send_modify(|leaving| {
             leaving.since = leaving.since.or(Some(now));
-            leaving.ends_at = Some(now + patience);
+            leaving.ends_at = Some(now + self.settings.limits.stop_time);
+            leaving.dismissing = true;
+        });
+    }
+
+    /// A newer gate has taken over. Every answer tells its client to leave, and so does HTTP/2 at once; but a client that
+    /// says nothing may stay as long as any idle one: closing its connection could meet a request on its way.
+    pub(super) fn retire(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        let end = self.now() + self.settings.limits.replaced_time;
+        self.leaving.send_modify(|leaving| {
+            leaving.ends_at = leaving.ends_at.or(Some(end));
             leaving.dismissing = true;
         });
     }
