@@ -93,26 +93,27 @@ impl Clients {
         patience: Duration,
         hurry: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), GateError> {
-        let began = self.gate.now();
         let stop_time = self.gate.settings.limits.stop_time;
         let overdue = async {
-            if tokio::time::timeout(patience, hurry).await.is_ok() {
-                tokio::time::sleep(stop_time).await;
+            if tokio::time::timeout(patience, hurry).await.is_err() {
+                return patience;
             }
+            tokio::time::sleep(stop_time).await;
+            stop_time
         };
         let all = async {
             while let Some(ended) = self.tasks.join_next().await {
                 self.left(ended);
             }
         };
-        tokio::select! {
+        let after = tokio::select! {
             biased;
             () = all => return Ok(()),
-            () = overdue => {}
-        }
+            after = overdue => after,
+        };
         let requests = self.gate.core().report(self.gate.now()).in_flight;
         let connections = self.tasks.len() as u64;
         self.tasks.shutdown().await;
-        Err(GateError::CutOff { requests, connections, after: self.gate.now().saturating_sub(began) })
+        Err(GateError::CutOff { requests, connections, after })
     }
 }
