@@ -94,12 +94,12 @@ fn every_count_of_a_class_is_added() {
         json.as_object().expect("fields").values().map(|v| v.as_u64().unwrap_or(0)).collect::<Vec<_>>()
     };
     let ones = r#"{"requests":1,"answered_2xx":1,"answered_3xx":1,"answered_4xx":1,"answered_5xx":1,"connect_errors":1,
-        "no_answer":1,"client_left":1,"lost":1,"client_cut":1}"#;
+        "no_answer":1,"client_left":1,"lost":1,"client_cut":1,"latency_sum_us":1}"#;
     let mut ones: ClassCounts = serde_json::from_str(ones).expect("counts");
     ones.latency[3] = 1;
     let mut twice = ones;
     add(&mut twice, &ones);
-    assert_eq!(fields(&twice).iter().filter(|count| **count == 2).count(), 10);
+    assert_eq!(fields(&twice).iter().filter(|count| **count == 2).count(), 11);
     assert_eq!(twice.latency[3], 2);
-    assert_eq!(fields(&ClassCounts::default()).len(), 11, "a new count: add it in `add`, and here");
+    assert_eq!(fields(&ClassCounts::default()).len(), 12, "a new count: add it in `add`, and here");
 }
