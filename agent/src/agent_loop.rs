@@ -11,6 +11,7 @@ use handover_proto::wire::Report;
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::{debug, info, warn};
 
+use crate::balancer::Balancers;
 use crate::clock;
 use crate::config::Config;
 use crate::core::accept::{Accepted, Offer, Verdict, judge};
@@ -37,6 +38,7 @@ pub(crate) struct AgentLoop {
     pub(crate) boot_id: String,
     pub(crate) host: Host,
     pub(crate) routing: Routing,
+    pub(crate) balancers: Balancers,
     pub(crate) keeper: Option<KeeperHandle>,
     pub(crate) wanted: watch::Sender<Wanted>,
     pub(crate) reports: watch::Sender<Report>,
@@ -110,6 +112,7 @@ impl AgentLoop {
                 return None;
             };
             self.routing.tell(&decided.routes);
+            self.balancers.tell(&decided.wishes);
             self.tell_keeper(Some(&decided));
             if decided.effects.is_empty() || trouble.is_some() {
                 self.note_reached(&decided);
@@ -132,27 +135,32 @@ impl AgentLoop {
         let lets_go = |instance: &_| keeper.as_ref().is_none_or(|status| may_stop(status, instance));
         let held = |instance: &InstanceId| keeper.as_ref().is_some_and(|status| holds(status, instance));
         self.host.forget_departed(held);
-        let gate = self.routing.seen();
-        let slots = self.host.places.iter().map(|(id, place)| {
-            let instance = place.running.as_ref().map(|running| {
-                let id = &running.record.instance;
+        let front = self.balancers.seen();
+        let gate = self.routing.seen(&front, &mut self.config.slots.keys());
+        self.routing.count(self.host.watched());
+        let slots = self.host.places.iter_mut().map(|(id, place)| {
+            let instance = place.running.as_mut().map(|running| {
+                let id = running.record.instance.clone();
+                let cut_off = running.record.lifecycle.is_none() || gate.sends_nothing_to(&id);
+                let ledger = running.ledger(self.routing.ledger(&id), cut_off, clock::boot());
                 Instance {
-                    id: id.clone(),
                     version: running.record.version.clone(),
                     process: running.process,
                     lifecycle: running.record.lifecycle,
                     ready: running.ready(),
                     unmet: running.unmet(),
                     left: running.left.clone(),
-                    ledger: self.routing.ledger(id),
+                    ledger,
                     draining_since: running.draining_since,
-                    holds_lease: keeper.as_ref().is_some_and(|status| holds(status, id)),
-                    lease_lets_stop: lets_go(id),
+                    holds_lease: keeper.as_ref().is_some_and(|status| holds(status, &id)),
+                    lease_lets_stop: lets_go(&id),
+                    id,
                 }
             });
             (id.clone(), Slot { instance, crashes: place.crashes.clone() })
         });
-        Observed { slots: slots.collect(), gate }
+        let slots = slots.collect();
+        Observed { slots, gate, front }
     }
 
     fn tell_keeper(&self, decided: Option<&Next>) {
@@ -207,6 +215,8 @@ impl AgentLoop {
             host: &self.host,
             observed,
             gate: gate.as_ref(),
+            signalled: self.routing.signalled(),
+            wishes: &self.balancers.wishes(),
             keeper: keeper.as_ref(),
             blocker: self.memory.blocker.as_ref(),
         });

@@ -16,11 +16,14 @@ use handover_store::client::Access;
 use handover_tls::{Parties, PartyError, TlsError, TlsFiles};
 use serde::Deserialize;
 
+use crate::balancer::settings::BalancerSettings;
+use crate::core::front::{By, Target};
 use crate::driver::DriverSettings;
 use crate::gate::settings::GateSettings;
 use crate::lease::settings::LeaseSettings;
 use crate::lease::socket::peer::SlotPeer;
 use crate::probe::ProbeSettings;
+use crate::probe::jobs::DrainSettings;
 use crate::probe::settings::check_together;
 
 /// A config file that cannot be used.
@@ -96,8 +99,12 @@ struct File {
     driver: DriverSettings,
     #[serde(default, rename = "probe")]
     probes: Vec<ProbeSettings>,
+    #[serde(default)]
+    drain: DrainSettings,
     #[serde(default, deserialize_with = "crate::lease::preset::read")]
     lease: Option<LeaseSettings>,
+    #[serde(default)]
+    balancer: BalancerSettings,
     #[serde(rename = "slot")]
     slots: Vec<SlotSettings>,
 }
@@ -140,12 +147,16 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// Free labels, for plans.
     pub labels: BTreeMap<String, String>,
-    /// The gate.
-    pub gate: GateSettings,
+    /// The gate; none: balancers send straight to the instances (mode `signal`).
+    pub gate: Option<GateSettings>,
+    /// The balancers in front.
+    pub balancer: BalancerSettings,
     /// How instances are started and stopped.
     pub driver: DriverSettings,
     /// What readiness and liveness are made of.
     pub probes: Vec<ProbeSettings>,
+    /// What is asked for the drain ledger.
+    pub drain: DrainSettings,
     /// The scheduler lease; none: the service has no scheduler.
     pub lease: Option<LeaseSettings>,
     /// Where an instance can run, and where it listens then.
@@ -189,7 +200,9 @@ impl Config {
             problem,
             fix: fix.to_owned(),
         };
-        gate.check().map_err(|error| field(error.to_string()))?;
+        if let Some(gate) = &gate {
+            gate.check().map_err(|error| field(error.to_string()))?;
+        }
         check_together(&file.probes).map_err(|error| field(error.to_string()))?;
         if let Some(lease) = &file.lease {
             lease.check().map_err(|error| field(error.to_string()))?;
@@ -205,7 +218,9 @@ impl Config {
             return Err(unfit("listen", format!("is {}, which others can reach", file.listen), fix));
         }
         let (slots, callers) = (slots(&file, &unfit)?, callers(&file, &unfit)?);
-        check_ports(&file, &gate, &slots, &unfit)?;
+        check_ports(&file, gate.as_ref(), &slots, &unfit)?;
+        let by = if gate.is_some() { By::Host } else { By::Slot };
+        file.balancer.check(by, &slots.keys().collect()).map_err(|error| field(error.to_string()))?;
         let store = file.store.access().map_err(|error| field(error.to_string()))?;
         let host = file.host.or_else(host_name).unwrap_or_else(|| "unknown".into());
         Ok(Self {
@@ -221,8 +236,10 @@ impl Config {
             tls,
             labels: file.labels,
             gate,
+            balancer: file.balancer,
             driver: file.driver,
             probes: file.probes,
+            drain: file.drain,
             lease: file.lease,
             slots,
             callers,
@@ -238,6 +255,19 @@ impl Config {
         Ok(Parties::new(self.env.clone(), tls))
     }
 
+    /// What balancers send requests to, and where it listens.
+    pub fn targets(&self) -> BTreeMap<Target, SocketAddr> {
+        match &self.gate {
+            Some(gate) => BTreeMap::from([(Target::Host, gate.listen)]),
+            None => self.slots.iter().map(|(slot, address)| (Target::Slot(slot.clone()), *address)).collect(),
+        }
+    }
+
+    /// Between what balancers in front choose.
+    pub fn by(&self) -> By {
+        if self.gate.is_some() { By::Host } else { By::Slot }
+    }
+
     /// Time between SIGTERM and SIGKILL.
     pub fn grace(&self) -> Duration {
         let DriverSettings::Process(settings) = &self.driver;
@@ -248,7 +278,7 @@ impl Config {
 type Unfit<'a> = dyn Fn(&str, String, &str) -> ConfigError + 'a;
 
 /// The gate's table, with the paths that follow from the directories put in.
-fn gate(path: &Path, file: &mut File) -> Result<GateSettings, ConfigError> {
+fn gate(path: &Path, file: &mut File) -> Result<Option<GateSettings>, ConfigError> {
     let unfit = |problem: &str, fix: &str| ConfigError::Unfit {
         file: path.to_owned(),
         field: "gate.mode".into(),
@@ -257,11 +287,16 @@ fn gate(path: &Path, file: &mut File) -> Result<GateSettings, ConfigError> {
     };
     match file.gate.get("mode").and_then(toml::Value::as_str) {
         Some("proxy" | "tcp") => {}
+        Some("signal") if file.gate.len() == 1 => return Ok(None),
         Some("signal") => {
-            return Err(unfit("is \"signal\", which this version does not have yet", "use \"proxy\" or \"tcp\""));
+            let fix = "leave everything else in [gate] away, or use \"proxy\"";
+            return Err(unfit("is \"signal\": there is no gate then, and nothing to set about it", fix));
         }
-        Some(other) => return Err(unfit(&format!("is {other:?}"), "use \"proxy\" or \"tcp\"")),
-        None => return Err(unfit("is missing", "say mode = \"proxy\": the gate is then in front of the instances")),
+        Some(other) => return Err(unfit(&format!("is {other:?}"), "use \"proxy\", \"tcp\" or \"signal\"")),
+        None => {
+            let fix = "say mode = \"proxy\": a gate is then in front of the instances; or \"signal\": a balancer is";
+            return Err(unfit("is missing", fix));
+        }
     }
     let defaults = [("control", file.runtime_dir.join("gate.sock")), ("state_file", file.state_dir.join("gate.json"))];
     for (name, default) in defaults {
@@ -270,7 +305,8 @@ fn gate(path: &Path, file: &mut File) -> Result<GateSettings, ConfigError> {
     }
     let message = |error: toml::de::Error| format!("in [gate]: {error}");
     let table = std::mem::take(&mut file.gate);
-    table.try_into().map_err(|error| ConfigError::Field { file: path.to_owned(), message: message(error) })
+    let gate = table.try_into();
+    gate.map(Some).map_err(|error| ConfigError::Field { file: path.to_owned(), message: message(error) })
 }
 
 fn slots(file: &File, unfit: &Unfit<'_>) -> Result<BTreeMap<SlotId, SocketAddr>, ConfigError> {
@@ -308,12 +344,14 @@ fn callers(file: &File, unfit: &Unfit<'_>) -> Result<BTreeMap<SlotId, SlotPeer>,
 /// Two listeners on one port would be found only when the second one starts, in the middle of a rollout.
 fn check_ports(
     file: &File,
-    gate: &GateSettings,
+    gate: Option<&GateSettings>,
     slots: &BTreeMap<SlotId, SocketAddr>,
     unfit: &Unfit<'_>,
 ) -> Result<(), ConfigError> {
-    let fixed = [("listen", file.listen), ("operations", file.operations), ("gate.listen", gate.listen)];
-    let named = fixed.map(|(name, address)| (name.to_owned(), address)).into_iter();
+    let check = file.balancer.agent_check.as_ref().map(|check| ("balancer.agent_check.listen", check.listen));
+    let fixed = [("listen", file.listen), ("operations", file.operations)].into_iter().chain(check);
+    let named = fixed.chain(gate.map(|gate| ("gate.listen", gate.listen)));
+    let named = named.map(|(name, address)| (name.to_owned(), address));
     let mut seen = BTreeSet::new();
     for (name, address) in named.chain(slots.iter().map(|(slot, address)| (format!("slot {slot}"), *address))) {
         if address.port() == 0 {

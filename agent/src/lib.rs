@@ -1,6 +1,7 @@
 //! Handover's agent: one process per service per host, and its gate, the data plane as a process of its own.
 
 pub(crate) mod agent_loop;
+pub mod balancer;
 pub mod clock;
 pub mod config;
 pub mod conformance;
@@ -22,6 +23,7 @@ pub mod report;
 pub mod routing;
 pub mod run;
 pub mod service;
+pub mod signal_mode;
 pub mod signals;
 pub mod state;
 pub(crate) mod watchdog;

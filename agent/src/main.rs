@@ -108,7 +108,8 @@ fn go(cli: Cli) -> Result<ExitCode> {
             handover_agent::gate::reload::detach(&config.config).context("cannot start another gate")?;
         }
         Command::Gate(GateOptions { config, reload: true, .. }) => {
-            let settings = run::read(&config.config)?.gate;
+            let settings =
+                run::read(&config.config)?.gate.context("the config says mode = \"signal\": there is no gate")?;
             println!("{}", runtime.block_on(handover_agent::gate::reload::reload(&config.config, &settings))?);
         }
         Command::Gate(GateOptions { config, replace, .. }) => {
@@ -118,8 +119,10 @@ fn go(cli: Cli) -> Result<ExitCode> {
         Command::Check(options) => {
             let config = run::read(&options.config)?;
             println!("agent {} of service {} in {}: the config is sound", config.agent, config.service, config.env);
+            let front = config.gate.as_ref().map(|gate| format!("the gate on {}", gate.listen));
+            let front = front.unwrap_or_else(|| "balancers that send straight to it".into());
             for (slot, address) in &config.slots {
-                println!("slot {slot} listens on {address}, behind the gate on {}", config.gate.listen);
+                println!("slot {slot} listens on {address}, behind {front}");
             }
             if let Some(warning) = config.lease.as_ref().and_then(LeaseSettings::warning) {
                 eprintln!("handover-agent: {warning}");

@@ -1,8 +1,10 @@
 //! The report as Prometheus metrics (OpenMetrics text). Made from the report at each scrape: nothing is counted twice.
 
+mod latency;
+
 use std::sync::atomic::AtomicU64;
 
-use handover_proto::wire::{InstanceReport, Report};
+use handover_proto::wire::{InstanceReport, Report, Traffic};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -21,18 +23,23 @@ impl EncodeLabelSet for Labels {
 }
 
 type Gauges = Family<Labels, Gauge<i64>>;
+type Seconds = Family<Labels, Gauge<f64, AtomicU64>>;
 type Counters = Family<Labels, Counter<u64, AtomicU64>>;
 
 #[derive(Default)]
 struct Metrics {
     ready: Gauges,
     in_flight: Gauges,
+    oldest: Seconds,
     weight: Gauges,
     resident: Gauges,
     crashes: Gauges,
     requests: Counters,
     errors: Counters,
     lost: Counters,
+    answers: Counters,
+    failures: Counters,
+    latency: Family<Labels, latency::Latency>,
     gate: Gauges,
     held: Gauges,
     lease: Gauges,
@@ -73,10 +80,19 @@ impl Metrics {
             ("requests", "Requests that the gate sent to the instance, by class", &self.requests),
             ("errors", "Answers of the instance with a status of 500 or more, by class", &self.errors),
             ("lost", "Requests that got no whole answer from the instance, by class", &self.lost),
+            ("answers", "Answers of the instance, by class and by the first digit of their status", &self.answers),
+            (
+                "failures",
+                "Requests without a whole answer, by class and kind; a client that left is one",
+                &self.failures,
+            ),
         ];
         for (name, help, family) in counters {
             to.register(name, help, family.clone());
         }
+        to.register("instance_oldest_seconds", "Age of the oldest work in hand, by kind", self.oldest.clone());
+        let help = "From a request's admission to the head of its answer, by class";
+        to.register("latency_seconds", help, self.latency.clone());
     }
 
     fn fill(&self, report: &Report) {
@@ -105,7 +121,9 @@ impl Metrics {
         self.ready.get_or_create(&labels(None)).set(i64::from(instance.ready));
         self.resident.get_or_create(&labels(None)).set(gauge(instance.resident_bytes));
         for line in instance.drain.iter().flat_map(|drain| &drain.lines) {
-            self.in_flight.get_or_create(&labels(Some(("kind", &line.kind)))).set(gauge(line.count));
+            let labels = labels(Some(("kind", &line.kind)));
+            self.in_flight.get_or_create(&labels).set(gauge(line.count));
+            self.oldest.get_or_create(&labels).set(line.oldest_ms as f64 / 1000.0);
         }
         let classes =
             [("read", instance.reads, &instance.read_traffic), ("write", instance.writes, &instance.write_traffic)];
@@ -116,6 +134,25 @@ impl Metrics {
             self.requests.get_or_create(&labels).inc_by(traffic.requests);
             self.errors.get_or_create(&labels).inc_by(traffic.errors);
             self.lost.get_or_create(&labels).inc_by(traffic.lost);
+            self.latency.get_or_create(&labels).set(&traffic);
+            self.fill_kinds(&labels, &traffic);
+        }
+    }
+
+    fn fill_kinds(&self, labels: &Labels, traffic: &Traffic) {
+        let with = |name, value: &str| Labels([&labels.0[..], &[(name, value.to_owned())]].concat());
+        for (status, count) in ["2xx", "3xx", "4xx", "5xx"].into_iter().zip(&traffic.answered) {
+            self.answers.get_or_create(&with("status", status)).inc_by(*count);
+        }
+        let kinds = [
+            ("connect", traffic.connect_errors),
+            ("no-answer", traffic.no_answer),
+            ("broken", traffic.broken),
+            ("client-left", traffic.client_left),
+            ("client-cut", traffic.client_cut),
+        ];
+        for (kind, count) in kinds {
+            self.failures.get_or_create(&with("kind", kind)).inc_by(count);
         }
     }
 }
@@ -127,7 +164,7 @@ fn gauge(count: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use handover_proto::wire::{Drain, DrainLine, SlotReport, Traffic};
+    use handover_proto::wire::{Drain, DrainLine, SlotReport};
 
     #[test]
     fn a_report_becomes_the_metrics_that_it_says() {
@@ -135,8 +172,19 @@ mod tests {
             version: "1.4.2".into(),
             ready: true,
             reads: 75,
-            read_traffic: Some(Traffic { requests: 12, errors: 3, ..Default::default() }),
-            drain: Some(Drain { lines: vec![DrainLine { kind: "requests".into(), count: 4, oldest_ms: 9000 }] }),
+            read_traffic: Some(Traffic {
+                requests: 12,
+                errors: 3,
+                answered: vec![7, 1, 0, 3],
+                no_answer: 1,
+                latency: vec![4, 6, 1],
+                bounds_us: vec![1000, 2000],
+                latency_sum_us: 9500,
+                ..Default::default()
+            }),
+            drain: Some(Drain {
+                lines: vec![DrainLine { kind: "requests".into(), count: 4, oldest_ms: 9000, unknown: String::new() }],
+            }),
             ..Default::default()
         };
         let slot = SlotReport { slot: "a".into(), instance: Some(instance), ..Default::default() };
@@ -147,6 +195,12 @@ mod tests {
             "handover_instance_weight{slot=\"a\",version=\"1.4.2\",class=\"read\"} 75",
             "handover_requests_total{slot=\"a\",version=\"1.4.2\",class=\"read\"} 12",
             "handover_errors_total{slot=\"a\",version=\"1.4.2\",class=\"read\"} 3",
+            "handover_answers_total{slot=\"a\",version=\"1.4.2\",class=\"read\",status=\"2xx\"} 7",
+            "handover_failures_total{slot=\"a\",version=\"1.4.2\",class=\"read\",kind=\"no-answer\"} 1",
+            "handover_latency_seconds_sum{slot=\"a\",version=\"1.4.2\",class=\"read\"} 0.0095",
+            "handover_latency_seconds_bucket{le=\"0.002\",slot=\"a\",version=\"1.4.2\",class=\"read\"} 10",
+            "handover_latency_seconds_bucket{le=\"+Inf\",slot=\"a\",version=\"1.4.2\",class=\"read\"} 11",
+            "handover_instance_oldest_seconds{slot=\"a\",version=\"1.4.2\",kind=\"requests\"} 9.0",
             "handover_assignment_behind{} 1",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

@@ -10,8 +10,9 @@ use tokio::sync::{Notify, watch};
 
 use crate::clock;
 use crate::config::Config;
-use crate::core::observed::{Boot, Crashes, Process};
+use crate::core::observed::{Boot, Crashes, Ledger, Process};
 use crate::driver::{DriverSettings, Values};
+use crate::probe::jobs::JobCounter;
 use crate::probe::{Affects, ConditionReport, ProbeRunner, Readiness, Target};
 use crate::state::InstanceRecord;
 
@@ -41,6 +42,9 @@ pub struct Running {
     /// What is left of it, its main process having ended.
     pub left: Option<String>,
     probes: ProbeRunner,
+    jobs: JobCounter,
+    /// Since when the gate sends it nothing and has nothing of it in hand.
+    quiet_since: Option<Boot>,
     /// Adopted while it was ready: that is believed until the probes have had time to speak.
     pub(crate) trusted_until: Boot,
     /// Since when it drains.
@@ -70,6 +74,7 @@ impl Running {
             state_dir: config.state_dir.clone(),
         };
         let target = Target { host: address.ip(), values };
+        let jobs = JobCounter::start(&config.drain.jobs, &target, Arc::clone(&wake), clock::boot);
         let probes = ProbeRunner::start(config.probes.clone(), target, clock::boot);
         forward(probes.readiness(), wake);
         let adopted_ready = record.lifecycle.is_some() && record.ready;
@@ -80,6 +85,8 @@ impl Running {
             wanted_end: false,
             left: None,
             probes,
+            jobs,
+            quiet_since: None,
             trusted_until: if adopted_ready { clock::boot() + TRUSTED } else { Boot::ZERO },
             draining_since,
             since_ms: clock::wall_ms(),
@@ -90,6 +97,15 @@ impl Running {
     /// What the probes say.
     pub fn readiness(&self) -> Readiness {
         self.probes.readiness().borrow().clone()
+    }
+
+    /// The drain ledger: what the gate counts, and the jobs. `cut_off`: the gate has confirmed that it sends nothing new.
+    pub fn ledger(&mut self, gate: Ledger, cut_off: bool, now: Boot) -> Ledger {
+        let quiet = cut_off && gate.is_drained();
+        self.quiet_since = if quiet { self.quiet_since.or(Some(now)) } else { None };
+        let mut ledger = gate;
+        ledger.lines.extend(self.jobs.lines(self.quiet_since));
+        ledger
     }
 
     /// Whether it may have traffic, as far as is known.

@@ -6,7 +6,8 @@ use handover_proto::wire;
 
 use crate::clock;
 use crate::config::Config;
-use crate::core::observed::{Instance, Observed, Process};
+use crate::core::front::{BalancerSeen, Wishes};
+use crate::core::observed::{Instance, Observed, Process, Routes};
 use crate::gate::control::{Admission, GateReport, UpstreamReport};
 use crate::gate::counts::{ClassCounts, LATENCY_BOUNDS_MS};
 use crate::host::Host;
@@ -38,6 +39,10 @@ pub struct Sources<'a> {
     pub observed: &'a Observed,
     /// The gate's last word.
     pub gate: Option<&'a GateReport>,
+    /// Without a gate: the routes that balancers were told.
+    pub signalled: Option<&'a Routes>,
+    /// What balancers are to do.
+    pub wishes: &'a Wishes,
     /// The keeper's.
     pub keeper: Option<&'a KeeperStatus>,
     /// Why the assignment is not reached.
@@ -58,9 +63,13 @@ pub fn report(from: &Sources<'_>) -> wire::Report {
         },
         blocker: from.blocker.cloned().map(Into::into),
         slots: from.host.places.iter().map(|(id, place)| slot(from, id.as_str(), place)).collect(),
-        gate: Some(gate(from.gate)),
+        gate: Some(match from.config.gate {
+            Some(_) => gate(from.gate),
+            None => signalled(from.signalled),
+        }),
         lease: Some(lease(from.keeper)),
         hooks: Vec::new(),
+        front: front(from),
     }
 }
 
@@ -78,7 +87,9 @@ fn slot(from: &Sources<'_>, name: &str, place: &Place) -> wire::SlotReport {
 fn instance(from: &Sources<'_>, running: &Running, seen: Option<&Instance>) -> wire::InstanceReport {
     let record = &running.record;
     let upstream = from.gate.and_then(|gate| gate.upstreams.iter().find(|u| u.instance == record.instance));
-    let route = from.observed.gate.applied.as_ref().and_then(|routes| routes.of(&record.instance));
+    // Without a gate `/ready` must say what is wished: balancers that ask it do what it says.
+    let routes = from.signalled.or(from.observed.gate.applied.as_ref());
+    let route = routes.and_then(|routes| routes.of(&record.instance));
     let traffic = |counts: fn(&UpstreamReport) -> &ClassCounts| upstream.map(|u| traffic(counts(u)));
     let conditions = running.readiness().conditions.into_iter().map(|condition| wire::Condition {
         name: condition.name,
@@ -119,6 +130,7 @@ fn drain(instance: &Instance) -> wire::Drain {
         kind: line.kind.as_str().to_owned(),
         count: line.count,
         oldest_ms: millis(line.oldest),
+        unknown: line.unknown.clone().unwrap_or_default(),
     });
     wire::Drain { lines: lines.collect() }
 }
@@ -130,6 +142,13 @@ fn traffic(counts: &ClassCounts) -> wire::Traffic {
         lost: counts.errors().saturating_sub(counts.answered_5xx),
         latency: counts.latency.to_vec(),
         bounds_us: LATENCY_BOUNDS_MS.iter().map(|ms| ms * 1000).collect(),
+        latency_sum_us: counts.latency_sum_us,
+        answered: vec![counts.answered_2xx, counts.answered_3xx, counts.answered_4xx, counts.answered_5xx],
+        connect_errors: counts.connect_errors,
+        no_answer: counts.no_answer,
+        broken: counts.lost,
+        client_left: counts.client_left,
+        client_cut: counts.client_cut,
     }
 }
 
@@ -149,6 +168,28 @@ fn gate(report: Option<&GateReport>) -> wire::GateReport {
         pid: report.map_or(0, |report| report.pid),
         older: report.map_or(0, |report| u32::try_from(report.forerunners.len()).unwrap_or(u32::MAX)),
     }
+}
+
+/// In mode `signal` the agent itself stands where the gate would.
+fn signalled(routes: Option<&Routes>) -> wire::GateReport {
+    let admission = match routes.map(|routes| (routes.open, routes.leaving)) {
+        None => "",
+        Some((false, _)) => "shut",
+        Some((true, true)) => "lame-duck",
+        Some((true, false)) => "open",
+    };
+    wire::GateReport { connected: true, admission: admission.to_owned(), ..Default::default() }
+}
+
+fn front(from: &Sources<'_>) -> Option<wire::FrontReport> {
+    let front = &from.observed.front;
+    let one = |balancer: &BalancerSeen| wire::BalancerReport {
+        name: balancer.name.clone(),
+        confirmed: balancer.confirmed.as_ref() == Some(from.wishes),
+        reason: balancer.trouble.as_ref().map(|waiting| waiting.sentence.clone()).unwrap_or_default(),
+    };
+    let balancers: Vec<_> = front.balancers.iter().map(one).collect();
+    (!balancers.is_empty()).then(|| wire::FrontReport { confirmed: front.pending(from.wishes).is_none(), balancers })
 }
 
 fn lease(keeper: Option<&KeeperStatus>) -> wire::LeaseReport {

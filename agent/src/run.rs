@@ -20,6 +20,7 @@ use tonic::transport::server::TcpIncoming;
 use tracing::{error, warn};
 
 use crate::agent_loop::{AgentLoop, Memory};
+use crate::balancer::Balancers;
 use crate::clock;
 use crate::config::Config;
 use crate::driver::{Driver, Owner};
@@ -33,8 +34,9 @@ use crate::lease::socket::peer::Callers;
 use crate::lease::wanted::Wanted;
 use crate::lease::{Certifier, KeeperHandle};
 use crate::register::{self, FromStore};
-use crate::routing::Routing;
+use crate::routing::{GateRouting, Routing};
 use crate::service::{AgentService, Offered};
+use crate::signal_mode::SignalRouting;
 use crate::state::StateFile;
 use crate::watchdog;
 
@@ -68,7 +70,8 @@ pub async fn run(config: Config) -> Result<()> {
     let registration = registration(&config, &file, &boot_id);
     let mut from_store = follow_store(&config, &store, registration).await?;
     let host = Host::take_over(config.clone(), driver.clone(), file, boot_id.clone(), wake.clone()).await?;
-    let routing = Routing::new(GateLink::connect(&config.gate.control), config.slots.clone());
+    let balancers = Balancers::open(&config.balancer, config.by(), config.targets(), &config.state_dir, &wake).await?;
+    let routing = routing(&config, &wake);
     let (wanted, wanted_seen) = watch::channel(Wanted::default());
     let keeper = keeper(&config, parties.clone(), &driver, wanted_seen)?;
     let (reports, reports_seen) = watch::channel(Report::default());
@@ -77,8 +80,15 @@ pub async fn run(config: Config) -> Result<()> {
     let mut offers = serve(&config, (store, parties), (grpc, operations), reports_seen, certifier);
 
     let memory = Memory::silent_until(clock::boot() + FIRST_WORD);
-    let mut agent = AgentLoop { config, boot_id, host, routing, keeper, wanted, reports, memory };
+    let mut agent = AgentLoop { config, boot_id, host, routing, balancers, keeper, wanted, reports, memory };
     agent.go(&mut offers, &mut from_store, exits, &wake).await
+}
+
+fn routing(config: &Config, wake: &Arc<Notify>) -> Routing {
+    match &config.gate {
+        Some(gate) => Routing::Proxy(GateRouting::new(GateLink::connect(&gate.control), config.slots.clone())),
+        None => Routing::Signal(SignalRouting::new(wake.clone())),
+    }
 }
 
 /// Directories, and the lock that keeps a second agent out of them.
@@ -216,9 +226,10 @@ pub async fn run_gate(config: Config, beginning: Beginning) -> Result<()> {
     for dir in [&config.state_dir, &config.runtime_dir] {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make directory {}", dir.display()))?;
     }
+    let Some(gate) = config.gate else { bail!("the config says mode = \"signal\": there is no gate to run") };
     let mut stop = crate::signals::stop()?;
     let retried = std::env::var_os("NOTIFY_SOCKET").is_some() && !beginning.replace;
-    let server = match Server::begin(config.gate, beginning).await {
+    let server = match Server::begin(gate, beginning).await {
         Ok(server) => server,
         Err(error) => {
             // The service manager starts it again at once, which is right after a crash.

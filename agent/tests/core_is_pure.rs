@@ -25,7 +25,12 @@ const FORBIDDEN: [&str; 17] = [
 ];
 
 /// The pure parts of the agent, files or folders under `src`. The gate's and the lease's cores are listed one by one.
-const PURE: [&str; 24] = [
+const PURE: [&str; 31] = [
+    "balancer/agent_check/answer.rs",
+    "balancer/agent_check/askers.rs",
+    "balancer/envoy/file.rs",
+    "balancer/haproxy/state.rs",
+    "balancer/haproxy/step.rs",
     "conformance/judge.rs",
     "core",
     "gate/admission.rs",
@@ -49,6 +54,8 @@ const PURE: [&str; 24] = [
     "lease/suspect.rs",
     "probe/condition.rs",
     "probe/readiness.rs",
+    "signal_mode/diag.rs",
+    "signal_mode/tracked.rs",
     "wrap/next.rs",
 ];
 

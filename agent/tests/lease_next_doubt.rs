@@ -326,6 +326,22 @@ fn an_agent_that_lost_its_state_file_trusts_nothing_and_mints_a_new_token() {
 }
 
 #[test]
+fn an_agent_whose_state_file_is_of_an_earlier_turn_mints_a_token_above_the_one_in_the_database() {
+    let bench = Bench::holding();
+    let earlier = bench.saved.clone();
+    let second = restart(bench, None);
+    let token = second.published(1).token.expect("a second turn");
+    let now = second.now;
+    let mut next = Bench::with(LeaseSettings::default(), second.store, earlier);
+    next.now = now;
+    next.says.stored_token = Some(token.get().to_string());
+    next.report(1);
+    next.pass(ms(3_000));
+    assert_eq!(moves(&next), [Move::Mint], "{:?}", next.waits);
+    assert!(next.told(1) == Told::Active && next.published(1).token > Some(token));
+}
+
+#[test]
 fn after_another_boot_nothing_of_the_state_file_is_used() {
     let bench = Bench::holding();
     let mut memory = bench.saved.clone().expect("saved");

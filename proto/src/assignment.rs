@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{OpId, RolloutId, SlotId, Version};
+use crate::ids::{InstanceId, OpId, RolloutId, SlotId, Version};
 use crate::lifecycle::Lifecycle;
 use crate::numbers::Term;
 use crate::stored::STORED_VERSION;
@@ -128,8 +128,19 @@ pub struct Route {
 pub enum Upstream {
     /// A slot of this host.
     Slot(SlotId),
-    /// An instance elsewhere.
-    Remote(SocketAddr),
+    /// An instance on another host.
+    Remote(Remote),
+}
+
+/// An instance on another host, so that this host's gate can carry traffic to it when the balancer in front cannot be told.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Remote {
+    /// The instance, as its own agent reports it.
+    pub instance: InstanceId,
+    /// What it runs.
+    pub version: Version,
+    /// Its own port there, never that of a gate: two gates that route to each other would go round in circles.
+    pub address: SocketAddr,
 }
 
 /// How work is drained.
@@ -220,8 +231,7 @@ impl Assignment {
             Upstream::Slot(slot) if route.reads + route.writes > 0 && !self.serves(slot) => {
                 Err(AssignmentError::RouteToNowhere(slot.clone()))
             }
-            Upstream::Slot(_) => Ok(()),
-            Upstream::Remote(to) => Err(AssignmentError::TooNew(format!("it has a route to another host, {to}"))),
+            Upstream::Slot(_) | Upstream::Remote(_) => Ok(()),
         }
     }
 

@@ -37,6 +37,10 @@ kinds! {
     Refused => "refused",
     /// The gate process does not answer.
     Gate => "gate",
+    /// A balancer in front of the host cannot be reached, or does not ask.
+    BalancerUnreachable => "balancer-unreachable",
+    /// A balancer in front of the host does not say yet that it does as it was told.
+    BalancerNotConfirmed => "balancer-not-confirmed",
     /// A process is being started.
     Start => "start",
     /// A process could not be started, or ended by itself.
@@ -45,6 +49,8 @@ kinds! {
     Readiness => "readiness",
     /// Work is in flight.
     Drain => "drain",
+    /// How much work is in flight cannot be counted.
+    Uncounted => "uncounted",
     /// The service has not acknowledged QUIESCE.
     Quiesce => "quiesce",
     /// The scheduler lease is on its way.

@@ -18,3 +18,4 @@ pub mod postgres;
 pub mod receipt;
 pub mod sim;
 pub mod span;
+pub mod switch;

@@ -53,3 +53,12 @@ fn the_agent_bench_reads_memory_and_cpu_of_both_processes() {
     let busiest = rows.iter().filter(|row| row.unit == Unit::Percent && !waits(row)).map(|row| row.value);
     assert!(busiest.fold(0.0, f64::max) > 0.0, "an agent that renews a lease works: {rows:?}");
 }
+
+#[test]
+fn the_gate_bench_measures_each_scenario_through_each_proxy() {
+    let rows = rows(Name::Gate);
+    for scenario in ["small bodies", "1 MiB bodies", "a connection each", "HTTP/2", "TLS"] {
+        assert!(value(&rows, &format!("{scenario}: CPU per request")) > 1.0, "{rows:?}");
+    }
+    assert_eq!(value(&rows, "switch, gate: requests lost"), 0.0);
+}

@@ -37,7 +37,7 @@ fn error(from: &str, to: &str) -> String {
 fn a_short_file_is_enough() {
     let config = Config::parse(Path::new("billing.toml"), GOOD).expect("a good config");
     assert_eq!(config.env.as_str(), "default");
-    assert_eq!(config.gate.control, Path::new("/tmp/run/gate.sock"));
+    assert_eq!(config.gate.expect("a gate").control, Path::new("/tmp/run/gate.sock"));
     assert_eq!(config.slots.len(), 2);
     assert_eq!(config.store.endpoints, [handover_store::client::EMBEDDED_ADDRESS]);
 }
@@ -51,6 +51,10 @@ fn every_mistake_names_the_file_the_field_and_the_fix() {
         ("listen = \"127.0.0.1:7101\"", "listen = \"0.0.0.0:7101\"", "[tls]"),
         ("mode = \"proxy\"", "mode = \"both\"", "use \"proxy\""),
         ("mode = \"proxy\"", "", "gate.mode"),
+        ("mode = \"proxy\"", "mode = \"signal\"", "there is no gate"),
+        ("mode = \"proxy\"\n    listen = \"127.0.0.1:8080\"", "mode = \"signal\"", "it alone moves traffic"),
+        ("[lease]", "[balancer]\nsettle = 3\n[lease]", "3s"),
+        ("[lease]", "[balancer.agent_check]\nlisten = \"127.0.0.1:9002\"\n[lease]", "port of its own"),
         ("port = 9002", "port = 9001", "port of its own"),
         ("port = 9002", "port = 0", "name a port"),
         ("name = \"b\"", "name = \"a\"", "used twice"),
@@ -79,6 +83,19 @@ fn a_slots_user_and_group_are_names_or_numbers() {
     let config = Config::parse(Path::new("billing.toml"), &text).expect("a good config");
     let b: SlotId = "b".parse().expect("slot");
     assert_eq!(config.callers, [(b, SlotPeer { uid: Some(0), gid: Some(4711) })].into());
+}
+
+#[test]
+fn in_mode_signal_there_is_no_gate_and_balancers_send_to_the_slots() {
+    let proxy = Config::parse(Path::new("billing.toml"), GOOD).expect("a good config");
+    assert_eq!(
+        proxy.targets().into_iter().collect::<Vec<_>>(),
+        [(Target::Host, "127.0.0.1:8080".parse().expect("it"))]
+    );
+    let signal = "mode = \"signal\"\n[balancer]\nsettle = \"3s\"";
+    let text = GOOD.replacen("mode = \"proxy\"\n    listen = \"127.0.0.1:8080\"", signal, 1);
+    let config = Config::parse(Path::new("billing.toml"), &text).expect("a good config");
+    assert_eq!((config.gate.is_none(), config.by(), config.targets().len()), (true, By::Slot, 2));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use handover_proto::blocker::BlockerKind;
 use handover_proto::ids::{SlotId, Version};
 use handover_proto::lifecycle::{Event, Lifecycle};
 
+use super::front::{self, By, Wishes};
 use super::observed::{Boot, Instance, Observed, RemoteRoute, Routes};
 use super::reach;
 use super::slot::{self, Want};
@@ -78,6 +79,8 @@ pub struct Next {
     pub effects: Vec<Effect>,
     /// What the gate is to be told.
     pub routes: Routes,
+    /// What balancers in front are to be told.
+    pub wishes: Wishes,
     /// How each instance stands to the scheduler lease.
     pub lease: BTreeMap<SlotId, LeaseStand>,
     /// Who goes first where several could take the scheduler lease.
@@ -95,18 +98,29 @@ pub struct Next {
 /// Without an assignment nothing is changed: what runs goes on running, and the gate keeps its routes (fail static).
 pub fn next(assignment: Option<&Assignment>, observed: &Observed, grace: Duration, now: Boot) -> Option<Next> {
     let assignment = assignment?;
+    let open = assignment.routes.iter().any(|route| route.reads + route.writes > 0);
+    // A host that is to serve nothing goes on until its balancers say that they send nothing (`SAFETY.md` R5, R6).
+    let kept = if open { None } else { observed.front.keeps() };
+    let kept = kept.filter(|_| observed.slots.values().any(slot::is_serving));
     let want = |id: &SlotId| Want {
         wish: assignment.slots.get(id),
         weights: assignment.weights(id),
         drain: assignment.drain,
         grace,
         now,
+        kept: kept.as_ref(),
+        unconfirmed: None,
     };
     let prefer = assignment.lease.prefer.clone();
-    let mut out = Next { routes: routes(assignment, observed, &want), prefer, ..Next::default() };
+    let (open, leaving) = (open || kept.is_some(), assignment.leaving || kept.is_some());
+    let routes = Routes { open, leaving, ..routes(assignment, observed, &want) };
+    let wishes = front::wishes(&routes, observed.front.by, &mut observed.slots.keys());
+    let mut out = Next { routes, wishes, prefer, ..Next::default() };
     let applied = observed.gate.connected && observed.gate.applied.as_ref() == Some(&out.routes);
+    // Where balancers choose between instances, they are the gate that has to confirm.
+    let unconfirmed = observed.front.pending(&out.wishes).filter(|_| observed.front.by == By::Slot);
     for (id, slot) in &observed.slots {
-        let want = want(id);
+        let want = Want { unconfirmed: unconfirmed.as_ref(), ..want(id) };
         let lap = slot::next(id, slot, &want, &observed.gate);
         if let Some(instance) = &slot.instance {
             out.lease.insert(id.clone(), stand(&want, instance, lap.give_up));
@@ -129,9 +143,8 @@ fn stand(want: &Want<'_>, instance: &Instance, give_up: bool) -> LeaseStand {
 fn routes<'a>(assignment: &'a Assignment, observed: &Observed, want: &dyn Fn(&SlotId) -> Want<'a>) -> Routes {
     let local = observed.slots.iter().filter_map(|(id, slot)| slot::route(id, slot, &want(id))).collect();
     let remote = assignment.routes.iter().filter_map(|route| match &route.to {
-        Upstream::Remote(to) => Some(RemoteRoute { to: *to, reads: route.reads, writes: route.writes }),
+        Upstream::Remote(to) => Some(RemoteRoute { to: to.clone(), reads: route.reads, writes: route.writes }),
         Upstream::Slot(_) => None,
     });
-    let open = assignment.routes.iter().any(|route| route.reads + route.writes > 0);
-    Routes { local, remote: remote.collect(), open, leaving: assignment.leaving }
+    Routes { local, remote: remote.collect(), ..Routes::default() }
 }

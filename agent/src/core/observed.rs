@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use handover_proto::assignment::{DrainPolicy, Remote};
 use handover_proto::ids::{InstanceId, SlotId, Version};
 use handover_proto::lifecycle::Lifecycle;
+
+use super::front::FrontSeen;
 
 /// Time since boot (CLOCK_BOOTTIME), the only clock that decisions use.
 pub type Boot = Duration;
@@ -16,6 +19,8 @@ pub struct Observed {
     pub slots: BTreeMap<SlotId, Slot>,
     /// The gate.
     pub gate: GateSeen,
+    /// The balancers in front.
+    pub front: FrontSeen,
 }
 
 /// One slot.
@@ -87,7 +92,7 @@ pub enum Process {
 /// timer ran out.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ledger {
-    /// One line per kind. Upgraded connections, sockets, jobs and positions come with their issues.
+    /// One line per kind. Positions come with their issue.
     pub lines: Vec<Line>,
 }
 
@@ -100,6 +105,10 @@ pub struct Line {
     pub count: u64,
     /// Age of the oldest.
     pub oldest: Duration,
+    /// Why the count is not known, in words: it may be anything but zero.
+    pub unknown: Option<String>,
+    /// What holds for this line instead of the assignment's drain policy.
+    pub policy: Option<DrainPolicy>,
 }
 
 /// A kind of work.
@@ -107,6 +116,12 @@ pub struct Line {
 pub enum Kind {
     /// Requests in the gate, from head to the end of the answer's body.
     Requests,
+    /// Connections through the gate that speak another protocol since an `Upgrade`, such as WebSockets.
+    Upgraded,
+    /// Connections to the instance's port in the kernel's tables (mode `signal`).
+    Sockets,
+    /// Work that goes on without a request, by the service's own word.
+    Jobs,
 }
 
 impl Kind {
@@ -114,21 +129,51 @@ impl Kind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Requests => "requests",
+            Self::Upgraded => "upgraded connections",
+            Self::Sockets => "sockets",
+            Self::Jobs => "jobs",
+        }
+    }
+}
+
+impl Line {
+    /// A line that was counted, under the assignment's policy.
+    pub fn counted(kind: Kind, count: u64, oldest: Duration) -> Self {
+        Self { kind, count, oldest, unknown: None, policy: None }
+    }
+
+    /// A line that could not be counted, and why.
+    pub fn unknown(kind: Kind, why: String) -> Self {
+        Self { unknown: Some(why), ..Self::counted(kind, 0, Duration::ZERO) }
+    }
+
+    fn is_zero(&self) -> bool {
+        self.count == 0 && self.unknown.is_none()
+    }
+
+    fn sentence(&self) -> String {
+        let kind = self.kind.as_str();
+        match &self.unknown {
+            Some(why) => format!("{kind} that are not known ({why})"),
+            None => format!("{} {kind} (oldest {}s)", self.count, self.oldest.as_secs()),
         }
     }
 }
 
 impl Ledger {
-    /// Nothing is left.
+    /// Nothing is left, and that is known.
     pub fn is_drained(&self) -> bool {
-        self.lines.iter().all(|line| line.count == 0)
+        self.left().next().is_none()
+    }
+
+    /// The lines that are not zero, or not known to be.
+    pub fn left(&self) -> impl Iterator<Item = &Line> {
+        self.lines.iter().filter(|line| !line.is_zero())
     }
 
     /// What is left, in words: `4 requests (oldest 9s)`.
     pub fn sentence(&self) -> String {
-        let left = self.lines.iter().filter(|line| line.count > 0);
-        let words = left.map(|l| format!("{} {} (oldest {}s)", l.count, l.kind.as_str(), l.oldest.as_secs()));
-        words.collect::<Vec<_>>().join(", ")
+        self.left().map(Line::sentence).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -175,11 +220,19 @@ pub struct LocalRoute {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteRoute {
     /// Where.
-    pub to: std::net::SocketAddr,
+    pub to: Remote,
     /// Weight for reads, 0 to 100.
     pub reads: u32,
     /// Weight for writes, 0 to 100.
     pub writes: u32,
+}
+
+impl GateSeen {
+    /// The gate has confirmed that it sends this instance nothing new.
+    pub fn sends_nothing_to(&self, instance: &InstanceId) -> bool {
+        let weight = |routes: &Routes| routes.of(instance).map_or(0, |route| route.reads + route.writes);
+        self.connected && self.applied.as_ref().is_some_and(|routes| weight(routes) == 0)
+    }
 }
 
 impl Routes {

@@ -12,7 +12,9 @@ use super::observed::{Instance, Observed};
 pub(super) fn settle(assignment: &Assignment, observed: &Observed, gate_applied: bool, out: &mut Next) {
     let unknown = assignment.slots.keys().find(|id| !observed.slots.contains_key(id));
     let slots = observed.slots.iter().all(|(id, slot)| is_as_wished(assignment, id, slot.instance.as_ref()));
-    out.reached = out.effects.is_empty() && out.waiting.is_none() && gate_applied && slots && unknown.is_none();
+    let front = observed.front.pending(&out.wishes);
+    let all = slots && gate_applied && front.is_none() && unknown.is_none();
+    out.reached = out.effects.is_empty() && out.waiting.is_none() && all;
     if out.reached || out.waiting.is_some() {
         return;
     }
@@ -20,6 +22,8 @@ pub(super) fn settle(assignment: &Assignment, observed: &Observed, gate_applied:
         (BlockerKind::Refused, format!("the assignment names slot {id}, which this agent's config does not have"))
     } else if !observed.gate.connected {
         (BlockerKind::Gate, "the gate does not answer on its control socket; is `handover-agent gate` running?".into())
+    } else if let Some(waiting) = front {
+        (waiting.kind, waiting.sentence)
     } else if !gate_applied {
         (BlockerKind::Gate, "the gate to take the new routes".into())
     } else {

@@ -8,7 +8,7 @@ use handover_proto::ids::{SlotId, Version};
 use handover_proto::lifecycle::{Event, Lifecycle};
 
 use super::next::{Effect, Waiting};
-use super::observed::{Boot, Crashes, GateSeen, Instance, LocalRoute, Process, Routes, Slot};
+use super::observed::{Boot, Crashes, GateSeen, Instance, LocalRoute, Process, Slot};
 
 /// A first restart is quick, since most crashes are single; the limit keeps a crash loop from burning the host.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
@@ -27,6 +27,10 @@ pub(super) struct Want<'a> {
     pub(super) drain: DrainPolicy,
     pub(super) grace: Duration,
     pub(super) now: Boot,
+    /// The host is to serve nothing, and its balancers still send here: whatever serves goes on.
+    pub(super) kept: Option<&'a Waiting>,
+    /// Why balancers may still send to an instance that drains.
+    pub(super) unconfirmed: Option<&'a Waiting>,
 }
 
 /// What one slot adds to the lap.
@@ -72,6 +76,9 @@ impl Want<'_> {
 
     /// The weights that this instance gets.
     pub(super) fn weights_of(&self, instance: &Instance) -> (u32, u32) {
+        if self.kept.is_some() && instance.lifecycle == Some(Lifecycle::Serving) {
+            return if instance.process == Process::Running { (100, 100) } else { (0, 0) };
+        }
         let serves = self.wish.is_some_and(|wish| wish.lifecycle == Lifecycle::Serving);
         if serves && self.wants(instance) && instance.process == Process::Running { self.weights } else { (0, 0) }
     }
@@ -80,6 +87,12 @@ impl Want<'_> {
 /// The next moves of one slot.
 pub(super) fn next(id: &SlotId, slot: &Slot, want: &Want<'_>, gate: &GateSeen) -> Lap {
     let cut_off = slot.instance.as_ref().is_some_and(|instance| is_cut_off(instance, gate));
+    if let Some(waiting) = want.kept.filter(|_| is_serving(slot)) {
+        return Lap::wait(
+            waiting.kind,
+            format!("slot {id} serves on until its balancers let it go: {}", waiting.sentence),
+        );
+    }
     match &slot.instance {
         None => empty(id, slot, want),
         Some(instance) => match instance.process {
@@ -148,16 +161,35 @@ fn not_ready(id: &SlotId, instance: &Instance) -> Lap {
 }
 
 fn draining(id: &SlotId, instance: &Instance, want: &Want<'_>) -> Lap {
-    let late = instance.draining_since.is_some_and(|since| want.now >= since + want.drain.deadline());
-    let left = if instance.ledger.is_drained() { "the gate to confirm".into() } else { instance.ledger.sentence() };
-    let past = if late { ", past its deadline" } else { "" };
-    let failed = late && want.drain.at_deadline == AtDeadline::Fail;
-    let kind = if failed { BlockerKind::Operator } else { BlockerKind::Drain };
+    let left = match want.unconfirmed {
+        Some(waiting) => waiting.sentence.clone(),
+        None if instance.ledger.is_drained() => "the gate to confirm".into(),
+        None => instance.ledger.sentence(),
+    };
+    let policies = policies(instance, want);
+    let late =
+        |policy: &DrainPolicy| instance.draining_since.is_some_and(|since| want.now >= since + policy.deadline());
+    let past = if policies.iter().any(late) { ", past its deadline" } else { "" };
+    let failed = policies.iter().any(|policy| late(policy) && policy.at_deadline == AtDeadline::Fail);
+    let uncounted = !instance.ledger.is_drained() && instance.ledger.left().all(|line| line.unknown.is_some());
+    let kind = match (failed, want.unconfirmed, uncounted) {
+        (true, ..) => BlockerKind::Operator,
+        (false, Some(waiting), _) => waiting.kind,
+        (false, None, true) => BlockerKind::Uncounted,
+        (false, None, false) => BlockerKind::Drain,
+    };
     let lap = Lap::wait(kind, format!("slot {id}: {} drains{past}: {left}", instance.version));
-    match instance.draining_since {
-        Some(since) if !late => lap.until(since + want.drain.deadline()),
-        _ => lap,
+    let ahead = policies.iter().filter(|policy| !late(policy)).map(DrainPolicy::deadline).min();
+    match instance.draining_since.zip(ahead) {
+        Some((since, deadline)) => lap.until(since + deadline),
+        None => lap,
     }
+}
+
+/// Under what the lines that are left are drained; with none left, under the assignment's policy.
+fn policies(instance: &Instance, want: &Want<'_>) -> Vec<DrainPolicy> {
+    let left: Vec<_> = instance.ledger.left().map(|line| line.policy.unwrap_or(want.drain)).collect();
+    if left.is_empty() { vec![want.drain] } else { left }
 }
 
 /// An instance that is to go: out of routing, drained, lease elsewhere, SIGTERM, grace, SIGKILL (`DESIGN.md` §5).
@@ -188,15 +220,22 @@ fn unwanted(id: &SlotId, instance: &Instance, want: &Want<'_>, cut_off: bool) ->
     }
 }
 
+/// Something here has traffic.
+pub(super) fn is_serving(slot: &Slot) -> bool {
+    let serves = |it: &Instance| it.lifecycle == Some(Lifecycle::Serving) && it.process == Process::Running;
+    slot.instance.as_ref().is_some_and(serves)
+}
+
 /// It was told to go, or is about to be: there is no way back from that, whatever is wanted meanwhile.
 pub(super) fn is_retired(instance: &Instance) -> bool {
     instance.lifecycle == Some(Lifecycle::Terminated) || instance.process != Process::Running
 }
 
-/// The drain's deadline has passed and the policy says to cut what is left.
+/// Of each line that is left the deadline has passed, and its policy says to cut it.
 fn overdue(instance: &Instance, want: &Want<'_>) -> bool {
-    let late = instance.draining_since.is_some_and(|since| want.now >= since + want.drain.deadline());
-    late && want.drain.at_deadline == AtDeadline::Cut
+    let Some(since) = instance.draining_since else { return false };
+    let is_cut = |policy: &DrainPolicy| want.now >= since + policy.deadline() && policy.at_deadline == AtDeadline::Cut;
+    policies(instance, want).iter().all(is_cut)
 }
 
 /// The route that this slot's instance gets, once it has been ready.
@@ -217,6 +256,5 @@ pub(super) fn route(id: &SlotId, slot: &Slot, want: &Want<'_>) -> Option<LocalRo
 /// The gate has confirmed that it sends this instance nothing new, so its ledger can only shrink.
 pub(super) fn is_cut_off(instance: &Instance, gate: &GateSeen) -> bool {
     let never_routed = instance.lifecycle.is_none();
-    let weight = |routes: &Routes| routes.of(&instance.id).map_or(0, |route| route.reads + route.writes);
-    never_routed || (gate.connected && gate.applied.as_ref().is_some_and(|routes| weight(routes) == 0))
+    never_routed || gate.sends_nothing_to(&instance.id)
 }

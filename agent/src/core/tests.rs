@@ -1,4 +1,6 @@
-use std::collections::BTreeMap;
+mod accept;
+mod walk;
+
 use std::time::Duration;
 
 use handover_proto::assignment::{Assignment, AtDeadline, Cause, DrainPolicy, LeaseWish, Route, SlotWish, Upstream};
@@ -7,9 +9,11 @@ use handover_proto::ids::{InstanceId, SlotId};
 use handover_proto::lifecycle::{Event, Lifecycle};
 use handover_proto::numbers::{Era, Serial, Term};
 
-use super::accept::{Accepted, Offer, Refusal, Verdict, judge};
 use super::next::{Effect, Next, next};
 use super::observed::{Boot, Crashes, Instance, Kind, Ledger, Line, Observed, Process, Routes, Slot};
+
+mod front;
+mod jobs;
 
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -146,7 +150,7 @@ fn instance(version: &str) -> Instance {
 }
 
 fn requests(count: u64) -> Ledger {
-    Ledger { lines: vec![Line { kind: Kind::Requests, count, oldest: Duration::from_secs(9) }] }
+    Ledger { lines: vec![Line::counted(Kind::Requests, count, Duration::from_secs(9))] }
 }
 
 fn kind(out: &Next) -> BlockerKind {
@@ -357,84 +361,6 @@ fn retries_grow_and_stay_within_their_limit() {
     let waits: Vec<_> = (1..=40).map(super::slot::retry_after).collect();
     assert!(waits.is_sorted());
     assert_eq!((waits[0], waits[39]), (Duration::from_millis(500), Duration::from_secs(10)));
-}
-
-/// From every state that an instance can be in, every assignment that can follow is reached, by legal moves only.
-#[test]
-fn every_state_reaches_every_assignment() {
-    let states = [
-        None,
-        Some(Lifecycle::Ready),
-        Some(Lifecycle::Serving),
-        Some(Lifecycle::Draining),
-        Some(Lifecycle::Terminated),
-    ];
-    let wishes: [&[(&str, &str, Lifecycle, u32)]; 4] = [
-        &[("a", "1", Lifecycle::Serving, 100)],
-        &[("a", "1", Lifecycle::Ready, 0)],
-        &[("a", "2", Lifecycle::Serving, 100)],
-        &[],
-    ];
-    let mut walked = BTreeMap::new();
-    for (from, state) in states.into_iter().enumerate() {
-        for (to, wish) in wishes.iter().enumerate() {
-            let mut host = Host::new();
-            host.act(&Effect::Start { slot: id("a"), version: "1".parse().expect("version") });
-            host.instance("a").lifecycle = state;
-            let wish = assigned(wish);
-            for _ in 0..6 {
-                host.settle(&wish);
-                if let Some(it) = &mut host.seen.slots.get_mut(&id("a")).expect("slot").instance {
-                    it.ready = true;
-                    if it.process != Process::Running {
-                        host.exit("a");
-                    }
-                }
-            }
-            walked.insert((from, to), host.settle(&wish).reached);
-        }
-    }
-    assert_eq!(walked.len(), 20);
-    assert!(walked.values().all(|reached| *reached), "{walked:?}");
-}
-
-fn offer(term: i64, serial: i64, text: &str) -> Offer {
-    Offer { term: Term::from_wire(term), serial: Serial(serial), text: text.into() }
-}
-
-fn text() -> String {
-    serde_json::to_string(&assigned(&[("a", "1", Lifecycle::Serving, 100)])).expect("json")
-}
-
-fn held(term: i64, serial: i64) -> Accepted {
-    Accepted { term: Term::from_wire(term), serial: Serial(serial), text: text(), parsed: None }
-}
-
-#[test]
-fn older_same_conflicting_and_new_assignments_are_told_apart() {
-    let held = held(5, 10);
-    let term = Some(Term::from_wire(6));
-    assert!(matches!(judge(Some(&held), &offer(4, 11, &text()), None), Err(Refusal::StaleTerm { .. })));
-    assert!(matches!(judge(Some(&held), &offer(5, 9, &text()), None), Err(Refusal::StaleSerial { .. })));
-    assert_eq!(judge(Some(&held), &offer(5, 10, &text()), None), Ok(Verdict::Same));
-    assert_eq!(judge(Some(&held), &offer(5, 10, "other"), None), Err(Refusal::Conflict(Serial(10))));
-    assert!(matches!(judge(Some(&held), &offer(5, 11, &text()), None), Ok(Verdict::New(_))));
-    let unproved = judge(Some(&held), &offer(6, 11, &text()), None);
-    assert_eq!(unproved, Ok(Verdict::VerifyTerm(Term::from_wire(6))), "a higher term is not believed by itself");
-    assert!(matches!(judge(Some(&held), &offer(6, 11, &text()), term), Ok(Verdict::New(_))));
-    assert!(matches!(judge(Some(&held), &offer(7, 11, &text()), term), Err(Refusal::StaleTerm { .. })), "forged");
-}
-
-#[test]
-fn an_assignment_that_contradicts_itself_is_refused() {
-    let mut wrong = assigned(&[("a", "1", Lifecycle::Ready, 100)]);
-    let judged = |wrong: &Assignment| {
-        judge(None, &offer(0, 1, &serde_json::to_string(wrong).expect("json")), None).expect_err("refused")
-    };
-    assert!(judged(&wrong).to_string().contains("not to be SERVING"));
-    wrong = assigned(&[("a", "1", Lifecycle::Draining, 0)]);
-    assert!(judged(&wrong).to_string().contains("DRAINING"));
-    assert!(matches!(judge(None, &offer(0, 1, "{"), None), Err(Refusal::Garbled(_))));
 }
 
 #[test]

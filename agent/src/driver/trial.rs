@@ -1,7 +1,7 @@
 //! How long a kill takes on this host, from the signal to the proof that nothing is left: tried, not assumed (`c_kill`,
 //! `SAFETY.md` §1.8).
 
-use std::io;
+use std::io::{self, PipeReader};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -33,7 +33,9 @@ pub(super) fn kill_time(watch: &Watch, owner: &Owner, boot_id: &str, command: &[
 }
 
 fn once(watch: &Watch, owner: &Owner, boot_id: &str, command: &[String]) -> io::Result<Duration> {
-    let watched = Arc::new(start(owner, boot_id, command)?);
+    // Its closing ends what is tried, should this agent die before it can.
+    let (leash, held) = io::pipe()?;
+    let watched = Arc::new(start(owner, boot_id, command, leash)?);
     let instance = &watched.record.instance;
     watch.add(Arc::clone(&watched));
     let began = Instant::now();
@@ -43,6 +45,7 @@ fn once(watch: &Watch, owner: &Owner, boot_id: &str, command: &[String]) -> io::
         Ok(clear(watch, &watched))
     });
     watch.remove(instance);
+    drop(held);
     match cleared? {
         Cleared::Empty { proven: true } => Ok(began.elapsed()),
         Cleared::Empty { proven: false } => Err(io::Error::other("nothing was left, but that could not be proved")),
@@ -50,7 +53,7 @@ fn once(watch: &Watch, owner: &Owner, boot_id: &str, command: &[String]) -> io::
     }
 }
 
-fn start(owner: &Owner, boot_id: &str, command: &[String]) -> io::Result<Watched> {
+fn start(owner: &Owner, boot_id: &str, command: &[String], leash: PipeReader) -> io::Result<Watched> {
     let (says, hears) = io::pipe()?;
     let spec = spec(command).map_err(io::Error::other)?;
     let mut start = Command::new(command.first().map_or("", String::as_str));
@@ -59,7 +62,7 @@ fn start(owner: &Owner, boot_id: &str, command: &[String]) -> io::Result<Watched
         .envs(owner.marks(&spec))
         .args(command.iter().skip(1))
         .process_group(0)
-        .stdin(Stdio::null())
+        .stdin(leash)
         .stdout(hears)
         .stderr(Stdio::null());
     let child = child::spawn(&mut start)?;

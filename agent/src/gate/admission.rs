@@ -2,7 +2,8 @@
 //!
 //! Admission, routes and the count of requests in flight are one value ([`Core`]); the shell keeps it behind one lock, so
 //! that "no weight and nothing in flight" can never be true while a request is on its way in. A request is in flight from
-//! [`Core::admit`] to [`Core::finish`], which the shell calls when both bodies have ended.
+//! [`Core::admit`] to [`Core::finish`], which the shell calls when both bodies have ended. One that is answered with another protocol (a WebSocket) is
+//! counted apart from then on ([`Core::upgrade`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -82,6 +83,12 @@ struct Entry {
     upstream: Arc<Upstream>,
     listed: bool,
     flights: BTreeMap<u64, Flight>,
+    /// Flights that became tunnels, with the time of that.
+    upgraded: BTreeMap<u64, Duration>,
+    upgraded_total: u64,
+    upgraded_closed: u64,
+    /// Since when it gets nothing new.
+    drained_since: Option<Duration>,
     counts: [ClassCounts; 2],
     last_request: Option<Duration>,
     idle_since: Duration,
@@ -140,11 +147,16 @@ impl Core {
             entry.listed = false;
             entry.idle_since = now;
         }
+        let open = !matches!(state.admission, Admission::LameDuck | Admission::Shut);
         let keys: Vec<u64> = state.upstreams.iter().map(|upstream| self.enlist(upstream, now)).collect();
         for class in [Class::Read, Class::Write] {
             let ready = state.upstreams.iter().zip(&keys).filter(|(upstream, _)| upstream.ready);
             let candidates: Vec<(u64, u32)> = ready.map(|(upstream, key)| (*key, weight(upstream, class))).collect();
             self.balance[index(class)].set(&candidates);
+        }
+        for entry in self.entries.values_mut() {
+            let serves = open && !entry.is_weightless();
+            entry.drained_since = if serves { None } else { entry.drained_since.or(Some(now)) };
         }
         self.state = state;
         Ok(())
@@ -167,6 +179,10 @@ impl Core {
             upstream: Arc::new(upstream.clone()),
             listed: true,
             flights: BTreeMap::new(),
+            upgraded: BTreeMap::new(),
+            upgraded_total: 0,
+            upgraded_closed: 0,
+            drained_since: None,
             counts: Default::default(),
             last_request: None,
             idle_since: now,
@@ -250,6 +266,31 @@ impl Core {
         if before == 0 && errors(entry) > 0 { News::Urgent } else { News::Counters }
     }
 
+    /// The request was answered with another protocol: it is a tunnel now, and counts as one until [`Core::finish`]. Urgent
+    /// when it was the last request of an upstream that gets no new ones.
+    pub fn upgrade(&mut self, route: &Route, now: Duration) -> News {
+        let Some(entry) = self.entries.get_mut(&route.key) else { return News::Counters };
+        if entry.flights.remove(&route.flight).is_none() {
+            return News::Counters;
+        }
+        entry.upgraded.insert(route.flight, now);
+        entry.upgraded_total += 1;
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if entry.flights.is_empty() && entry.is_weightless() { News::Urgent } else { News::Counters }
+    }
+
+    /// Since when the upstream of a tunnel gets nothing new, or the gate sends its clients elsewhere.
+    pub fn drained_since(&self, route: &Route) -> Option<Duration> {
+        self.entries.get(&route.key).and_then(|entry| entry.drained_since)
+    }
+
+    /// The gate closes a tunnel itself, because of the drain.
+    pub fn closes_upgraded(&mut self, route: &Route) {
+        if let Some(entry) = self.entries.get_mut(&route.key) {
+            entry.upgraded_closed += 1;
+        }
+    }
+
     /// How long the request has been in flight.
     pub fn age(&self, route: &Route, now: Duration) -> Duration {
         let flight = self.entries.get(&route.key).and_then(|entry| entry.flights.get(&route.flight));
@@ -260,24 +301,25 @@ impl Core {
     /// upstream that gets no new requests has now done its last one.
     pub fn finish(&mut self, route: &Route, now: Duration) -> News {
         let Some(entry) = self.entries.get_mut(&route.key) else { return News::Counters };
-        let Some(flight) = entry.flights.remove(&route.flight) else { return News::Counters };
-        if !flight.settled {
-            entry.counts[index(route.class)].record(Event::ClientLeft);
+        if let Some(flight) = entry.flights.remove(&route.flight) {
+            if !flight.settled {
+                entry.counts[index(route.class)].record(Event::ClientLeft);
+            }
+            self.in_flight = self.in_flight.saturating_sub(1);
+        } else if entry.upgraded.remove(&route.flight).is_none() {
+            return News::Counters;
         }
-        self.in_flight = self.in_flight.saturating_sub(1);
-        let weightless = !entry.listed || (entry.upstream.reads == 0 && entry.upstream.writes == 0);
-        if !entry.flights.is_empty() {
+        if !(entry.flights.is_empty() && entry.upgraded.is_empty()) {
             return News::Counters;
         }
         entry.idle_since = now;
-        if weightless { News::Urgent } else { News::Counters }
+        if entry.is_weightless() { News::Urgent } else { News::Counters }
     }
 
     /// Forgets upstreams that left the state and have been idle so long that their last counts were reported.
     pub fn forget_departed(&mut self, now: Duration) {
-        self.entries.retain(|_, entry| {
-            entry.listed || !entry.flights.is_empty() || now.saturating_sub(entry.idle_since) < DEPARTED_KEPT
-        });
+        self.entries
+            .retain(|_, entry| entry.listed || entry.is_busy() || now.saturating_sub(entry.idle_since) < DEPARTED_KEPT);
     }
 
     /// Keys of the upstreams that the state lists: connections to others need not be kept.
@@ -301,12 +343,22 @@ impl Core {
             in_flight: self.in_flight,
             held: self.held,
             connections: 0,
+            tls: None,
+            refused_connections: 0,
             own_answers: self.own_answers.clone(),
         }
     }
 }
 
 impl Entry {
+    fn is_weightless(&self) -> bool {
+        !self.listed || (self.upstream.reads == 0 && self.upstream.writes == 0)
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.flights.is_empty() || !self.upgraded.is_empty()
+    }
+
     fn report(&self, now: Duration) -> UpstreamReport {
         let since = |then: Duration| u64::try_from(now.saturating_sub(then).as_millis()).unwrap_or(u64::MAX);
         UpstreamReport {
@@ -318,6 +370,10 @@ impl Entry {
             reads: self.counts[index(Class::Read)],
             writes: self.counts[index(Class::Write)],
             last_request_ms_ago: self.last_request.map(since),
+            upgraded: self.upgraded.len() as u64,
+            oldest_upgraded_ms: self.upgraded.values().min().map_or(0, |then| since(*then)),
+            upgraded_total: self.upgraded_total,
+            upgraded_closed: self.upgraded_closed,
         }
     }
 }

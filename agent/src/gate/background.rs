@@ -20,7 +20,7 @@ const RETRY: Duration = Duration::from_millis(100);
 pub(super) struct Background {
     /// Ends by itself when everybody has heard the gate's last report.
     pub(super) endpoint: AbortOnDropHandle<()>,
-    pub(super) others: [AbortOnDropHandle<()>; 2],
+    pub(super) others: Vec<AbortOnDropHandle<()>>,
 }
 
 impl Background {
@@ -37,10 +37,15 @@ impl Background {
             let g = Arc::clone(gate);
             move || saving::save_states(Arc::clone(&g))
         };
-        Self {
-            endpoint: forever("control socket", gate, speaker),
-            others: [forever("reporter", gate, reporter), forever("state saver", gate, saver)],
+        let mut others = vec![forever("reporter", gate, reporter), forever("state saver", gate, saver)];
+        if let Some(tls) = gate.tls.clone() {
+            let g = Arc::clone(gate);
+            others.push(forever("certificate watch", gate, move || {
+                let (g, tls) = (Arc::clone(&g), Arc::clone(&tls));
+                tls.watch(move || g.news.notify_one())
+            }));
         }
+        Self { endpoint: forever("control socket", gate, speaker), others }
     }
 }
 

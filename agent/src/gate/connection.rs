@@ -1,21 +1,26 @@
-//! One client connection: HTTP/1.1 over a watched socket, closed when [`super::line`] says so.
+//! One client connection: what it speaks, and the watch over it while it does, by the rules of [`super::line`].
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 
+use super::headers::Origin;
 use super::line::{Fate, Line};
 use super::proxy;
+use super::settings::GateSettings;
+use super::socket::{Socket, Stream};
+use super::streams::Streams;
 use super::ticket::Gate;
+use super::tunnel::Tunnel;
 
 /// Least read buffer of a connection. hyper takes nothing below 8 KiB; 64 KiB keeps large bodies fast.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -23,7 +28,12 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// One connection's line, shared by its socket, its requests and the task that watches it.
 pub(super) struct Watched {
     line: Mutex<Line>,
+    /// What the connection becomes when HTTP is over on it.
+    tunnel: Mutex<Option<Tunnel>>,
     gate: Arc<Gate>,
+    peer: SocketAddr,
+    /// Where its requests come from.
+    pub(super) origin: Origin,
 }
 
 impl Watched {
@@ -34,29 +44,121 @@ impl Watched {
     /// A request's head is complete; it runs until the last clone of the answer is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> Running {
         self.line().begin();
-        Running(Arc::new(RunningRequest(Arc::clone(self))))
+        Running(Arc::new(RunningRequest { on: Arc::clone(self), whole: AtomicBool::new(false) }))
+    }
+
+    /// So many bytes came from the client.
+    ///
+    /// # Errors
+    /// If it is flooding the gate: then nothing more is to be read from it.
+    pub(super) fn bytes_read(&self, count: usize) -> io::Result<()> {
+        let now = self.gate.now();
+        let mut line = self.line();
+        line.bytes_read(count, now);
+        match line.streams.and_then(|streams| streams.excess(&self.gate.settings.http2)) {
+            Some(why) => Err(io::Error::new(io::ErrorKind::ConnectionAborted, why)),
+            None => Ok(()),
+        }
+    }
+
+    /// The client's side took bytes, or takes none now.
+    pub(super) fn wrote(&self, taken: bool) {
+        let now = self.gate.now();
+        self.line().wrote(taken, now);
+    }
+
+    /// Keeps a tunnel for when hyper lets go of the connection.
+    pub(super) fn becomes(&self, tunnel: Tunnel) {
+        *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
+    }
+
+    fn tunnel(&self) -> Option<Tunnel> {
+        self.tunnel.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
 /// Held by both bodies of a request.
 #[derive(Clone)]
-pub(super) struct Running(#[allow(dead_code, reason = "held for its drop")] Arc<RunningRequest>);
+pub(super) struct Running(Arc<RunningRequest>);
 
-struct RunningRequest(Arc<Watched>);
+struct RunningRequest {
+    on: Arc<Watched>,
+    whole: AtomicBool,
+}
+
+impl Running {
+    /// Something of the answer is ready for a client of HTTP/2.
+    pub(super) fn offered(&self) {
+        self.follow(Streams::offered);
+    }
+
+    /// The client has taken it.
+    pub(super) fn taken(&self) {
+        self.follow(Streams::taken);
+    }
+
+    fn follow(&self, step: fn(&mut Streams, Duration)) {
+        let now = self.0.on.gate.now();
+        if let Some(streams) = &mut self.0.on.line().streams {
+            step(streams, now);
+        }
+    }
+
+    /// The answer has ended, or it was not the client that ended it.
+    pub(super) fn is_whole(&self) {
+        self.0.whole.store(true, Ordering::Relaxed);
+    }
+}
 
 impl Drop for RunningRequest {
     fn drop(&mut self) {
-        let now = self.0.gate.now();
-        self.0.line().end(now);
+        let now = self.on.gate.now();
+        self.on.line().end(self.whole.load(Ordering::Relaxed), now);
     }
 }
 
 /// Serves one client until it leaves, is too slow, or the gate wants it to go.
 pub(super) async fn serve(gate: Arc<Gate>, stream: TcpStream, peer: SocketAddr) {
+    let Some(_place) = gate.peers.enter(peer.ip()) else {
+        gate.refused_connections.fetch_add(1, Ordering::Relaxed);
+        return;
+    };
     let line = Mutex::new(Line { idle_since: gate.now(), ..Line::default() });
-    let watched = Arc::new(Watched { line, gate: Arc::clone(&gate) });
-    let service = service_fn(|request| proxy::serve(Arc::clone(&gate), Arc::clone(&watched), peer, request));
-    let socket = WatchedSocket { stream, watched: Arc::clone(&watched) };
+    let origin = Origin::new(peer, gate.tls.is_some());
+    let watched = Arc::new(Watched { line, tunnel: Mutex::default(), gate: Arc::clone(&gate), peer, origin });
+    let opening = pin!(open(&gate, stream, Arc::clone(&watched)));
+    let (socket, http2) = match keep(&gate, &watched, opening, |_| false).await {
+        Some(Ok(opened)) => opened,
+        Some(Err(error)) => {
+            tracing::debug!(%peer, %error, "client connection ended before its first request");
+            return;
+        }
+        None => return,
+    };
+    let ended =
+        if http2 { serve_http2(&gate, &watched, socket).await } else { serve_http1(&gate, &watched, socket).await };
+    if let Some(Err(error)) = ended {
+        tracing::debug!(%peer, %error, "client connection ended");
+    }
+}
+
+/// Finds out what the client speaks.
+async fn open(gate: &Gate, stream: TcpStream, watched: Arc<Watched>) -> io::Result<(Socket, bool)> {
+    let Some(tls) = &gate.tls else {
+        let mut socket = Socket::new(Stream::Plain(stream), watched);
+        let http2 = socket.speaks_http2().await?;
+        return Ok((socket, http2));
+    };
+    let stream = tokio::time::timeout(tls.handshake_time(), tls.acceptor.accept(stream)).await??;
+    let agreed = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    watched.line().idle_since = gate.now();
+    let mut socket = Socket::new(Stream::Tls(Box::new(stream)), watched);
+    let http2 = agreed || socket.speaks_http2().await?;
+    Ok((socket, http2))
+}
+
+async fn serve_http1(gate: &Arc<Gate>, watched: &Arc<Watched>, socket: Socket) -> Option<hyper::Result<()>> {
+    let service = service_fn(|request| proxy::serve(Arc::clone(gate), Arc::clone(watched), request));
     let limits = &gate.settings.limits;
     // half_close: a client may end its sending side and still wait for its answer, and cannot be told from one that is gone
     // until bytes are written to it. So a request goes on without its client until then, which is what the service sees too.
@@ -65,8 +167,58 @@ pub(super) async fn serve(gate: Arc<Gate>, stream: TcpStream, peer: SocketAddr) 
         .header_read_timeout(None)
         .max_header_size(limits.header_bytes)
         .max_buf_size(limits.header_bytes.max(BUFFER_BYTES))
-        .serve_connection(TokioIo::new(socket), service);
-    let mut connection = pin!(connection);
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades();
+    let connection = pin!(connection);
+    let ended = keep(gate, watched, connection, |connection| {
+        connection.graceful_shutdown();
+        true
+    })
+    .await;
+    if let Some(tunnel) = watched.tunnel() {
+        tunnel.run(gate).await;
+    }
+    ended
+}
+
+async fn serve_http2(gate: &Arc<Gate>, watched: &Arc<Watched>, socket: Socket) -> Option<hyper::Result<()>> {
+    watched.line().speaks_http2(gate.now());
+    let service = service_fn({
+        let (gate, watched) = (Arc::clone(gate), Arc::clone(watched));
+        move |request| proxy::serve(Arc::clone(&gate), Arc::clone(&watched), request)
+    });
+    let connection = http2_server(&gate.settings).serve_connection(TokioIo::new(socket), service);
+    // GOAWAY twice, with a round trip in between: a stream that the client has just opened is still served.
+    keep(gate, watched, pin!(connection), |connection| {
+        connection.graceful_shutdown();
+        true
+    })
+    .await
+}
+
+fn http2_server(settings: &GateSettings) -> http2::Builder<TokioExecutor> {
+    let limits = &settings.http2;
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(u32::try_from(settings.limits.header_bytes).unwrap_or(u32::MAX))
+        .initial_stream_window_size(limits.stream_window_bytes)
+        .initial_connection_window_size(limits.connection_window_bytes)
+        .max_send_buf_size(limits.send_buffer_bytes)
+        .max_pending_accept_reset_streams(limits.pending_resets)
+        .max_local_error_reset_streams(limits.faulty_streams);
+    builder
+}
+
+/// Polls what serves the client, and looks after its line. `leave` asks it to end in good order, at most once; false: there is
+/// nothing to wait for. None: it was left or cut off.
+async fn keep<F: Future>(
+    gate: &Gate,
+    watched: &Watched,
+    mut serving: Pin<&mut F>,
+    mut leave: impl FnMut(Pin<&mut F>) -> bool,
+) -> Option<F::Output> {
+    let (limits, http2) = (&gate.settings.limits, &gate.settings.http2);
     let mut leaving = gate.leaving.subscribe();
     // The line's state can change while this task sleeps, so it looks at least this often: a client that is too slow is
     // cut off after at most one and a half times its limit.
@@ -74,85 +226,35 @@ pub(super) async fn serve(gate: Arc<Gate>, stream: TcpStream, peer: SocketAddr) 
     let mut closing = false;
     loop {
         let now = gate.now();
-        let leaving_since = *leaving.borrow_and_update();
-        let fate = watched.line().fate(limits, leaving_since, now);
+        let wanted = *leaving.borrow_and_update();
+        let (fate, notice) = {
+            let line = watched.line();
+            (line.fate(limits, http2, wanted.since, now), wanted.dismissing && line.wants_notice())
+        };
+        if notice && !closing {
+            closing = true;
+            leave(serving.as_mut());
+        }
         let wake = match fate {
             Fate::KeepUntil(until) => until.min(now + look),
             Fate::Close if !closing => {
                 closing = true;
-                connection.as_mut().graceful_shutdown();
+                if !leave(serving.as_mut()) {
+                    return None;
+                }
                 now + look
             }
-            Fate::Close => return,
+            Fate::Close => return None,
             Fate::Cut(why) => {
-                tracing::debug!(%peer, why, "client cut off");
-                return;
+                tracing::debug!(peer = %watched.peer, why, "client cut off");
+                return None;
             }
         };
         tokio::select! {
             biased;
-            ended = connection.as_mut() => {
-                if let Err(error) = ended {
-                    tracing::debug!(%peer, %error, "client connection ended");
-                }
-                return;
-            }
-            changed = leaving.changed() => if changed.is_err() { return },
+            ended = serving.as_mut() => return Some(ended),
+            changed = leaving.changed() => if changed.is_err() { return None },
             () = tokio::time::sleep(wake.saturating_sub(now).max(Duration::from_millis(1))) => {}
         }
-    }
-}
-
-/// A socket that tells its line about every byte.
-struct WatchedSocket {
-    stream: TcpStream,
-    watched: Arc<Watched>,
-}
-
-impl WatchedSocket {
-    fn wrote(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        let now = self.watched.gate.now();
-        self.watched.line().wrote(polled.is_ready(), now);
-        polled
-    }
-}
-
-impl AsyncRead for WatchedSocket {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            let now = self.watched.gate.now();
-            self.watched.line().bytes_read(now);
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for WatchedSocket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.wrote(polled)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
-        self.wrote(polled)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }

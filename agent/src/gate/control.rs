@@ -170,9 +170,13 @@ pub enum Reason {
     Connect,
     /// 502: the request was sent, and the connection ended without an answer; it may or may not have been executed.
     NoAnswer,
+    /// 503: the instance refused the request without looking at it (HTTP/2), and its body could not be sent again.
+    Refused,
+    /// 504: the request was not over in the time that one may take in all.
+    RequestTimeout,
     /// 504: the request was sent, and no answer came in time; it may or may not have been executed.
     AnswerTimeout,
-    /// 501: the gate does not pass this on (WebSocket, CONNECT).
+    /// 501: the gate does not pass this on (CONNECT).
     NotSupported,
     /// 400: the request breaks HTTP's rules.
     BadRequest,
@@ -180,6 +184,9 @@ pub enum Reason {
     UploadBroken,
     /// 408: the client stopped sending its request body.
     UploadStalled,
+    /// A reason of a newer gate; 500, which this one never answers.
+    #[serde(other)]
+    Other,
 }
 
 /// How one upstream fares.
@@ -201,6 +208,29 @@ pub struct UpstreamReport {
     pub writes: ClassCounts,
     /// Time since a request was last let in; none before the first.
     pub last_request_ms_ago: Option<u64>,
+    /// Connections through it that speak another protocol since an `Upgrade`; not among `in_flight`.
+    #[serde(default)]
+    pub upgraded: u64,
+    /// Age of the oldest of them; 0 without any.
+    #[serde(default)]
+    pub oldest_upgraded_ms: u64,
+    /// How many there have been.
+    #[serde(default)]
+    pub upgraded_total: u64,
+    /// How many of them the gate closed because the upstream was drained (`[gate.upgraded]`).
+    #[serde(default)]
+    pub upgraded_closed: u64,
+}
+
+/// How the gate's certificate stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsReport {
+    /// When the one in use expires, in seconds since 1970; none if it does not say so readably.
+    #[serde(default)]
+    pub not_after_unix_s: Option<u64>,
+    /// Why what is in the files now is not in use.
+    #[serde(default)]
+    pub error: Option<String>,
 }
 
 /// Everything that the gate knows, at one moment.
@@ -238,6 +268,12 @@ pub struct GateReport {
     pub held: u64,
     /// Open client connections.
     pub connections: u64,
+    /// With TLS.
+    #[serde(default)]
+    pub tls: Option<TlsReport>,
+    /// Connections closed at once because their address has as many as one may have.
+    #[serde(default)]
+    pub refused_connections: u64,
     /// Answers that the gate made itself, by reason.
     #[serde(default)]
     pub own_answers: BTreeMap<Reason, u64>,

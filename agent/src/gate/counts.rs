@@ -61,6 +61,8 @@ pub struct ClassCounts {
     pub client_cut: u64,
     /// Answers by time to the head of the answer, see [`LATENCY_BOUNDS_MS`]; not cumulative over buckets.
     pub latency: [u64; LATENCY_BUCKETS],
+    /// All these times together, in microseconds.
+    pub latency_sum_us: u64,
 }
 
 impl ClassCounts {
@@ -75,6 +77,7 @@ impl ClassCounts {
                     500.. => self.answered_5xx += 1,
                 }
                 self.latency[bucket(after)] += 1;
+                self.latency_sum_us += u64::try_from(after.as_micros()).unwrap_or(u64::MAX / 2);
             }
             Event::ConnectFailed => self.connect_errors += 1,
             Event::NoAnswer => self.no_answer += 1,
@@ -112,6 +115,7 @@ mod tests {
         assert_eq!(counts.latency[..3], [2, 1, 1]);
         assert_eq!(counts.latency[LATENCY_BUCKETS - 2..], [1, 2]);
         assert_eq!(counts.latency.iter().sum::<u64>(), counts.answered());
+        assert_eq!(counts.latency_sum_us, 1_020_007_000);
     }
 
     #[test]

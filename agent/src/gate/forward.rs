@@ -3,20 +3,22 @@
 //! - A request of which not a byte was written may go another way: from a pooled connection that turned out to be closed to
 //!   a fresh one, and from an upstream that cannot be connected to, or closes at once, to another ready one. Where there is
 //!   no other it waits, bounded as a held request is: a process that died is noticed and replaced in that time.
-//! - A request that was written, wholly or in part, is never sent again, whatever its method: the service may have executed
-//!   it, and only its client knows whether a second time does harm.
+//! - So may a request without a body that was written by HTTP/2 and of which the upstream said that it has not processed it
+//!   (REFUSED_STREAM, or a GOAWAY that leaves it out).
+//! - Any other request that was written, wholly or in part, is never sent again, whatever its method: the service may have
+//!   executed it, and only its client knows whether a second time does harm.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
-use hyper::{Request, Response, StatusCode};
-use tokio::task::AbortHandle;
+use hyper::{Request, Response};
+use tokio::time::Instant;
 
 use super::class::Class;
 use super::control::Reason;
 use super::counts::Event;
-use super::pool::{Link, SendFailure};
+use super::pool::{Cutter, Link, SendFailure};
 use super::ticket::{Gate, Ticket};
 use super::upload::{RequestBody, Upload};
 
@@ -28,13 +30,25 @@ pub(super) struct Answer {
     pub(super) upload: Arc<Upload>,
 }
 
+/// How a request is to go.
+#[derive(Clone, Copy)]
+pub(super) struct Way {
+    pub(super) class: Class,
+    /// By HTTP/2.
+    pub(super) http2: bool,
+    /// Whether it offers to switch to another protocol.
+    pub(super) upgrade: bool,
+    /// When its time is over.
+    pub(super) deadline: Option<Instant>,
+}
+
 /// Closes a connection unless the request on it got its answer.
-struct CutOnDrop(Option<AbortHandle>);
+struct CutOnDrop(Option<Cutter>);
 
 impl Drop for CutOnDrop {
     fn drop(&mut self) {
         if let Some(connection) = self.0.take() {
-            connection.abort();
+            connection.cut();
         }
     }
 }
@@ -46,10 +60,10 @@ enum Attempt {
     Failed(Reason),
 }
 
-/// Sends the request, to other upstreams too as long as none has received a byte of it.
+/// Sends the request, to other upstreams too as long as none has processed it.
 pub(super) async fn forward(
     gate: &Arc<Gate>,
-    class: Class,
+    way: Way,
     ticket: Ticket,
     mut request: Request<RequestBody>,
 ) -> Result<Answer, Reason> {
@@ -58,7 +72,7 @@ pub(super) async fn forward(
     let mut patience = None;
     loop {
         request.body_mut().hold(&ticket);
-        match attempt(gate, &ticket, request).await {
+        match attempt(gate, way, &ticket, request).await {
             Attempt::Answered(response, link, upload) => {
                 ticket.answered(response.status().as_u16());
                 return Ok(Answer { response, link, ticket, upload });
@@ -72,13 +86,13 @@ pub(super) async fn forward(
                 ticket.record(Event::ConnectFailed);
                 whole.body_mut().release();
                 tried.push(ticket.key());
-                ticket = match ticket.elsewhere(class, &tried) {
+                ticket = match ticket.elsewhere(way.class, &tried) {
                     Err(Reason::Connect) => {
                         // Out of every book while it waits: nothing of it is in flight anywhere.
                         drop(ticket);
                         gate.wait_for_reach(&mut patience).await?;
                         tried.clear();
-                        Arc::new(gate.enter(class).await?)
+                        Arc::new(gate.enter(way.class).await?)
                     }
                     other => Arc::new(other?),
                 };
@@ -88,42 +102,71 @@ pub(super) async fn forward(
     }
 }
 
-async fn attempt(gate: &Gate, ticket: &Ticket, mut request: Request<RequestBody>) -> Attempt {
+/// One upstream: first over what is open to it, then over a new connection.
+async fn attempt(gate: &Arc<Gate>, way: Way, ticket: &Ticket, mut request: Request<RequestBody>) -> Attempt {
     let upstream = ticket.upstream();
-    if let Some(link) = gate.pool.take(ticket.key()) {
-        match send(gate, link, request).await {
+    if !way.http2
+        && let Some(link) = gate.pool.take(ticket.key())
+    {
+        match send(gate, way, link, request).await {
             Ok(answer) => return answer,
             Err(whole) => request = whole,
         }
     }
-    match Link::connect(ticket.key(), upstream.address, gate.settings.limits.connect_time).await {
-        Ok(link) => send(gate, link, request).await.unwrap_or_else(Attempt::OutOfReach),
-        Err(error) => {
-            tracing::debug!(instance = %upstream.instance, address = %upstream.address, %error, "cannot connect to upstream");
-            Attempt::OutOfReach(request)
+    // Twice, because a shared connection may be closed just when a request is put on it.
+    for _ in 0..if way.http2 { 2 } else { 1 } {
+        match connect(gate, way, ticket).await {
+            Ok(link) => match send(gate, way, link, request).await {
+                Ok(answer) => return answer,
+                Err(whole) => request = whole,
+            },
+            Err(error) => {
+                tracing::debug!(instance = %upstream.instance, address = %upstream.address, %error, "cannot connect to upstream");
+                return Attempt::OutOfReach(request);
+            }
         }
+    }
+    Attempt::OutOfReach(request)
+}
+
+async fn connect(gate: &Gate, way: Way, ticket: &Ticket) -> std::io::Result<Link> {
+    let (key, address, limit) = (ticket.key(), ticket.upstream().address, gate.settings.limits.connect_time);
+    if way.http2 {
+        Ok(Link::shared(key, gate.multiplex.place(key, address, limit).await?))
+    } else {
+        Link::connect(key, address, limit).await
     }
 }
 
-/// One request on one connection. The error is the request, whole: nothing of it was written.
-async fn send(gate: &Gate, mut link: Link, request: Request<RequestBody>) -> Result<Attempt, Request<RequestBody>> {
+/// One request on one connection. The error is the request, whole: nothing of it was processed.
+async fn send(
+    gate: &Arc<Gate>,
+    way: Way,
+    mut link: Link,
+    request: Request<RequestBody>,
+) -> Result<Attempt, Request<RequestBody>> {
     let has_upload = !request.body().is_end_stream();
     let upload = request.body().upload();
+    let again = (way.http2 && !has_upload).then(|| copy_of(&request, gate));
     // Cuts the connection if this request is given up: for its time, or because its client is gone.
     let mut unanswered = CutOnDrop(Some(link.cutter()));
     let answer = tokio::select! {
         biased;
         answer = link.send(request) => answer,
-        () = answer_is_overdue(gate, &upload, has_upload) => return Ok(Attempt::Failed(Reason::AnswerTimeout)),
+        reason = time_is_over(gate, way, &upload, has_upload) => return Ok(Attempt::Failed(reason)),
     };
     unanswered.0 = None;
     Ok(match answer {
-        // No upgrade was asked for, so switching protocols is no answer.
-        Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => Attempt::Failed(Reason::NoAnswer),
+        // Switching protocols is no answer if that was not asked for.
+        Ok(response) if response.status().is_informational() && !way.upgrade => Attempt::Failed(Reason::NoAnswer),
         Ok(response) => Attempt::Answered(response, link, upload),
         Err(SendFailure::NotWritten(whole, error)) => {
-            tracing::debug!(%error, "pooled connection was closed before the request was written");
+            tracing::debug!(%error, "a connection was closed before the request was written");
             return Err(*whole);
+        }
+        Err(SendFailure::Refused(error)) => {
+            tracing::debug!(%error, "the upstream refused a request");
+            return again.map_or(Ok(Attempt::Failed(Reason::Refused)), Err);
         }
         Err(SendFailure::Written(error)) => {
             let reason = upload.failed().unwrap_or(Reason::NoAnswer);
@@ -133,16 +176,30 @@ async fn send(gate: &Gate, mut link: Link, request: Request<RequestBody>) -> Res
     })
 }
 
-/// Ends when nothing of the request has been passed on for the answer time.
-async fn answer_is_overdue(gate: &Gate, upload: &Upload, has_upload: bool) {
+fn copy_of(request: &Request<RequestBody>, gate: &Arc<Gate>) -> Request<RequestBody> {
+    let mut copy = Request::new(RequestBody::none(gate));
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}
+
+/// Ends when nothing of the request has been passed on for the answer time, or its own time is over.
+async fn time_is_over(gate: &Gate, way: Way, upload: &Upload, has_upload: bool) -> Reason {
     let limit = gate.settings.limits.answer_time;
     let mut since = gate.now();
     loop {
         let wait = (since + limit).saturating_sub(gate.now());
-        tokio::time::sleep(wait).await;
+        let overdue = Instant::now() + wait;
+        if let Some(deadline) = way.deadline.filter(|deadline| *deadline < overdue) {
+            tokio::time::sleep_until(deadline).await;
+            return Reason::RequestTimeout;
+        }
+        tokio::time::sleep_until(overdue).await;
         let moved = Duration::from_millis(upload.moved_ms());
         if !has_upload || moved <= since {
-            return;
+            return Reason::AnswerTimeout;
         }
         since = moved;
     }

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::settings::Limits;
+use super::streams::{Http2Limits, Streams};
 
 /// What is known about one connection. All times are since the gate's start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct Line {
     pub blocked_since: Option<Duration>,
     /// When the connection was made or its last answer ended.
     pub idle_since: Duration,
+    /// For a connection that speaks HTTP/2.
+    pub streams: Option<Streams>,
 }
 
 /// What to do with the connection now.
@@ -33,11 +36,22 @@ pub enum Fate {
 }
 
 impl Line {
-    /// Bytes arrived.
-    pub fn bytes_read(&mut self, now: Duration) {
-        if self.running == 0 && self.head_since.is_none() {
-            self.head_since = Some(now);
+    /// So many bytes arrived. Those of HTTP/2 do not tell whether they begin a request.
+    pub fn bytes_read(&mut self, count: usize, now: Duration) {
+        if self.running > 0 {
+            return;
         }
+        match &mut self.streams {
+            Some(streams) => streams.stray(count),
+            None => self.head_since = self.head_since.or(Some(now)),
+        }
+    }
+
+    /// The client turned out to speak HTTP/2.
+    pub fn speaks_http2(&mut self, now: Duration) {
+        self.streams = Some(Streams::default());
+        self.head_since = None;
+        self.idle_since = now;
     }
 
     /// A write was taken, or was refused for now.
@@ -56,17 +70,32 @@ impl Line {
     pub fn begin(&mut self) {
         self.running += 1;
         self.head_since = None;
+        if let Some(streams) = &mut self.streams {
+            streams.begin();
+        }
     }
 
-    /// Both bodies of a request ended.
-    pub fn end(&mut self, now: Duration) {
+    /// Both bodies of a request ended, or were given up; `whole` if the answer had ended well.
+    pub fn end(&mut self, whole: bool, now: Duration) {
         self.running = self.running.saturating_sub(1);
         self.idle_since = now;
+        if let (Some(streams), false) = (&mut self.streams, whole) {
+            streams.reset(now);
+        }
+    }
+
+    /// Whether a client that should leave is to be told now, by GOAWAY; one that speaks HTTP/1.1 is told by an answer.
+    pub fn wants_notice(&self) -> bool {
+        self.streams.is_some_and(|streams| streams.can_be_dismissed())
     }
 
     /// The decision; `leaving_since` is when the gate was shut or told to stop.
-    pub fn fate(&self, limits: &Limits, leaving_since: Option<Duration>, now: Duration) -> Fate {
-        let (until, overdue) = if let Some(since) = self.blocked_since {
+    pub fn fate(&self, limits: &Limits, http2: &Http2Limits, leaving_since: Option<Duration>, now: Duration) -> Fate {
+        if let Some(why) = self.streams.and_then(|streams| streams.excess(http2)) {
+            return Fate::Cut(why);
+        }
+        let stalled = self.streams.and_then(|streams| streams.stalled_since());
+        let (until, overdue) = if let Some(since) = self.blocked_since.or(stalled) {
             (since + limits.stall_time, Fate::Cut("the client reads nothing"))
         } else if self.running > 0 {
             return Fate::KeepUntil(now + limits.stall_time);
@@ -94,29 +123,32 @@ mod tests {
     #[test]
     fn an_idle_connection_is_closed_after_the_idle_time_and_sooner_when_the_gate_leaves() {
         let line = Line { idle_since: S(100), ..Line::default() };
-        assert_eq!(line.fate(&limits(), None, S(174)), Fate::KeepUntil(S(175)));
-        assert_eq!(line.fate(&limits(), None, S(175)), Fate::Close);
-        assert_eq!(line.fate(&limits(), Some(S(110)), S(110)), Fate::KeepUntil(S(111)));
-        assert_eq!(line.fate(&limits(), Some(S(110)), S(111)), Fate::Close);
+        assert_eq!(line.fate(&limits(), &Http2Limits::default(), None, S(174)), Fate::KeepUntil(S(175)));
+        assert_eq!(line.fate(&limits(), &Http2Limits::default(), None, S(175)), Fate::Close);
+        assert_eq!(line.fate(&limits(), &Http2Limits::default(), Some(S(110)), S(110)), Fate::KeepUntil(S(111)));
+        assert_eq!(line.fate(&limits(), &Http2Limits::default(), Some(S(110)), S(111)), Fate::Close);
     }
 
     #[test]
     fn a_connection_whose_answer_ended_while_leaving_gets_the_whole_grace() {
         let line = Line { idle_since: S(120), ..Line::default() };
-        assert_eq!(line.fate(&limits(), Some(S(110)), S(120)), Fate::KeepUntil(S(121)));
+        assert_eq!(line.fate(&limits(), &Http2Limits::default(), Some(S(110)), S(120)), Fate::KeepUntil(S(121)));
     }
 
     #[test]
     fn a_connection_with_the_first_bytes_of_a_request_is_not_idle_even_when_the_gate_leaves() {
         let mut line = Line::default();
-        line.bytes_read(S(80));
-        line.bytes_read(S(85));
-        assert_eq!(line.fate(&limits(), Some(S(1)), S(85)), Fate::KeepUntil(S(90)));
-        assert_eq!(line.fate(&limits(), Some(S(1)), S(90)), Fate::Cut("the client sends its request too slowly"));
+        line.bytes_read(1, S(80));
+        line.bytes_read(1, S(85));
+        assert_eq!(line.fate(&limits(), &Http2Limits::default(), Some(S(1)), S(85)), Fate::KeepUntil(S(90)));
+        assert_eq!(
+            line.fate(&limits(), &Http2Limits::default(), Some(S(1)), S(90)),
+            Fate::Cut("the client sends its request too slowly")
+        );
         line.begin();
-        assert_eq!(line.fate(&limits(), Some(S(1)), S(500)), Fate::KeepUntil(S(560)));
-        line.end(S(500));
-        assert_eq!(line.fate(&limits(), None, S(501)), Fate::KeepUntil(S(575)));
+        assert_eq!(line.fate(&limits(), &Http2Limits::default(), Some(S(1)), S(500)), Fate::KeepUntil(S(560)));
+        line.end(true, S(500));
+        assert_eq!(line.fate(&limits(), &Http2Limits::default(), None, S(501)), Fate::KeepUntil(S(575)));
     }
 
     #[test]
@@ -125,9 +157,24 @@ mod tests {
         line.begin();
         line.wrote(false, S(10));
         line.wrote(false, S(60));
-        assert_eq!(line.fate(&limits(), None, S(70)), Fate::Cut("the client reads nothing"));
+        assert_eq!(line.fate(&limits(), &Http2Limits::default(), None, S(70)), Fate::Cut("the client reads nothing"));
         line.wrote(true, S(69));
         line.wrote(false, S(69));
-        assert_eq!(line.fate(&limits(), None, S(70)), Fate::KeepUntil(S(129)));
+        assert_eq!(line.fate(&limits(), &Http2Limits::default(), None, S(70)), Fate::KeepUntil(S(129)));
+    }
+
+    #[test]
+    fn an_http2_connection_is_idle_without_streams_whatever_bytes_arrive() {
+        let mut line = Line::default();
+        line.bytes_read(24, S(1));
+        line.speaks_http2(S(1));
+        line.bytes_read(17, S(70));
+        let fate = |line: &Line, now| line.fate(&limits(), &Http2Limits::default(), None, now);
+        assert_eq!(fate(&line, S(75)), Fate::KeepUntil(S(76)));
+        assert_eq!(fate(&line, S(76)), Fate::Close);
+        assert!(!line.wants_notice(), "it has not been served yet");
+        line.begin();
+        assert_eq!(fate(&line, S(76)), Fate::KeepUntil(S(136)));
+        assert!(line.wants_notice());
     }
 }

@@ -19,6 +19,10 @@ pub mod line;
 pub mod reload;
 pub mod server;
 pub mod settings;
+pub mod streams;
+pub mod tls;
+pub mod upgraded;
+pub mod websocket;
 
 mod background;
 mod body;
@@ -26,18 +30,25 @@ mod clients;
 mod connection;
 mod endpoint;
 mod forward;
+mod grpc;
 mod headers;
+mod multiplex;
 mod open_files;
+mod peers;
+mod pipe;
 mod pool;
 mod proxy;
 mod reply;
 mod report;
 mod saving;
+mod socket;
 mod state_file;
 mod tcp;
 mod text_lines;
 mod ticket;
+mod tunnel;
 mod upload;
+mod validity;
 
 #[cfg(test)]
 mod tests {
@@ -50,6 +61,9 @@ mod tests {
             ("class", include_str!("class.rs")),
             ("counts", include_str!("counts.rs")),
             ("line", include_str!("line.rs")),
+            ("streams", include_str!("streams.rs")),
+            ("upgraded", include_str!("upgraded.rs")),
+            ("websocket", include_str!("websocket.rs")),
         ];
         for (name, source) in core {
             for foreign in ["tokio", "hyper", "std::io", "std::fs", "std::env", "Instant", "SystemTime", "rand::"] {

@@ -1,5 +1,5 @@
-//! Idle connections to upstreams. Own, because hyper-util's pooled client costs a tenth more per request (measured) and
-//! repeats requests by rules of its own.
+//! Connections to upstreams by HTTP/1.1, one request at a time on each. Own, because hyper-util's pooled client costs a tenth
+//! more per request (measured) and repeats requests by rules of its own. Those by HTTP/2 are in [`super::multiplex`].
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -13,21 +13,43 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
+use super::multiplex::Place;
 use super::upload::RequestBody;
 
-/// One connection to an upstream. Dropping it lets a request body that is still being passed on come to its end.
+/// What carries one request to an upstream. Dropping it lets a request body that is still being passed on come to its end.
 pub(super) struct Link {
     key: u64,
-    sender: SendRequest<RequestBody>,
-    task: AbortHandle,
+    sender: Sender,
+}
+
+enum Sender {
+    /// A connection of its own.
+    Http1(SendRequest<RequestBody>, AbortHandle),
+    /// A place on a shared one.
+    Http2(Place),
 }
 
 /// Why a request did not get an answer.
 pub(super) enum SendFailure {
     /// Not a byte of it was written: here it is, it may go another way.
     NotWritten(Box<Request<RequestBody>>, hyper::Error),
+    /// It was written, and the upstream said that it has not processed it (REFUSED_STREAM, GOAWAY).
+    Refused(hyper::Error),
     /// It was written, wholly or in part; it may have been executed.
     Written(hyper::Error),
+}
+
+/// Ends what a request is using, for a request that is given up.
+pub(super) struct Cutter(Option<AbortHandle>);
+
+impl Cutter {
+    /// Closes a connection at once. hyper alone would first flush what it has of a request body, for ever if the service does
+    /// not read. A stream of HTTP/2 is reset by letting go of it.
+    pub(super) fn cut(&self) {
+        if let Some(connection) = &self.0 {
+            connection.abort();
+        }
+    }
 }
 
 impl Link {
@@ -41,31 +63,55 @@ impl Link {
         let (sender, connection) = tokio::time::timeout(limit, connecting).await??;
         // Ends when the sender is dropped or the upstream closes. Its error reaches the request that it concerns.
         let task = tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%address, %error, "connection to upstream ended");
             }
         });
-        Ok(Link { key, sender, task: task.abort_handle() })
+        Ok(Link { key, sender: Sender::Http1(sender, task.abort_handle()) })
     }
 
-    /// What [`AbortHandle::abort`] closes the connection with at once. hyper alone would first flush what it has of a request
-    /// body, for ever if the service does not read.
-    pub(super) fn cutter(&self) -> AbortHandle {
-        self.task.clone()
+    /// Takes a place on a shared connection.
+    pub(super) fn shared(key: u64, place: Place) -> Link {
+        Link { key, sender: Sender::Http2(place) }
+    }
+
+    pub(super) fn cutter(&self) -> Cutter {
+        match &self.sender {
+            Sender::Http1(_, task) => Cutter(Some(task.clone())),
+            Sender::Http2(_) => Cutter(None),
+        }
     }
 
     /// Sends one request and waits for the head of the answer.
     pub(super) async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, SendFailure> {
-        self.sender.try_send_request(request).await.map_err(|mut failure| match failure.take_message() {
-            Some(request) => SendFailure::NotWritten(Box::new(request), failure.into_error()),
-            None => SendFailure::Written(failure.into_error()),
-        })
+        match &mut self.sender {
+            Sender::Http1(sender, _) => {
+                sender.try_send_request(request).await.map_err(|mut failure| match failure.take_message() {
+                    Some(request) => SendFailure::NotWritten(Box::new(request), failure.into_error()),
+                    None => SendFailure::Written(failure.into_error()),
+                })
+            }
+            Sender::Http2(place) => place.send(request).await,
+        }
+    }
+
+    fn idle(&self) -> Option<&SendRequest<RequestBody>> {
+        match &self.sender {
+            Sender::Http1(sender, _) if !sender.is_closed() => Some(sender),
+            _ => None,
+        }
     }
 }
 
 struct Idle {
     link: Link,
     since: Instant,
+}
+
+impl Idle {
+    fn is_fresh(&self, age: Duration) -> bool {
+        self.link.idle().is_some() && self.since.elapsed() < age
+    }
 }
 
 /// Idle connections by upstream key, bounded in number and age.
@@ -85,14 +131,15 @@ impl Pool {
     pub(super) fn take(&self, key: u64) -> Option<Link> {
         let mut idle = self.lock();
         let links = idle.get_mut(&key)?;
-        links.retain(|one| !one.link.sender.is_closed() && one.since.elapsed() < self.age);
-        let ready = links.iter().rposition(|one| one.link.sender.is_ready())?;
+        links.retain(|one| one.is_fresh(self.age));
+        let ready = links.iter().rposition(|one| one.link.idle().is_some_and(SendRequest::is_ready))?;
         Some(links.remove(ready).link)
     }
 
-    /// Takes back a connection whose answer has ended. Beyond the cap it is dropped, which closes it.
+    /// Takes back a connection whose answer has ended. Beyond the cap it is dropped, which closes it; so is a place on a
+    /// shared one, which frees it.
     pub(super) fn put(&self, link: Link) {
-        if link.sender.is_closed() {
+        if link.idle().is_none() {
             return;
         }
         let mut idle = self.lock();
@@ -105,7 +152,7 @@ impl Pool {
     /// Drops connections that are too old, and all those of upstreams that are not `listed`.
     pub(super) fn sweep(&self, listed: &[u64]) {
         self.lock().retain(|key, links| {
-            links.retain(|one| !one.link.sender.is_closed() && one.since.elapsed() < self.age);
+            links.retain(|one| one.is_fresh(self.age));
             listed.contains(key) && !links.is_empty()
         });
     }

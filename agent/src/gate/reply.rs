@@ -8,19 +8,20 @@ use hyper::{Response, StatusCode};
 use super::body::ResponseBody;
 use super::connection::Running;
 use super::control::Reason;
-use super::headers;
 use super::ticket::Gate;
+use super::{grpc, headers};
 
 impl Reason {
     /// The status that it is answered with.
     pub fn status(self) -> u16 {
         match self {
-            Reason::HoldFull | Reason::HoldExpired | Reason::Shut | Reason::InFlightLimit => 503,
+            Reason::HoldFull | Reason::HoldExpired | Reason::Shut | Reason::InFlightLimit | Reason::Refused => 503,
             Reason::Connect | Reason::NoAnswer => 502,
-            Reason::AnswerTimeout => 504,
+            Reason::AnswerTimeout | Reason::RequestTimeout => 504,
             Reason::NotSupported => 501,
             Reason::BadRequest | Reason::UploadBroken => 400,
             Reason::UploadStalled => 408,
+            Reason::Other => 500,
         }
     }
 
@@ -33,11 +34,14 @@ impl Reason {
             Reason::InFlightLimit => "in-flight-limit",
             Reason::Connect => "connect",
             Reason::NoAnswer => "no-answer",
+            Reason::Refused => "refused",
             Reason::AnswerTimeout => "answer-timeout",
+            Reason::RequestTimeout => "request-timeout",
             Reason::NotSupported => "not-supported",
             Reason::BadRequest => "bad-request",
             Reason::UploadBroken => "upload-broken",
             Reason::UploadStalled => "upload-stalled",
+            Reason::Other => "other",
         }
     }
 
@@ -52,30 +56,72 @@ impl Reason {
                 "the instance ended the connection without an answer; the request may have been executed"
             }
             Reason::AnswerTimeout => "the instance did not answer in time; the request may have been executed",
+            Reason::Refused => "the instance refused the request; it was not executed",
+            Reason::RequestTimeout => "the request took longer than one may; it may have been executed",
             Reason::NotSupported => "the gate does not support this kind of request",
             Reason::BadRequest => "the request breaks the rules of HTTP",
             Reason::UploadBroken => "the request body broke off",
             Reason::UploadStalled => "the request body stood still for too long",
+            Reason::Other => "something that this version has no name for",
         }
     }
 }
 
+/// What an answer depends on, beside its reason.
+pub(super) struct Asked {
+    /// By HTTP/2.
+    pub(super) http2: bool,
+    /// By a gRPC client.
+    pub(super) grpc: bool,
+    /// By HEAD, whose answers have no body.
+    pub(super) head: bool,
+    /// The request's id.
+    pub(super) id: HeaderValue,
+}
+
 /// Answers, and counts the answer. `detail` is said instead of the reason's own sentence.
-pub(super) fn own(gate: &Gate, reason: Reason, detail: Option<&str>, running: Running) -> Response<ResponseBody> {
+pub(super) fn own(
+    gate: &Gate,
+    reason: Reason,
+    detail: Option<&str>,
+    running: Running,
+    asked: &Asked,
+) -> Response<ResponseBody> {
     gate.core().own_answer(reason);
+    running.is_whole();
     let message = detail.unwrap_or_else(|| reason.sentence());
-    let json = serde_json::json!({ "error": reason.name(), "message": message }).to_string();
-    let mut response = Response::new(ResponseBody::Own(Full::new(Bytes::from(json)), running));
-    *response.status_mut() = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = if asked.grpc { grpc(reason, message, running) } else { json(reason, message, running, asked) };
     let fields = response.headers_mut();
     fields.insert(headers::OWN, HeaderValue::from_static(reason.name()));
+    fields.insert(headers::REQUEST_ID, asked.id.clone());
+    let spoiled = matches!(reason, Reason::BadRequest | Reason::UploadBroken | Reason::UploadStalled);
+    if !asked.http2 && (spoiled || gate.dismisses_clients()) {
+        fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+fn json(reason: Reason, message: &str, running: Running, asked: &Asked) -> Response<ResponseBody> {
+    let json = serde_json::json!({ "error": reason.name(), "message": message }).to_string();
+    let length = json.len();
+    // hyper leaves the body of an answer to HEAD out by HTTP/1.1 only.
+    let body = if asked.http2 && asked.head { Bytes::new() } else { Bytes::from(json) };
+    let mut response = Response::new(ResponseBody::Own(Full::new(body), running));
+    *response.status_mut() = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let fields = response.headers_mut();
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    fields.insert(header::CONTENT_LENGTH, length.into());
     if reason.status() == 503 {
         // States change within a second or two in a hand-over; a longer wait would be a guess.
         fields.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
-    if matches!(reason, Reason::BadRequest | Reason::UploadBroken | Reason::UploadStalled) || gate.dismisses_clients() {
-        fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
+    response
+}
+
+/// To a gRPC client a status other than 200 is a fault of the network; its own status is in the fields.
+fn grpc(reason: Reason, message: &str, running: Running) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Own(Full::default(), running));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    grpc::tell(response.headers_mut(), grpc::status_of(reason), message);
     response
 }

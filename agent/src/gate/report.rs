@@ -31,6 +31,8 @@ pub(super) fn alone(gate: &Gate) -> GateReport {
     report.leaving = gate.succession.is_leaving();
     forerunners::add_carried(gate, &mut report);
     report.connections = gate.connections.load(Ordering::Relaxed);
+    report.refused_connections = gate.refused_connections.load(Ordering::Relaxed);
+    report.tls = gate.tls.as_ref().map(|tls| tls.report());
     report.saved = saved.seq;
     report.save_error = saved.error;
     report
@@ -69,6 +71,7 @@ fn sweep(gate: &Gate, agent_listens: bool) {
     let listed = core.listed_keys();
     drop(core);
     gate.pool.sweep(&listed);
+    gate.multiplex.sweep(&listed);
 }
 
 /// A report without the number that moves although nothing happens.

@@ -23,6 +23,7 @@ use super::handover::succession::{Phase, Post};
 use super::handover::take::{TakeOver, TakeOverError};
 use super::settings::{GateSettings, SettingsError};
 use super::ticket::Gate;
+use super::tls::{Tls, TlsError};
 use super::{open_files, report, saving};
 
 /// How long the last report may take to reach those who listen.
@@ -47,6 +48,9 @@ pub enum GateError {
     /// The service manager passed a socket that does not fit.
     #[error(transparent)]
     Given(#[from] WrongAddress),
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The control socket cannot be made.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
@@ -112,9 +116,10 @@ impl Server {
     /// When the settings cannot work or a socket cannot be had.
     pub async fn begin(settings: GateSettings, beginning: Beginning) -> Result<Self, GateError> {
         settings.check()?;
+        let tls = settings.tls.as_ref().map(Tls::open).transpose()?.map(Arc::new);
         open_files::allow_for(&settings.limits);
         let listening = Listening::get(&settings, beginning.given, beginning.replace).await?;
-        let gate = Gate::new(settings);
+        let gate = Gate::new(settings, tls);
         let control = Arc::new(ControlSocket::bind(&gate.settings.control, &gate.start_id)?);
         let followed = forerunners::follow(&gate, &gate.settings.control, &control.own).await;
         let (offer, file) = match &listening.source {
@@ -169,7 +174,9 @@ impl Server {
         }
 
         let end = clients.accept(&listener, pin!(ends(&gate, shutdown.as_mut()))).await;
-        gate.stop();
+        let limits = &gate.settings.limits;
+        let patience = if end == Phase::Stopping { limits.stop_time } else { limits.replaced_time };
+        gate.stop(patience);
         if end == Phase::Stopping {
             manager.stopping();
         }
@@ -179,14 +186,13 @@ impl Server {
         drop(listener);
         gate.succession.clear_post();
         tracing::info!(%address, connections = clients.count(), ?end, "gate leaves: it accepts no more, work in flight finishes");
-        let limits = &gate.settings.limits;
-        let patience = if end == Phase::Stopping { limits.stop_time } else { limits.replaced_time };
         // Told to stop a second time it does not hurry; told for the first time, it has the stop time from then on.
         let told = async {
             match end {
                 Phase::Stopping => std::future::pending().await,
                 _ => shutdown.await,
             }
+            gate.stop(limits.stop_time);
         };
         let finished = clients.finish(patience, pin!(told)).await;
         gate.succession.end();
@@ -221,7 +227,7 @@ async fn give_way(
     error: GateError,
 ) -> Result<(), GateError> {
     gate.succession.stop();
-    gate.stop();
+    gate.stop(gate.settings.limits.stop_time);
     gate.succession.clear_post();
     drop(listener);
     let finished = clients.finish(gate.settings.limits.stop_time, pin!(std::future::pending())).await;

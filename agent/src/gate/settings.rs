@@ -7,6 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::class::ClassRule;
+use super::streams::Http2Limits;
+use super::tls::TlsSettings;
+use super::upgraded::UpgradedSettings;
 
 /// What the gate speaks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,9 +41,21 @@ pub struct GateSettings {
     /// Adds `handover-version` and `handover-instance` to every answer.
     #[serde(default)]
     pub tag_responses: bool,
-    /// What becomes of the client's own `X-Forwarded-*`.
+    /// What becomes of what the client itself says about where a request comes from.
     #[serde(default)]
     pub forwarded: Forwarded,
+    /// The certificate, if clients are to speak TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSettings>,
+    /// What is spoken to the service.
+    #[serde(default)]
+    pub upstream: UpstreamProtocol,
+    /// What becomes of WebSockets and other upgraded connections.
+    #[serde(default)]
+    pub upgraded: UpgradedSettings,
+    /// Bounds on connections that speak HTTP/2.
+    #[serde(default)]
+    pub http2: Http2Limits,
     /// How requests wait.
     #[serde(default)]
     pub hold: HoldSettings,
@@ -49,7 +64,7 @@ pub struct GateSettings {
     pub limits: Limits,
 }
 
-/// What becomes of `X-Forwarded-For` and `X-Forwarded-Proto` that a request already carries.
+/// What becomes of `X-Forwarded-For`, `-Host`, `-Proto`, `Forwarded` and `X-Request-Id` that a request already carries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Forwarded {
@@ -58,6 +73,19 @@ pub enum Forwarded {
     Replace,
     /// Kept and added to: a balancer that sets them is in front.
     Append,
+}
+
+/// What the gate speaks to the service. What clients speak to the gate is found out from each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1, whatever the client speaks.
+    #[default]
+    Http1,
+    /// HTTP/2 by prior knowledge, whatever the client speaks. Offers to upgrade (WebSocket) are then not passed on.
+    Http2,
+    /// HTTP/2 for requests that came by HTTP/2, which gRPC needs; HTTP/1.1 for the others.
+    AsClient,
 }
 
 /// How requests wait while the gate holds, or while nobody is ready.
@@ -84,6 +112,9 @@ impl Default for HoldSettings {
 pub struct Limits {
     /// Client connections at one time; more wait in the kernel's queue until one closes. 4096 idle ones take 75 MB.
     pub connections: usize,
+    /// Client connections of one address at one time; more are closed at once, and counted. Half of all, so that one
+    /// client cannot keep the others out; behind balancers, which have few addresses, set it to `connections`.
+    pub connections_per_peer: usize,
     /// Requests in flight at one time; more are answered 503.
     pub in_flight: u64,
     /// Size of a request's head in bytes (request line and headers); larger is answered 431. 32 KiB is what most servers take.
@@ -109,6 +140,10 @@ pub struct Limits {
     /// moves for many minutes, and cannot know that they were cut.
     #[serde(with = "crate::duration")]
     pub tcp_idle_time: Duration,
+    /// Time for a whole request, from its head to the end of its answer; then 504, or the answer is broken off. Off by default:
+    /// downloads and streams take as long as they take, and what stands still is ended by `stall_time`.
+    #[serde(with = "crate::duration::optional", skip_serializing_if = "Option::is_none")]
+    pub request_time: Option<Duration>,
     /// Idle connections kept per upstream.
     pub pool_idle: usize,
     /// How long an idle connection to an upstream may be used again. Shorter than the shortest keep-alive of common servers
@@ -131,6 +166,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 4096,
+            connections_per_peer: 2048,
             in_flight: 2048,
             header_bytes: 32 << 10,
             header_time: Duration::from_secs(10),
@@ -139,6 +175,7 @@ impl Default for Limits {
             connect_time: Duration::from_secs(1),
             answer_time: Duration::from_secs(300),
             tcp_idle_time: Duration::from_secs(2 * 3600),
+            request_time: None,
             pool_idle: 64,
             pool_idle_time: Duration::from_secs(1),
             leave_grace: Duration::from_secs(1),
@@ -163,12 +200,11 @@ pub enum SettingsError {
         /// Why.
         why: &'static str,
     },
-    /// A rule's path is not a path.
-    #[error("gate rule path_prefix {0:?} must begin with \"/\"")]
-    RulePath(String),
-    /// A rule's method is not written as HTTP writes it.
-    #[error("gate rule method {0:?} must be in capitals, as HTTP writes it")]
-    RuleMethod(String),
+    /// The gate passes bytes as they are.
+    #[error(
+        "gate setting `tls` does not go with mode = \"tcp\", in which the service itself speaks TLS; leave [gate.tls] away"
+    )]
+    TlsInTcp,
 }
 
 impl GateSettings {
@@ -182,6 +218,10 @@ impl GateSettings {
             rules: Vec::new(),
             tag_responses: false,
             forwarded: Forwarded::default(),
+            tls: None,
+            upstream: UpstreamProtocol::default(),
+            upgraded: UpgradedSettings::default(),
+            http2: Http2Limits::default(),
             hold: HoldSettings::default(),
             limits: Limits::default(),
         }
@@ -193,7 +233,11 @@ impl GateSettings {
     /// On the first setting that cannot work.
     pub fn check(&self) -> Result<(), SettingsError> {
         let limits = &self.limits;
+        if self.mode == Mode::Tcp && self.tls.is_some() {
+            return Err(SettingsError::TlsInTcp);
+        }
         at_least("limits.connections", limits.connections as u64, 1, "nobody could connect")?;
+        at_least("limits.connections_per_peer", limits.connections_per_peer as u64, 1, "nobody could connect")?;
         at_least("limits.in_flight", limits.in_flight, 1, "every request would be refused")?;
         at_least("limits.header_bytes", limits.header_bytes as u64, 1024, "ordinary requests would be refused")?;
         let times = [
@@ -210,14 +254,6 @@ impl GateSettings {
         for (setting, given) in [("limits.stop_time", limits.stop_time), ("limits.replaced_time", limits.replaced_time)]
         {
             at_least_time(setting, given, limits.leave_grace, "it must outlast limits.leave_grace")?;
-        }
-        for rule in &self.rules {
-            if !rule.path_prefix.starts_with('/') {
-                return Err(SettingsError::RulePath(rule.path_prefix.clone()));
-            }
-            if let Some(method) = rule.method.as_ref().filter(|method| method.chars().any(|c| c.is_ascii_lowercase())) {
-                return Err(SettingsError::RuleMethod(method.clone()));
-            }
         }
         Ok(())
     }
@@ -263,7 +299,5 @@ mod tests {
         assert!(check("[limits]\nconnections = 0").contains("at least 1"));
         let error = check("[limits]\nstop_time = '1s'\nleave_grace = '2s'");
         assert!(error.contains("1s") && error.contains("2s"), "{error}");
-        assert!(check("rules = [{ path_prefix = 'search', class = 'read' }]").contains("\"search\""));
-        assert!(check("rules = [{ method = 'Post', path_prefix = '/', class = 'read' }]").contains("\"Post\""));
     }
 }

@@ -11,8 +11,12 @@ use super::class::Class;
 use super::control::{Admission, GateState, Reason, Refusal, Upstream};
 use super::counts::Event;
 use super::handover::succession::Succession;
+use super::headers::RequestIds;
+use super::multiplex::Multiplex;
+use super::peers::Peers;
 use super::pool::Pool;
 use super::settings::GateSettings;
+use super::tls::Tls;
 
 /// Between two tries to connect: an agent tells of an end within milliseconds, so this is for a gate without one.
 const RECONNECT: Duration = Duration::from_millis(100);
@@ -26,22 +30,43 @@ pub(super) struct Saved {
     pub(super) error: Option<String>,
 }
 
+/// What client connections should know about leaving.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Leaving {
+    /// Since when idle ones should end, by the gate's clock: it is shut or stopping.
+    pub(super) since: Option<Duration>,
+    /// When the process ends whatever is left: it is stopping.
+    pub(super) ends_at: Option<Duration>,
+    /// Whether clients should be told to go elsewhere.
+    pub(super) dismissing: bool,
+}
+
 /// One gate process's shared parts.
 pub(super) struct Gate {
     pub(super) settings: GateSettings,
     pub(super) pool: Pool,
+    /// Connections to upstreams by HTTP/2.
+    pub(super) multiplex: Multiplex,
+    /// Makes the ids of requests that have none.
+    pub(super) ids: RequestIds,
     /// Random per process.
     pub(super) start_id: String,
     /// Client connections now open.
     pub(super) connections: AtomicU64,
+    /// Connections closed at once because their address had as many as one may have.
+    pub(super) refused_connections: AtomicU64,
+    /// How many connections each client address has.
+    pub(super) peers: Arc<Peers>,
+    /// If clients speak TLS.
+    pub(super) tls: Option<Arc<Tls>>,
     /// The state last applied; held requests and the saver wait for it to change.
     pub(super) applied: watch::Sender<GateState>,
     /// What the state file holds.
     pub(super) saved: watch::Sender<Saved>,
     /// Rung when a report should go out at once.
     pub(super) news: Notify,
-    /// Since when client connections should end, by the gate's clock.
-    pub(super) leaving: watch::Sender<Option<Duration>>,
+    /// Whether client connections should end.
+    pub(super) leaving: watch::Sender<Leaving>,
     /// Which gate is in charge.
     pub(super) succession: Succession,
     stopping: AtomicBool,
@@ -50,16 +75,22 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    pub(super) fn new(settings: GateSettings) -> Arc<Self> {
+    pub(super) fn new(settings: GateSettings, tls: Option<Arc<Tls>>) -> Arc<Self> {
         let core = Core::new(Bounds { held: settings.hold.count, in_flight: settings.limits.in_flight });
+        let start_id = format!("{:016x}", rand::random::<u64>());
         Arc::new(Self {
+            multiplex: Multiplex::default(),
+            ids: RequestIds::new(&start_id),
             pool: Pool::new(settings.limits.pool_idle, settings.limits.pool_idle_time),
-            start_id: format!("{:016x}", rand::random::<u64>()),
+            start_id,
             connections: AtomicU64::new(0),
+            refused_connections: AtomicU64::new(0),
+            peers: Peers::new(settings.limits.connections_per_peer),
+            tls,
             applied: watch::Sender::new(core.state().clone()),
             saved: watch::Sender::default(),
             news: Notify::new(),
-            leaving: watch::Sender::new(None),
+            leaving: watch::Sender::default(),
             succession: Succession::default(),
             stopping: AtomicBool::new(false),
             core: Mutex::new(core),
@@ -86,32 +117,37 @@ impl Gate {
         if *self.applied.borrow() != state {
             tracing::info!(seq = state.seq, admission = ?state.admission, upstreams = state.upstreams.len(), "gate state applied");
         }
-        let shut = state.admission == Admission::Shut;
+        let (shut, dismissing) = (state.admission == Admission::Shut, dismisses(state.admission));
         // Under the lock, so that what is announced last is what is in force.
         self.applied.send_replace(state);
         drop(core);
         if !self.stopping.load(Ordering::Relaxed) {
-            self.leaving.send_if_modified(|since| {
-                let changed = since.is_some() != shut;
-                *since = shut.then(|| since.unwrap_or(now));
-                changed
+            self.leaving.send_if_modified(|leaving| {
+                let wanted =
+                    Leaving { since: shut.then(|| leaving.since.unwrap_or(now)), ends_at: leaving.ends_at, dismissing };
+                std::mem::replace(leaving, wanted) != wanted
             });
         }
         self.news.notify_one();
         Ok(())
     }
 
-    /// The process is to end: every answer tells its client to leave, idle connections are closed.
-    pub(super) fn stop(&self) {
+    /// The process is to end after so long at the latest: every answer tells its client to leave, idle connections are
+    /// closed.
+    pub(super) fn stop(&self, patience: Duration) {
         self.stopping.store(true, Ordering::Relaxed);
         let now = self.now();
-        self.leaving.send_modify(|since| *since = Some(since.unwrap_or(now)));
+        self.leaving.send_modify(|leaving| {
+            leaving.since = leaving.since.or(Some(now));
+            leaving.ends_at = Some(now + patience);
+            leaving.dismissing = true;
+        });
     }
 
     /// Whether answers should tell clients to leave.
     pub(super) fn dismisses_clients(&self) -> bool {
         let admission = self.applied.borrow().admission;
-        self.stopping.load(Ordering::Relaxed) || matches!(admission, Admission::LameDuck | Admission::Shut)
+        self.stopping.load(Ordering::Relaxed) || dismisses(admission)
     }
 
     /// Lets a request in, at once or after it was held.
@@ -175,6 +211,10 @@ impl Gate {
     }
 }
 
+fn dismisses(admission: Admission) -> bool {
+    matches!(admission, Admission::LameDuck | Admission::Shut)
+}
+
 /// A held request's place; a client that goes away gives it up by dropping the request.
 struct HeldPlace {
     gate: Arc<Gate>,
@@ -211,6 +251,22 @@ impl Ticket {
         let news = core.record(&self.route, Event::Answered { status, after });
         drop(core);
         self.gate.tell(news);
+    }
+
+    /// The answer was 101, and the client was told: this is a tunnel from now on.
+    pub(super) fn upgraded(&self) {
+        let news = self.gate.core().upgrade(&self.route, self.gate.now());
+        self.gate.tell(news);
+    }
+
+    /// Since when its upstream is drained.
+    pub(super) fn drained_since(&self) -> Option<Duration> {
+        self.gate.core().drained_since(&self.route)
+    }
+
+    /// The gate closes this tunnel because of a drain.
+    pub(super) fn closes_upgraded(&self) {
+        self.gate.core().closes_upgraded(&self.route);
     }
 
     /// Something else happened. Only an upstream's first error is logged, because a dead one would fill the log with one line

@@ -12,11 +12,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep};
 
 use super::connection::Running;
 use super::control::Reason;
+use super::pool::Cutter;
 use super::ticket::{Gate, Ticket};
 
 /// How much of a body that nobody wants is still read, and for how long, before its connection is closed: closing with
@@ -69,12 +69,13 @@ pub(super) struct RequestBody {
     running: Option<Running>,
     upload: Arc<Upload>,
     stall: Option<Pin<Box<Sleep>>>,
-    /// A client that waits for `100 Continue` has sent nothing, and reading would ask it to.
+    /// Whether what nobody wants is read on before the connection is closed. Not from a client that waits for `100 Continue`,
+    /// which has sent nothing, and reading would ask it to; and not by HTTP/2, where a stream is reset without harm.
     lingers: bool,
 }
 
 impl RequestBody {
-    pub(super) fn new(inner: Incoming, gate: Arc<Gate>, running: Running, expects_continue: bool) -> Self {
+    pub(super) fn new(inner: Incoming, gate: Arc<Gate>, running: Running, lingers: bool) -> Self {
         let done = inner.is_end_stream();
         let upload = Upload { ended: AtomicBool::new(done), ..Upload::default() };
         Self {
@@ -84,8 +85,15 @@ impl RequestBody {
             running: (!done).then_some(running),
             upload: Arc::new(upload),
             stall: None,
-            lingers: !expects_continue,
+            lingers,
         }
+    }
+
+    /// The body of a request without one, for sending it again.
+    pub(super) fn none(gate: &Arc<Gate>) -> Self {
+        let upload = Arc::new(Upload { ended: AtomicBool::new(true), ..Upload::default() });
+        let gate = Arc::clone(gate);
+        Self { inner: None, gate, ticket: None, running: None, upload, stall: None, lingers: false }
     }
 
     /// Keeps the request in flight until this body has ended.
@@ -194,7 +202,7 @@ async fn linger(mut body: Incoming, running: Option<Running>) {
 /// Cuts the connection of an upload that goes on after its answer, once nothing has moved for the stall time: its client may
 /// be gone, or the service may have stopped reading, and the request must not be in flight for ever. (And hyper 1.12 does not
 /// say that a chunked body ended once its answer is complete, until the next request.)
-pub(super) async fn watch_upload(gate: Arc<Gate>, upload: Arc<Upload>, connection: AbortHandle) {
+pub(super) async fn watch_upload(gate: Arc<Gate>, upload: Arc<Upload>, connection: Cutter) {
     loop {
         let before = upload.moved_ms();
         tokio::time::sleep(gate.settings.limits.stall_time).await;
@@ -202,7 +210,7 @@ pub(super) async fn watch_upload(gate: Arc<Gate>, upload: Arc<Upload>, connectio
             return;
         }
         if upload.moved_ms() == before {
-            connection.abort();
+            connection.cut();
             return;
         }
     }

@@ -66,8 +66,9 @@ impl Core {
         if !local.service.idle && !planted(Mistake::HandOverBeforeQuiesced) {
             return Err(Waiting::Quiesce(local.service.trouble.clone()));
         }
-        if let Some(regression) = self.fence_regression(local).filter(|_| self.era() == turn.token.era()) {
-            return Err(regression);
+        let regression = self.fence_regression(local).filter(|_| self.era() == turn.token.era());
+        if let Some(regression) = regression.as_ref().filter(|_| self.below_stored(local).is_some()) {
+            return Err(regression.clone());
         }
         let recorded = self.leaving_is_saved(&local.wanted.owner.instance, turn);
         match self.hand(local) {
@@ -79,11 +80,15 @@ impl Core {
             }
             Hand::Ready(_) | Hand::Waiting(_) | Hand::Park(_) | Hand::None => {}
         }
-        self.mint_move(local, turn, now)
+        // An agent whose state file is of an earlier turn cannot know that this turn's token was installed for its own
+        // service; the next one's is above it in any case.
+        self.mint_move(local, turn, turn.haunted || regression.is_some(), now)
     }
 
     /// T5: the service has stopped, so a new turn may begin; nobody else could have worked.
-    fn mint_move(&self, local: &Local, turn: &MyTurn, now: Boot) -> Result<Option<Move>, Waiting> {
+    ///
+    /// `anew`: the turn that there is must not be gone on with.
+    fn mint_move(&self, local: &Local, turn: &MyTurn, anew: bool, now: Boot) -> Result<Option<Move>, Waiting> {
         let live = local.live.as_ref().ok_or(Waiting::Renewal(None))?;
         if !self.is_beating(local, turn) {
             return if self.is_fit(local, live, now) {
@@ -92,7 +97,7 @@ impl Core {
                 Err(Waiting::Renewal(local.doubt()))
             };
         }
-        if self.in_time(live, now) && turn.haunted {
+        if self.in_time(live, now) && anew {
             return Ok(Some(Move::Mint));
         }
         // Else a single accepted renewal brings the same turn back.

@@ -84,12 +84,14 @@ impl Core {
         if let Some(unequal) = self.unequal(local) {
             return Err(unequal);
         }
-        // The next token is above everything that is known; a database that has seen a higher one outlived a restore.
+        self.below_stored(local).map_or(Ok(()), Err)
+    }
+
+    /// The next token is above everything that is known; a database that has seen a higher one outlived a restore.
+    pub(super) fn below_stored(&self, local: &Local) -> Option<Waiting> {
         let newest = Token::new(self.era(), self.picture.revision().max(1)).ok();
-        match (local.service.stored_token, newest) {
-            (Some(stored), Some(newest)) if stored > newest => Err(Waiting::FenceRegression { token: newest, stored }),
-            (_, _) => Ok(()),
-        }
+        let (stored, token) = local.service.stored_token.zip(newest)?;
+        (stored > token).then_some(Waiting::FenceRegression { token, stored })
     }
 
     /// I12, for a turn that has begun: its token is not above all that the database has seen.

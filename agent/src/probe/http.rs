@@ -21,19 +21,34 @@ const BODY_BYTES: usize = 64 * 1024;
 const SHOWN_CHARS: usize = 120;
 
 pub(super) async fn look(check: &HttpCheck, target: &Target) -> Reading {
-    let address = target.address(check.port);
-    let stream = match TcpStream::connect(address).await {
-        Ok(stream) => stream,
-        Err(error) => return failed(&format!("cannot connect to {address}"), &error),
-    };
-    let request = match request(check, &address.to_string()) {
-        Ok(request) => request,
-        Err(error) => return Reading::Bad(format!("cannot ask {address}{}: {error}", check.path)),
-    };
-    match ask(stream, request).await {
+    match get(check, target).await {
         Ok((response, _connection)) => judge(check, response).await,
-        Err(error) => Reading::Bad(format!("no HTTP answer from {address}: {}", whole(&error))),
+        Err(reading) => reading,
     }
+}
+
+/// The JSON document that is answered with the wanted status; otherwise what is wrong, in words.
+pub(super) async fn document(check: &HttpCheck, target: &Target) -> Result<Value, String> {
+    let (response, _connection) = get(check, target).await.map_err(|reading| match reading {
+        Reading::Good(text) | Reading::Bad(text) | Reading::NotTaken(text) => text,
+    })?;
+    let status = response.status();
+    let body = body(response).await.map_err(|error| format!("its body cannot be read: {error}"))?;
+    if status.as_u16() != check.status {
+        return Err(format!("{}, wanted {}{}", shown(status), check.status, excerpt(&body)));
+    }
+    serde_json::from_slice(&body).map_err(|error| format!("the body is not JSON ({error}){}", excerpt(&body)))
+}
+
+/// Asks; the connection must live until the body has been read.
+async fn get(check: &HttpCheck, target: &Target) -> Result<(Response<Incoming>, AbortOnDropHandle<()>), Reading> {
+    let address = target.address(check.port);
+    let stream = TcpStream::connect(address).await;
+    let stream = stream.map_err(|error| failed(&format!("cannot connect to {address}"), &error))?;
+    let request = request(check, &address.to_string());
+    let request = request.map_err(|error| Reading::Bad(format!("cannot ask {address}{}: {error}", check.path)))?;
+    let answered = ask(stream, request).await;
+    answered.map_err(|error| Reading::Bad(format!("no HTTP answer from {address}: {}", whole(&error))))
 }
 
 fn request(check: &HttpCheck, host: &str) -> Result<Request<Empty<Bytes>>, http::Error> {

@@ -8,6 +8,7 @@ pub mod condition;
 mod exec;
 mod field;
 mod http;
+pub mod jobs;
 pub mod readiness;
 mod runner;
 pub mod settings;

@@ -140,15 +140,15 @@ struct Interval(#[serde(with = "crate::duration")] Duration);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawHttp {
-    path: String,
-    port: Option<u16>,
+pub(super) struct RawHttp {
+    pub(super) path: String,
+    pub(super) port: Option<u16>,
     #[serde(default = "default_status")]
-    status: u16,
-    field: Option<String>,
-    equals: Option<Value>,
+    pub(super) status: u16,
+    pub(super) field: Option<String>,
+    pub(super) equals: Option<Value>,
     #[serde(default)]
-    headers: BTreeMap<String, String>,
+    pub(super) headers: BTreeMap<String, String>,
 }
 
 /// With `fall = 3` an instance that stops answering is out after about three seconds.
@@ -171,7 +171,7 @@ fn default_fall() -> u32 {
     3
 }
 
-fn default_status() -> u16 {
+pub(super) fn default_status() -> u16 {
     200
 }
 
@@ -237,7 +237,7 @@ impl ProbeSettings {
     }
 }
 
-fn http_check(name: &str, raw: RawHttp) -> Result<HttpCheck, ProbeSettingsError> {
+pub(super) fn http_check(name: &str, raw: RawHttp) -> Result<HttpCheck, ProbeSettingsError> {
     let wrong = |what, given: &str, rule| {
         let (name, given) = (name.to_owned(), given.to_owned());
         ProbeSettingsError::Request { name, what, given, rule }

@@ -1,5 +1,7 @@
 //! How long a kill takes, tried on real processes.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::stage::{Stage, pids, stat};
@@ -31,4 +33,26 @@ async fn a_trial_that_cannot_be_made_says_why() {
     assert!(error.to_string().contains("/no/such/program"), "{error}");
     let error = stage.driver.kill_time(&shell("exit 3")).expect_err("it never says that it is up");
     assert!(error.to_string().contains("did not come up"), "{error}");
+}
+
+#[test]
+fn what_is_tried_ends_with_the_agent_that_tries_it() {
+    let mut target = Command::new(env!("CARGO_BIN_EXE_handover-agent"));
+    let mut target = target.arg("kill-target").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("started");
+    let mut up = String::new();
+    BufReader::new(target.stdout.take().expect("piped")).read_line(&mut up).expect("a line");
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", target.id())).expect("children");
+    let leaf: i32 = children.trim().parse().expect("one child");
+    assert!(up == "up\n" && stat(leaf).is_some(), "both run");
+    // The agent's death closes its end.
+    drop(target.stdin.take());
+    assert!(target.wait().expect("its end").success());
+    let ended = |pid| stat(pid).is_none_or(|fields| fields[0] == "Z");
+    for _ in 0..200 {
+        if ended(leaf) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("process {leaf} is left");
 }

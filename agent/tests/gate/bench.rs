@@ -154,7 +154,7 @@ type Body = BoxBody<Bytes, std::io::Error>;
 /// A service that counts, and does what the path says:
 /// `/wait…` answers when released; `/drip…` sends the head and `first,`, and the rest when released; `/break…` sends the head
 /// and a part of its body and closes when released; `/status/N` answers N; `/close…` closes without an answer; `/early…` answers before it has read the request body; `/echo…` sends
-/// the request body back; `/head…` answers with the request's head. Everything else is answered with the service's name.
+/// the request body back; `/upgrade…` switches to the protocol that is offered and sends every byte back; `/head…` answers with the request's head. Everything else is answered with the service's name.
 pub(crate) struct Service {
     pub(crate) address: SocketAddr,
     number: u16,
@@ -255,7 +255,8 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let at = Arc::clone(&shared);
         let task = tokio::spawn(async move {
             let service = service_fn(|request| answer(Arc::clone(&at), request));
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            let server = hyper::server::conn::http1::Builder::new();
+            let _ = server.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
         });
         shared.tasks.lock().expect("not poisoned").push(task.abort_handle());
     }
@@ -294,6 +295,7 @@ async fn answer(at: Arc<Shared>, request: Request<Incoming>) -> Result<Response<
             Ok(Response::new(whole(name)))
         }
         "echo" => Ok(Response::new(request.into_body().map_err(std::io::Error::other).boxed())),
+        "upgrade" => Ok(switch(at, request)),
         "head" => Ok(Response::new(whole(format!("{request:?}")))),
         _ => {
             let body = request.into_body().collect().await.map_err(std::io::Error::other)?.to_bytes();
@@ -302,6 +304,24 @@ async fn answer(at: Arc<Shared>, request: Request<Incoming>) -> Result<Response<
             Ok(response)
         }
     }
+}
+
+fn switch(at: Arc<Shared>, mut request: Request<Incoming>) -> Response<Body> {
+    let mut response = Response::new(whole(String::new()));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    for name in [hyper::header::UPGRADE, hyper::header::CONNECTION] {
+        let value = request.headers().get(&name).expect("an offer").clone();
+        response.headers_mut().insert(name, value);
+    }
+    let upgrade = hyper::upgrade::on(&mut request);
+    let echo = tokio::spawn(async move {
+        let (mut read, mut write) = tokio::io::split(TokioIo::new(upgrade.await.expect("upgraded")));
+        let _ = tokio::io::copy(&mut read, &mut write).await;
+        let _ = tokio::io::AsyncWriteExt::write_all(&mut write, b"bye").await;
+        let _ = tokio::io::AsyncWriteExt::shutdown(&mut write).await;
+    });
+    at.tasks.lock().expect("not poisoned").push(echo.abort_handle());
+    response
 }
 
 fn whole(text: String) -> Body {

@@ -209,14 +209,9 @@ async fn a_refused_upload_does_not_lose_the_answer_to_a_reset() {
 #[tokio::test]
 async fn what_the_gate_does_not_support_is_answered_501_and_an_offer_of_h2c_is_ignored() {
     let (gate, a) = gate_and_service().await;
-    let socket =
-        "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n";
-    let mut client = TcpStream::connect(gate.address).await.expect("connected");
-    client.write_all(socket.as_bytes()).await.expect("written");
-    let mut bytes = [0; 1024];
-    let count = client.read(&mut bytes).await.expect("read");
-    let answer = String::from_utf8_lossy(&bytes[..count]).into_owned();
-    assert!(answer.starts_with("HTTP/1.1 501") && answer.contains("WebSocket"), "{answer}");
+    let tunnel = "CONNECT shop.example:443 HTTP/1.1\r\nHost: shop.example:443\r\nConnection: close\r\n\r\n";
+    let answer = raw(gate.address, tunnel).await;
+    assert!(answer.starts_with("HTTP/1.1 501") && answer.contains("CONNECT"), "{answer}");
     let h2c = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, close\r\nUpgrade: h2c\r\n\r\n";
     assert!(raw(gate.address, h2c).await.starts_with("HTTP/1.1 200"));
     assert_eq!(a.requests(), 1);

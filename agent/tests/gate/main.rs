@@ -15,5 +15,6 @@ mod program;
 mod restless;
 mod routes;
 mod tcp;
+mod upgraded;
 mod visitor;
 mod waiting;

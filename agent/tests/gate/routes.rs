@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use handover_agent::gate::class::{Class, ClassRule};
+use handover_agent::gate::class::ClassRule;
 use handover_agent::gate::control::Upstream;
 use http_body_util::BodyExt;
 use hyper::Method;
@@ -40,7 +40,7 @@ async fn reads_split_75_to_25_over_ten_thousand_requests_and_writes_by_their_own
 
 #[tokio::test]
 async fn a_rule_makes_a_post_a_read() {
-    let search = ClassRule { method: Some("POST".to_owned()), path_prefix: "/search".to_owned(), class: Class::Read };
+    let search: ClassRule = toml::from_str("method = 'POST'\npath_prefix = '/search'\nclass = 'read'").expect("a rule");
     let gate = TestGate::start_with(|settings| settings.rules = vec![search]).await;
     let (old, new) = (Service::start(1).await, Service::start(2).await);
     gate.open(&[old.upstream(0, 1), new.upstream(1, 0)]).await;

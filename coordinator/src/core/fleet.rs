@@ -73,6 +73,8 @@ pub struct Reported {
     pub blocker: Option<Blocker>,
     /// Whether its gate process answers.
     pub gate: bool,
+    /// A balancer in front does not say yet that it does as the agent told it.
+    pub front_pending: bool,
     /// Its slots.
     pub slots: BTreeMap<SlotId, Slot>,
 }

@@ -21,6 +21,8 @@ pub fn serving(fleet: &Fleet) -> BTreeSet<AgentId> {
 pub fn serving_after(fleet: &Fleet, changes: &BTreeMap<AgentId, Assignment>) -> BTreeSet<AgentId> {
     let serves = |id: &AgentId, agent: &Agent| match changes.get(id) {
         Some(change) => will_serve(agent, change),
+        // Where traffic is decided: a host that its balancers do not send to serves nobody.
+        None if agent.seen().is_some_and(|report| report.front_pending) => false,
         None => serves_now(agent) && agent.assignment().is_none_or(|stored| will_serve(agent, stored)),
     };
     fleet.agents.iter().filter(|(id, agent)| serves(id, agent)).map(|(id, _)| id.clone()).collect()

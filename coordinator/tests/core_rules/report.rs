@@ -9,7 +9,7 @@ use handover_proto::wire;
 use crate::world::slot;
 
 fn report() -> wire::Report {
-    let line = |count, oldest_ms| wire::DrainLine { kind: "requests".into(), count, oldest_ms };
+    let line = |count, oldest_ms| wire::DrainLine { kind: "requests".into(), count, oldest_ms, unknown: String::new() };
     let condition =
         |name: &str, met| wire::Condition { name: name.into(), met, reading: "HTTP 503".into(), since_ms: 1 };
     let instance = wire::InstanceReport {

@@ -109,7 +109,7 @@ fn store_peer(fleet: &Fleet) -> Result<(&'static str, u32, Option<Process>)> {
 }
 
 /// The CPU time of all threads of a process so far, to the nanosecond; `/proc/PID/stat` counts in hundredths of seconds.
-fn cpu(pid: u32) -> Result<Duration> {
+pub(super) fn cpu(pid: u32) -> Result<Duration> {
     let clock = nix::time::clock_getcpuclockid(Pid::from_raw(i32::try_from(pid)?));
     let time = clock.and_then(nix::time::ClockId::now).with_context(|| format!("the CPU time of process {pid}"))?;
     Ok(time.into())

@@ -13,6 +13,7 @@ mod lease;
 mod lock;
 mod losses;
 mod patroni;
+mod proxies;
 mod rollback;
 pub mod row;
 mod service;
@@ -45,6 +46,8 @@ pub enum Name {
     Agent,
     /// The lease on three etcd members, beside `etcdctl lock` and Patroni; and each kind of loss.
     Lease,
+    /// The gate beside HAProxy, nginx and no proxy: CPU per request, latencies, memory, and the moment of a switch.
+    Gate,
 }
 
 /// Measure a running fleet on this machine. Prints a table; the exit code does not depend on what was measured.
@@ -82,6 +85,12 @@ pub struct Sizes {
     pub quiet: Duration,
     /// How long etcd's leader, and then all of etcd, is frozen.
     pub frozen: (Duration, Duration),
+    /// Rounds through each proxy, and how long each is.
+    pub rounds: usize,
+    /// Length of one round through one proxy.
+    pub round: Duration,
+    /// Switches of a proxy's upstream, of each proxy.
+    pub switches: usize,
 }
 
 impl Sizes {
@@ -95,6 +104,9 @@ impl Sizes {
             losses: 5,
             quiet: Duration::from_secs(12),
             frozen: (Duration::from_secs(30), Duration::from_secs(40)),
+            rounds: 3,
+            round: Duration::from_secs(4),
+            switches: 20,
         }
     }
 
@@ -108,6 +120,9 @@ impl Sizes {
             losses: 1,
             quiet: Duration::from_secs(2),
             frozen: (Duration::from_secs(3), Duration::from_secs(3)),
+            rounds: 1,
+            round: Duration::from_secs(1),
+            switches: 2,
         }
     }
 }
@@ -132,6 +147,7 @@ pub fn measure(name: Name, sizes: &Sizes) -> Result<Found> {
         Name::Rollback => rollback::measure(sizes),
         Name::Agent => idle::measure(sizes),
         Name::Lease => lease::measure(sizes),
+        Name::Gate => proxies::measure(sizes),
     }
 }
 

@@ -10,6 +10,8 @@ use serde::Serialize;
 pub enum Unit {
     /// Milliseconds.
     Ms,
+    /// Microseconds.
+    Us,
     /// 2^20 bytes.
     MiB,
     /// Hundredths of one core.
@@ -128,6 +130,7 @@ impl Unit {
     fn name(self) -> &'static str {
         match self {
             Self::Ms => "ms",
+            Self::Us => "µs",
             Self::MiB => "MiB",
             Self::Percent => "%",
             Self::Count => "",

@@ -53,6 +53,7 @@ fn number(value: f64, unit: Unit) -> String {
         Unit::Percent => format!("{value:.3} %"),
         Unit::Ms if value >= 100.0 => format!("{value:.0} ms"),
         Unit::Ms => format!("{value:.2} ms"),
+        Unit::Us => format!("{value:.1} µs"),
         Unit::MiB => format!("{value:.2} MiB"),
     }
 }

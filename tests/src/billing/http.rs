@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use handover_proto::ids::Version;
-use http_body_util::{BodyExt, Either, Full, Limited};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
@@ -21,6 +22,8 @@ use crate::billing::ledger::{Paid, Payment};
 use crate::billing::pieces::Pieces;
 use crate::billing::pull::Agent;
 use crate::billing::scheduler::{Message, Pace, View};
+use crate::billing::traffic::jobs::Jobs;
+use crate::billing::traffic::{self, Closing};
 use crate::chain::chain;
 
 /// The longest body that is read; a charge or a lease record is far below.
@@ -34,8 +37,8 @@ pub const FAULT_HEADER: &str = "billing-fault";
 /// Names the version that answered.
 pub const VERSION_HEADER: &str = "billing-version";
 
-/// A whole answer, or one in pieces.
-pub(super) type Body = Either<Full<Bytes>, Pieces>;
+/// A whole answer, or one in pieces, or one that goes on.
+pub(super) type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Everything that an answer needs.
 #[derive(Debug)]
@@ -56,6 +59,12 @@ pub struct Billing {
     pub faults: Watched,
     /// What has been asked so far.
     pub history: History,
+    /// Work that goes on without a request.
+    pub jobs: Jobs,
+    /// How long that may go on after SIGTERM.
+    pub finish_jobs: Duration,
+    /// Our end.
+    pub closing: Closing,
 }
 
 /// What has been asked so far; faults that begin "after" something are measured from here.
@@ -73,19 +82,20 @@ struct Charge {
     cents: i64,
 }
 
-fn whole(status: StatusCode, value: &Value) -> Response<Body> {
-    let mut response = Response::new(Either::Left(Full::from(format!("{value}\n"))));
+pub(super) fn whole(status: StatusCode, value: &Value) -> Response<Body> {
+    let text = Full::from(format!("{value}\n"));
+    let mut response = Response::new(text.map_err(|never| match never {}).boxed_unsync());
     *response.status_mut() = status;
     let kind = hyper::header::HeaderValue::from_static("application/json");
     response.headers_mut().insert(hyper::header::CONTENT_TYPE, kind);
     response
 }
 
-fn refused(status: StatusCode, why: impl std::fmt::Display) -> Response<Body> {
+pub(super) fn refused(status: StatusCode, why: impl std::fmt::Display) -> Response<Body> {
     whole(status, &json!({ "error": why.to_string() }))
 }
 
-fn failed(error: &(dyn std::error::Error + 'static)) -> Response<Body> {
+pub(super) fn failed(error: &(dyn std::error::Error + 'static)) -> Response<Body> {
     let why = chain(error);
     tracing::warn!(why, "a request failed");
     refused(StatusCode::SERVICE_UNAVAILABLE, why)
@@ -107,6 +117,7 @@ impl Billing {
             (&Method::GET, "/version") => {
                 whole(StatusCode::OK, &json!({ "version": self.version, "instance": self.agent.instance }))
             }
+            (&Method::GET, "/jobs") => whole(StatusCode::OK, &self.jobs.shown()),
             (&Method::POST, "/handover/lease") => self.told(request).await.unwrap_or_else(|refusal| refusal),
             _ => self.production(&path, request).await,
         };
@@ -136,7 +147,7 @@ impl Billing {
             (&Method::GET, Some(account)) => self.balance(account).await,
             (&Method::POST, None) if path == "/charges" => self.charge(request).await.unwrap_or_else(|refusal| refusal),
             (&Method::GET, None) if path == "/slow" => slow(request.uri().query().unwrap_or_default()),
-            _ => refused(StatusCode::NOT_FOUND, format!("no {} {path} here", request.method())),
+            _ => traffic::answer(self, path, request).await,
         }
     }
 
@@ -234,7 +245,7 @@ async fn spoil_quiesce(record: &LeaseRecord, faults: &Faults, pace: &Pace) -> Op
 
 fn slow(query: &str) -> Response<Body> {
     match query.strip_prefix("ms=").and_then(|ms| ms.parse().ok()).map(Duration::from_millis) {
-        Some(span) if span <= MAX_SLOW => Response::new(Either::Right(Pieces::over(span))),
+        Some(span) if span <= MAX_SLOW => Response::new(Pieces::over(span).boxed_unsync()),
         _ => refused(StatusCode::BAD_REQUEST, format!("give ?ms=N, at most {}", MAX_SLOW.as_millis())),
     }
 }

@@ -4,7 +4,8 @@
 //! answers reads and writes, and one of them, under the scheduler lease, charges tick after tick.
 //!
 //! ```text
-//! http (service) ---- reads, writes ----> desk (two threads) ------------+
+//! accept -> http ---- reads, writes ----> desk (two threads) ------------+
+//!   |  ----> traffic (streams, WebSockets, gRPC, long bodies, jobs)      |
 //!   |  POST /handover/lease                                              v
 //!   +------------> scheduler (a thread; asks `right` before each unit) -> ledger (SQLite)
 //!                     ^                                              \-> activity (JSON lines, for the checkers)
@@ -15,6 +16,7 @@
 //! thread both works and answers; A3 in [`ledger`]; A6 holds because billing never forks; A7 has no counterpart, since
 //! billing has no effects outside its ledger.
 
+mod accept;
 pub mod activity;
 pub mod contract;
 pub mod desk;
@@ -28,3 +30,4 @@ pub mod right;
 pub mod scheduler;
 pub mod service;
 pub mod settings;
+pub mod traffic;

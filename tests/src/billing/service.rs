@@ -1,36 +1,32 @@
 //! Billing as a process: opens everything, listens, and ends in order on SIGTERM.
 
-use std::convert::Infallible;
 use std::io::Write;
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use anyhow::Context;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
 
+use crate::billing::accept;
 use crate::billing::activity::Activity;
 use crate::billing::desk::Desk;
 use crate::billing::faults::{self, Watched};
 use crate::billing::http::{Billing, History};
 use crate::billing::ledger::{Ledger, Writer};
 use crate::billing::pull::{Agent, while_holding};
-use crate::billing::scheduler::{Message, Pace, Scheduler, View};
+use crate::billing::scheduler::{Pace, Scheduler, View};
 use crate::billing::settings::Settings;
+use crate::billing::traffic::Closing;
+use crate::billing::traffic::jobs::Jobs;
 use crate::clock::ClockName;
 
 /// The exit code of a crash that was asked for.
 const CRASH: u8 = 3;
-/// A breath after an accept that failed, so that a lack of descriptors does not become a busy loop.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(10);
 
 /// Runs billing until SIGTERM. Exit code 0: every request that was in flight has its answer, and no unit runs.
 ///
@@ -90,6 +86,7 @@ async fn serve(
     say_where(&listener)?;
     let (version, scheduler_inbox) = (settings.version.clone(), inbox.clone());
     let history = History::default();
+    let (closing, told) = watch::channel(false);
     let billing = Arc::new(Billing {
         version,
         agent,
@@ -99,8 +96,11 @@ async fn serve(
         pace,
         faults: faults.clone(),
         history,
+        jobs: Jobs::default(),
+        finish_jobs: settings.finish_jobs,
+        closing: Closing::new(told),
     });
-    accept_until_told(listener, billing, sigterm, &faults, scheduler_ended).await?;
+    accept::until_told(listener, billing, closing, sigterm, &faults, scheduler_ended).await?;
 
     pulls.abort();
     for thread in desk_threads.into_iter().chain([scheduler]) {
@@ -113,82 +113,4 @@ fn say_where(listener: &TcpListener) -> anyhow::Result<()> {
     let address = listener.local_addr().context("reading our own address")?;
     let mut out = std::io::stdout();
     writeln!(out, "listening on {address}").and_then(|()| out.flush()).context("writing to standard output")
-}
-
-/// Accepts until SIGTERM, then lets every connection finish the request it is in.
-async fn accept_until_told(
-    listener: TcpListener,
-    billing: Arc<Billing>,
-    mut sigterm: Signal,
-    faults: &Watched,
-    mut scheduler_ended: oneshot::Receiver<std::io::Result<()>>,
-) -> anyhow::Result<()> {
-    let (closing, close) = watch::channel(false);
-    // Every connection holds a sender; when the last is dropped, receiving ends.
-    let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => {
-                match accepted {
-                    Ok((stream, _)) => {
-                        tokio::spawn(connection(stream, Arc::clone(&billing), close.clone(), open.clone()));
-                    }
-                    // The client left early, or descriptors ran out; neither concerns the others.
-                    Err(error) => {
-                        tracing::warn!(%error, "a connection could not be accepted");
-                        tokio::time::sleep(ACCEPT_AGAIN).await;
-                    }
-                }
-            }
-            _ = sigterm.recv() => {
-                if !faults.now().hang_on_sigterm {
-                    break;
-                }
-                tracing::warn!("ignoring SIGTERM, as the fault hang-on-sigterm asks");
-            }
-            result = &mut scheduler_ended => {
-                return result.context("the scheduler panicked")?.context("recording the scheduler's activity");
-            }
-        }
-    }
-    tracing::info!("SIGTERM: finishing what is in flight");
-    // Scheduling ends first: requests may take long, and the lease may already be wanted elsewhere. The scheduler may
-    // have ended by itself; then there is nobody to tell.
-    let _ = billing.scheduler.send(Message::Close);
-    drop(listener);
-    drop(open);
-    closing.send_replace(true);
-    all_closed.recv().await;
-    Ok(())
-}
-
-async fn connection(
-    stream: TcpStream,
-    billing: Arc<Billing>,
-    mut close: watch::Receiver<bool>,
-    _open: mpsc::Sender<Infallible>,
-) {
-    // Only latency is at stake.
-    let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| {
-        let billing = Arc::clone(&billing);
-        async move { Ok::<_, Infallible>(billing.answer(request).await) }
-    });
-    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    let result = tokio::select! {
-        result = &mut connection => result,
-        () = told(&mut close) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = result {
-        tracing::debug!(%error, "a connection ended early");
-    }
-}
-
-/// Returns when the service closes, or is gone.
-async fn told(close: &mut watch::Receiver<bool>) {
-    let _ = close.wait_for(|closing| *closing).await;
 }

@@ -39,6 +39,9 @@ pub struct Settings {
     /// How often progress is reported within a unit, as declared to the agent; without it, half of the longest unit.
     #[arg(long, value_parser = span::parse)]
     pub progress: Option<Duration>,
+    /// How long jobs may go on after SIGTERM; what is left then is lost.
+    #[arg(long, default_value = "0s", value_parser = span::parse)]
+    pub finish_jobs: Duration,
     /// A fault, as never-ready, bad-after=2s or bad-after-requests=100; may be repeated.
     #[arg(long = "fault", value_name = "KIND[=VALUE]")]
     pub faults: Vec<String>,

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{Fleet, Process};
 
 /// Ports that a host needs.
-pub(super) const PORTS: usize = 5;
+pub(super) const PORTS: usize = 6;
 
 /// One host.
 pub struct Host {
@@ -28,6 +28,10 @@ pub struct Host {
     pub agent_listen: SocketAddr,
     /// The agent's operations port.
     pub operations: SocketAddr,
+    /// Where the instances of slots a and b listen.
+    pub slots: [SocketAddr; 2],
+    /// A port for HAProxy's agent-check.
+    pub check: SocketAddr,
     /// The gate, while it runs.
     pub gate: Option<Process>,
     /// The agent, while it runs.
@@ -47,6 +51,8 @@ impl Host {
             gate_listen: address(0),
             agent_listen: address(1),
             operations: address(2),
+            slots: [address(3), address(4)],
+            check: address(5),
             gate: None,
             agent: None,
             name,
@@ -56,7 +62,7 @@ impl Host {
             Some(secure) => secure.of_agent(&host.name)?,
             None => (format!("{:?}", fleet.stores()), String::new()),
         };
-        std::fs::write(&host.config, host.text(fleet, (ports[3], ports[4]), &store, &tls))?;
+        std::fs::write(&host.config, host.text(fleet, &store, &tls))?;
         Ok(host)
     }
 
@@ -82,7 +88,15 @@ impl Host {
         Ok(answer)
     }
 
-    fn text(&self, fleet: &Fleet, (port_a, port_b): (u16, u16), store: &str, tls: &str) -> String {
+    fn gate_text(&self, fleet: &Fleet) -> String {
+        match fleet.options.signal {
+            true => "mode = \"signal\"".to_owned(),
+            false => format!("mode = \"proxy\"\nlisten = \"{}\"\ntag_responses = true", self.gate_listen),
+        }
+    }
+
+    fn text(&self, fleet: &Fleet, store: &str, tls: &str) -> String {
+        let balancer = fleet.options.balancer.replace("{name}", &self.name);
         let (state, run) = (self.state_dir.display(), self.runtime_dir.display());
         let (ledger, activity) = (fleet.ledger(), fleet.activity());
         format!(
@@ -98,9 +112,9 @@ store = {store}
 {tls}
 
 [gate]
-mode = "proxy"
-listen = "{gate}"
-tag_responses = true
+{gate}
+
+{balancer}
 
 [driver]
 kind = "process"
@@ -151,7 +165,10 @@ port = {port_b}
             name = self.name,
             listen = self.agent_listen,
             operations = self.operations,
-            gate = self.gate_listen,
+            gate = self.gate_text(fleet),
+            balancer = balancer.replace("{check}", &self.check.port().to_string()),
+            port_a = self.slots[0].port(),
+            port_b = self.slots[1].port(),
             builds = fleet.builds().display(),
             ledger = ledger,
             activity = activity.display(),

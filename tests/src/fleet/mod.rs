@@ -63,13 +63,18 @@ pub struct Options {
     pub log: String,
     /// Between SIGTERM and SIGKILL.
     pub grace: String,
+    /// No gates: balancers send straight to the instances.
+    pub signal: bool,
+    /// `[balancer]` of every host, with `{name}` for the host's and `{check}` for a port of its own.
+    pub balancer: String,
     /// Where the demo service keeps its ledger; none: a SQLite file in the fleet's directory.
     pub ledger: Option<LedgerAt>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { hosts: 3, store: StoreKind::Embedded, log: "info".into(), grace: "5s".into(), ledger: None }
+        let (log, grace) = ("info".into(), "5s".into());
+        Self { hosts: 3, store: StoreKind::Embedded, log, grace, signal: false, balancer: String::new(), ledger: None }
     }
 }
 
@@ -149,7 +154,9 @@ impl Fleet {
             fleet.hosts.push(host);
         }
         for index in 0..fleet.hosts.len() {
-            fleet.start_gate(index)?;
+            if !fleet.options.signal {
+                fleet.start_gate(index)?;
+            }
             fleet.start_agent(index)?;
         }
         fleet.wait_for("every agent to be heard, with its gate", |fleet| {

@@ -6,6 +6,7 @@
 //! came back is classed in [`outcome`] and counted in [`tally`], both without I/O.
 
 mod balance;
+pub mod crowd;
 mod dispatch;
 pub mod histogram;
 pub mod outcome;

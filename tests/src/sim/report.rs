@@ -66,6 +66,7 @@ impl World {
             reached: Serial(if settled { state.accepted } else { 0 }),
             blocker: None,
             gate: true,
+            front_pending: false,
             slots: slots.collect(),
         }
     }

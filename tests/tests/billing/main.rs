@@ -4,6 +4,9 @@
 
 mod agent;
 mod conformance;
+mod crowd;
+mod cutter;
+mod jobs;
 mod lease;
 mod process;
 mod pull;

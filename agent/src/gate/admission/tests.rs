@@ -181,6 +181,38 @@ fn the_oldest_age_is_that_of_the_request_that_is_longest_in_flight() {
 }
 
 #[test]
+fn a_request_that_became_a_tunnel_is_counted_apart_until_it_ends() {
+    let mut core = open(vec![upstream(1, 1, 1)]);
+    let (tunnel, request) = (go(&mut core, Class::Read), go(&mut core, Class::Read));
+    let _ = core.record(&tunnel, Event::Answered { status: 101, after: NOW });
+    assert_eq!(core.upgrade(&tunnel, NOW), News::Counters);
+    let one = of(&core, 1);
+    assert_eq!((one.in_flight, one.upgraded, one.upgraded_total, core.report(NOW).in_flight), (1, 1, 1, 1));
+    assert_eq!(core.report(NOW * 5).upstreams[0].oldest_upgraded_ms, 4000);
+    assert_eq!(core.drained_since(&tunnel), None);
+    core.apply(state(2, Admission::Open, vec![upstream(1, 0, 0)]), NOW * 2).expect("applied");
+    core.apply(state(3, Admission::Open, vec![]), NOW * 3).expect("applied");
+    assert_eq!(core.drained_since(&tunnel), Some(NOW * 2), "since it gets nothing new");
+    assert_eq!(core.finish(&request, NOW), News::Counters, "a tunnel is left");
+    core.forget_departed(NOW + DEPARTED_KEPT * 2);
+    core.closes_upgraded(&tunnel);
+    assert_eq!((of(&core, 1).upgraded, of(&core, 1).upgraded_closed), (1, 1), "as long as it is open it is reported");
+    assert_eq!(core.finish(&tunnel, NOW), News::Urgent, "the last work of an upstream without weight");
+    assert_eq!(of(&core, 1).upgraded, 0);
+}
+
+#[test]
+fn a_drain_that_is_taken_back_is_over_and_a_lame_duck_drains_everybody() {
+    let mut core = open(vec![upstream(1, 1, 1)]);
+    let tunnel = go(&mut core, Class::Read);
+    let _ = core.upgrade(&tunnel, NOW);
+    core.apply(state(2, Admission::LameDuck, vec![upstream(1, 1, 1)]), NOW).expect("applied");
+    assert_eq!(core.drained_since(&tunnel), Some(NOW));
+    core.apply(state(3, Admission::Open, vec![upstream(1, 1, 1)]), NOW).expect("applied");
+    assert_eq!(core.drained_since(&tunnel), None);
+}
+
+#[test]
 fn an_instance_at_another_address_is_another_upstream() {
     let mut core = open(vec![upstream(1, 1, 1)]);
     let before = go(&mut core, Class::Read);

@@ -27,6 +27,7 @@ impl Reported {
             reached: Serial(report.reached),
             blocker: report.blocker.as_ref().map(wire::Blocker::typed),
             gate: report.gate.as_ref().is_some_and(|gate| gate.connected),
+            front_pending: report.front.as_ref().is_some_and(|front| !front.confirmed),
             slots: report.slots.iter().map(slot).collect::<Result<_, IdError>>().map_err(garbled)?,
         })
     }

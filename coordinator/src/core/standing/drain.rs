@@ -72,7 +72,8 @@ fn leaving(
 ) -> Step {
     let now = scene.now.wall_ms;
     let Some(told_ms) = told_ms else {
-        if !agent.has_taken() {
+        // The drain counts as begun only when the balancers say so (`SAFETY.md` R5).
+        if !agent.has_taken() || agent.seen().is_some_and(|report| report.front_pending) {
             return waiting(name, agent, since_ms, "to say that it leaves");
         }
         let phase = Phase::Leaving { since_ms, told_ms: Some(now) };

@@ -7,7 +7,7 @@ use handover::core::floor;
 use handover::core::plan::PlanError;
 use handover::core::standing::{Outcome, Phase};
 use handover_proto::assignment::LeaseWish;
-use handover_proto::blocker::BlockerKind;
+use handover_proto::blocker::{Blocker, BlockerKind};
 use handover_proto::lifecycle::Lifecycle;
 
 use super::stage::{Stage, drain};
@@ -50,6 +50,39 @@ fn the_lease_goes_first_then_balancers_are_told_and_only_then_does_traffic_go() 
     assert_eq!((&back.slots, &back.routes, back.leaving), (&before.slots, &before.routes, false), "as it was");
     stage.obey();
     assert_eq!((stage.settle(), stage.end().0), (None, Outcome::Done));
+}
+
+#[test]
+fn a_drain_begins_only_when_the_balancers_say_so_and_why_names_them() {
+    let mut stage = Stage::new(3);
+    stage.give(drain(1)).obey();
+    let silent = Blocker {
+        kind: BlockerKind::BalancerUnreachable,
+        since_ms: 5,
+        waiting_for: "HAProxy does not answer on /run/haproxy/admin.sock".into(),
+    };
+    let front = |stage: &mut Stage, pending: bool| {
+        let report = stage.fleet.agents.get_mut(&agent(1)).and_then(|host| host.report.as_mut()).expect("a report");
+        (report.front_pending, report.blocker) = (pending, pending.then(|| silent.clone()));
+    };
+    front(&mut stage, true);
+    stage.pass(Duration::from_secs(700));
+    assert_eq!(stage.settle(), Some(BlockerKind::BalancerUnreachable), "no time makes it begin");
+    assert!(!stage.assignment(1).routes.is_empty(), "its gate serves on");
+    front(&mut stage, false);
+    assert_eq!(stage.settle(), Some(BlockerKind::Drain), "now balancers have their time");
+}
+
+#[test]
+fn a_host_that_its_balancers_do_not_send_to_does_not_count_as_serving() {
+    let mut stage = Stage::new(3);
+    let pending = |stage: &mut Stage, pending| {
+        let host = stage.fleet.agents.get_mut(&agent(2)).expect("a host");
+        host.report.as_mut().expect("a report").front_pending = pending;
+    };
+    assert!(floor::serving(&stage.fleet).contains(&agent(2)));
+    pending(&mut stage, true);
+    assert!(!floor::serving(&stage.fleet).contains(&agent(2)));
 }
 
 #[test]

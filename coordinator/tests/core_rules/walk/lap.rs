@@ -131,6 +131,7 @@ fn write_agent(rules: &Rules, model: &Model, number: usize, host: &Host, view: &
         reached: if host.is_true(rules) { serial(host.taken) } else { Serial(0) },
         blocker: None,
         gate: true,
+        front_pending: false,
         slots: slots.into_iter().collect(),
     });
 }

@@ -1,8 +1,10 @@
 //! The network: one bridge in our own namespace, each host in a namespace of its own behind it. Packets between two hosts
 //! are dropped on the bridge, one way or both, so that neither end notices anything but silence.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 
@@ -30,7 +32,10 @@ pub struct Spot {
 
 /// The bridge and what hangs on it.
 #[derive(Debug, Default)]
-pub struct Net;
+pub struct Net {
+    /// How many cuts each dropped pair is part of: two faults may overlap, and the first to end must not end the other.
+    cuts: Mutex<BTreeMap<(String, String), u32>>,
+}
 
 fn run(program: &str, args: &str) -> Result<()> {
     let mut command = Command::new(program);
@@ -57,7 +62,7 @@ impl Net {
         if !nft.wait()?.success() {
             bail!("nft refused the table of cuts");
         }
-        Ok(Self)
+        Ok(Self::default())
     }
 
     /// Adds a host.
@@ -81,7 +86,14 @@ impl Net {
     /// # Errors
     /// If the system refuses.
     pub fn cut(&self, pairs: &[(String, String)]) -> Result<()> {
-        self.change("add", pairs)
+        let mut cuts = self.cuts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fresh = Vec::new();
+        for pair in pairs {
+            let held = cuts.entry(pair.clone()).or_default();
+            *held += 1;
+            fresh.extend((*held == 1).then_some(pair));
+        }
+        change("add", &fresh)
     }
 
     /// Lets it through again.
@@ -89,16 +101,26 @@ impl Net {
     /// # Errors
     /// If the system refuses.
     pub fn heal(&self, pairs: &[(String, String)]) -> Result<()> {
-        self.change("delete", pairs)
-    }
-
-    fn change(&self, verb: &str, pairs: &[(String, String)]) -> Result<()> {
-        if pairs.is_empty() {
-            return Ok(());
+        let mut cuts = self.cuts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut over = Vec::new();
+        for pair in pairs {
+            let Some(held) = cuts.get_mut(pair) else { continue };
+            *held -= 1;
+            if *held == 0 {
+                cuts.remove(pair);
+                over.push(pair);
+            }
         }
-        let names: Vec<_> = pairs.iter().map(|(from, to)| format!("\"{}\" . \"{}\"", port(from), port(to))).collect();
-        run("nft", &format!("{verb} element bridge cuts pairs {{ {} }}", names.join(", ")))
+        change("delete", &over)
     }
+}
+
+fn change(verb: &str, pairs: &[&(String, String)]) -> Result<()> {
+    if pairs.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = pairs.iter().map(|(from, to)| format!("\"{}\" . \"{}\"", port(from), port(to))).collect();
+    run("nft", &format!("{verb} element bridge cuts pairs {{ {} }}", names.join(", ")))
 }
 
 /// The host's end on the bridge.

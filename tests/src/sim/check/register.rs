@@ -121,8 +121,15 @@ impl Check for Register {
             Fact::Did { id, revision } => drop(self.did.insert(*id, *revision)),
             Fact::Hears { id, returned } => self.answered(*id, *returned),
             Fact::Restored { holder } => {
+                // A write that has not reached the store yet may still be carried out, on what was restored. What was done
+                // before is gone, and what is read or heard of it tells of the store that was.
+                let on_its_way =
+                    |id: &u64, asked: &(usize, Option<Revision>)| asked.1.is_some() && !self.did.contains_key(id);
+                let kept =
+                    self.open.iter().filter(|(id, asked)| on_its_way(id, asked)).map(|(id, asked)| (*id, *asked));
+                let kept = kept.collect();
                 self.judge()?;
-                self.first = *holder;
+                (self.open, self.first) = (kept, *holder);
             }
             _ => return Ok(()),
         }
@@ -186,6 +193,39 @@ mod tests {
         seen.extend([asks(3, None), hears(3, Returned::Read(5))]);
         assert_eq!(verdict(&seen), Ok(()));
         assert_eq!(verdict(&late), Ok(()));
+    }
+
+    #[test]
+    fn a_write_on_its_way_when_the_store_is_restored_counts_after_it_and_one_that_was_done_does_not() {
+        let restored = || Fact::Restored { holder: 0 };
+        let did = |id| Fact::Did { id, revision: 5 };
+        let on_its_way = [
+            asks(1, Some(0)),
+            restored(),
+            did(1),
+            hears(1, Returned::Wrote(5)),
+            asks(2, None),
+            hears(2, Returned::Read(5)),
+        ];
+        assert_eq!(verdict(&on_its_way), Ok(()));
+        let done = [
+            asks(1, Some(0)),
+            did(1),
+            restored(),
+            hears(1, Returned::Wrote(5)),
+            asks(2, None),
+            hears(2, Returned::Read(0)),
+        ];
+        assert_eq!(verdict(&done), Ok(()));
+        let lost = [
+            asks(1, Some(0)),
+            restored(),
+            did(1),
+            hears(1, Returned::Wrote(5)),
+            asks(2, None),
+            hears(2, Returned::Read(0)),
+        ];
+        assert!(verdict(&lost).is_err(), "a write done after the restore must be seen");
     }
 
     #[test]

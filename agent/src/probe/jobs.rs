@@ -1,0 +1,20 @@
+//! The drain ledger's line *jobs*: how much work the service has that no request shows, asked of the service itself.
+//!
+//! ```toml
+//! [[drain.jobs]]
+//! name = "invoice-runs"
+//! http = { path = "/jobs", count = "in_flight", oldest_ms = "oldest_ms" }
+//! interval = "1s"
+//! timeout = "500ms"
+//! deadline = "30m"       # both or none: then the assignment's drain policy holds
+//! at_deadline = "wait"
+//! ```
+//!
+//! A reading that fails, or that was asked for before the last request had ended (which may have started a job), is not
+//! known, and what is not known is never zero.
+
+mod counter;
+mod settings;
+
+pub use counter::JobCounter;
+pub use settings::{DrainSettings, JobsError, JobsSettings};
