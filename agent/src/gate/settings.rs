@@ -214,6 +214,11 @@ pub enum SettingsError {
         /// Why.
         why: &'static str,
     },
+    /// The gate passes bytes as they are.
+    #[error(
+        "gate setting `tls` does not go with mode = \"tcp\", in which the service itself speaks TLS; leave [gate.tls] away"
+    )]
+    TlsInTcp,
 }
 
 impl GateSettings {
@@ -243,6 +248,9 @@ impl GateSettings {
     /// On the first setting that cannot work.
     pub fn check(&self) -> Result<(), SettingsError> {
         self.pin.check()?;
+        if self.mode == Mode::Tcp && self.tls.is_some() {
+            return Err(SettingsError::TlsInTcp);
+        }
         let limits = &self.limits;
         at_least("limits.connections", limits.connections as u64, 1, "nobody could connect")?;
         at_least("limits.connections_per_peer", limits.connections_per_peer as u64, 1, "nobody could connect")?;
@@ -305,6 +313,7 @@ mod tests {
             settings.check().expect_err(text).to_string()
         };
         assert!(check("[limits]\nconnections = 0").contains("at least 1"));
+        assert!(check("mode = 'tcp'\n[tls]\ncertificate = 'a'\nkey = 'b'").contains("does not go with mode"));
         let error = check("[limits]\nstop_time = '1s'\nleave_grace = '2s'");
         assert!(error.contains("1s") && error.contains("2s"), "{error}");
     }

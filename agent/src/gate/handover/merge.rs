@@ -10,10 +10,19 @@ use handover_proto::ids::InstanceId;
 use crate::gate::control::{Forerunner, GateReport, Reason, UpstreamReport};
 use crate::gate::counts::ClassCounts;
 
+/// The counters of one upstream.
+#[derive(Debug, Default)]
+struct Totals {
+    reads: ClassCounts,
+    writes: ClassCounts,
+    upgraded: u64,
+    upgraded_closed: u64,
+}
+
 /// What gates have counted that ended since, so that counters do not fall back when they end.
 #[derive(Debug, Default)]
 pub(super) struct Carried {
-    upstreams: BTreeMap<InstanceId, [ClassCounts; 2]>,
+    upstreams: BTreeMap<InstanceId, Totals>,
     own_answers: BTreeMap<Reason, u64>,
 }
 
@@ -23,9 +32,11 @@ impl Carried {
         let known = |id: &InstanceId| now.upstreams.iter().any(|upstream| upstream.instance == *id);
         self.upstreams.retain(|id, _| known(id));
         for upstream in &ended.upstreams {
-            let [reads, writes] = self.upstreams.entry(upstream.instance.clone()).or_default();
-            add(reads, &upstream.reads);
-            add(writes, &upstream.writes);
+            let totals = self.upstreams.entry(upstream.instance.clone()).or_default();
+            add(&mut totals.reads, &upstream.reads);
+            add(&mut totals.writes, &upstream.writes);
+            totals.upgraded += upstream.upgraded_total;
+            totals.upgraded_closed += upstream.upgraded_closed;
         }
         add_answers(&mut self.own_answers, &ended.own_answers);
     }
@@ -33,9 +44,11 @@ impl Carried {
     /// Adds them to what lives.
     pub(super) fn add_to(&self, report: &mut GateReport) {
         for upstream in &mut report.upstreams {
-            if let Some([reads, writes]) = self.upstreams.get(&upstream.instance) {
-                add(&mut upstream.reads, reads);
-                add(&mut upstream.writes, writes);
+            if let Some(totals) = self.upstreams.get(&upstream.instance) {
+                add(&mut upstream.reads, &totals.reads);
+                add(&mut upstream.writes, &totals.writes);
+                upstream.upgraded_total += totals.upgraded;
+                upstream.upgraded_closed += totals.upgraded_closed;
             }
         }
         add_answers(&mut report.own_answers, &self.own_answers);
@@ -70,32 +83,61 @@ pub(super) fn include(report: &mut GateReport, older: Option<&GateReport>) {
     });
 }
 
+/// Every field is named, so that one that is added to the report is not forgotten here.
 fn add_upstream(own: &mut UpstreamReport, older: &UpstreamReport) {
-    own.listed |= older.listed;
-    own.in_flight += older.in_flight;
-    own.oldest_ms = own.oldest_ms.max(older.oldest_ms);
-    own.upgraded += older.upgraded;
-    own.oldest_upgraded_ms = own.oldest_upgraded_ms.max(older.oldest_upgraded_ms);
-    own.upgraded_total += older.upgraded_total;
-    own.upgraded_closed += older.upgraded_closed;
-    own.last_request_ms_ago = own.last_request_ms_ago.into_iter().chain(older.last_request_ms_ago).min();
-    add(&mut own.reads, &older.reads);
-    add(&mut own.writes, &older.writes);
+    let UpstreamReport {
+        instance: _,
+        version: _,
+        listed,
+        in_flight,
+        oldest_ms,
+        reads,
+        writes,
+        last_request_ms_ago,
+        upgraded,
+        oldest_upgraded_ms,
+        upgraded_total,
+        upgraded_closed,
+    } = older;
+    own.listed |= listed;
+    own.in_flight += in_flight;
+    own.oldest_ms = own.oldest_ms.max(*oldest_ms);
+    own.last_request_ms_ago = own.last_request_ms_ago.into_iter().chain(*last_request_ms_ago).min();
+    own.upgraded += upgraded;
+    own.oldest_upgraded_ms = own.oldest_upgraded_ms.max(*oldest_upgraded_ms);
+    own.upgraded_total += upgraded_total;
+    own.upgraded_closed += upgraded_closed;
+    add(&mut own.reads, reads);
+    add(&mut own.writes, writes);
 }
 
 fn add(to: &mut ClassCounts, more: &ClassCounts) {
-    to.requests += more.requests;
-    to.answered_2xx += more.answered_2xx;
-    to.answered_3xx += more.answered_3xx;
-    to.answered_4xx += more.answered_4xx;
-    to.answered_5xx += more.answered_5xx;
-    to.connect_errors += more.connect_errors;
-    to.no_answer += more.no_answer;
-    to.client_left += more.client_left;
-    to.lost += more.lost;
-    to.client_cut += more.client_cut;
-    to.latency_sum_us += more.latency_sum_us;
-    for (to, more) in to.latency.iter_mut().zip(more.latency) {
+    let ClassCounts {
+        requests,
+        answered_2xx,
+        answered_3xx,
+        answered_4xx,
+        answered_5xx,
+        connect_errors,
+        no_answer,
+        client_left,
+        lost,
+        client_cut,
+        latency,
+        latency_sum_us,
+    } = more;
+    to.requests += requests;
+    to.answered_2xx += answered_2xx;
+    to.answered_3xx += answered_3xx;
+    to.answered_4xx += answered_4xx;
+    to.answered_5xx += answered_5xx;
+    to.connect_errors += connect_errors;
+    to.no_answer += no_answer;
+    to.client_left += client_left;
+    to.lost += lost;
+    to.client_cut += client_cut;
+    to.latency_sum_us += latency_sum_us;
+    for (to, more) in to.latency.iter_mut().zip(latency) {
         *to += more;
     }
 }

@@ -10,6 +10,7 @@ mod relay;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -22,6 +23,10 @@ use super::ticket::{Gate, Ticket};
 
 /// Serves one client until either side has had enough.
 pub(super) async fn serve(gate: Arc<Gate>, client: TcpStream, peer: SocketAddr) {
+    let Some(_place) = gate.peers.enter(peer.ip()) else {
+        gate.refused_connections.fetch_add(1, Ordering::Relaxed);
+        return;
+    };
     let reached = tokio::select! {
         reached = reach(&gate) => reached,
         // A client that waits may lose its patience.
