@@ -51,6 +51,10 @@ listen = "{listen}"
 kind = "process"
 builds = "{run}"
 command = ["true"]
+[[probe]]
+name = "ready"
+http = {{ path = "/" }}
+affects = "ready"
 [[slot]]
 name = "a"
 port = 1
