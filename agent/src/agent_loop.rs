@@ -57,6 +57,8 @@ pub(crate) struct Memory {
     silent_until: Duration,
     /// Somebody else has our name.
     name_taken: Option<Waiting>,
+    /// When the assignment in force was taken; zero: before this agent began.
+    assigned_at: Duration,
     /// An assignment that could not be recorded.
     untaken: Option<Offer>,
 }
@@ -138,11 +140,12 @@ impl AgentLoop {
         let front = self.balancers.seen();
         let gate = self.routing.seen(&front, &mut self.config.slots.keys());
         self.routing.count(self.host.watched());
+        let assigned_at = self.memory.assigned_at;
         let slots = self.host.places.iter_mut().map(|(id, place)| {
             let instance = place.running.as_mut().map(|running| {
                 let id = running.record.instance.clone();
                 let cut_off = running.record.lifecycle.is_none() || gate.sends_nothing_to(&id);
-                let ledger = running.ledger(self.routing.ledger(&id), cut_off, clock::boot());
+                let ledger = running.ledger(self.routing.ledger(&id), cut_off, assigned_at);
                 Instance {
                     version: running.record.version.clone(),
                     process: running.process,
@@ -275,6 +278,7 @@ impl AgentLoop {
                 let saved = self.host.file.change(|state| state.accepted = Some(accepted));
                 saved.map_err(|error| OfferError::Disk(crate::report::chain(&error)))?;
                 self.host.file.unreadable = None;
+                self.memory.assigned_at = clock::boot();
                 Ok(Answer::Accepted(offer.serial))
             }
         }

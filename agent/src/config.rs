@@ -277,7 +277,7 @@ impl Config {
 
 type Unfit<'a> = dyn Fn(&str, String, &str) -> ConfigError + 'a;
 
-/// The gate's table, with the paths that follow from the directories put in.
+/// The gate's table, with the paths that follow from the directories put in; none in mode `signal`.
 fn gate(path: &Path, file: &mut File) -> Result<Option<GateSettings>, ConfigError> {
     let unfit = |problem: &str, fix: &str| ConfigError::Unfit {
         file: path.to_owned(),
@@ -289,12 +289,12 @@ fn gate(path: &Path, file: &mut File) -> Result<Option<GateSettings>, ConfigErro
         Some("proxy" | "tcp") => {}
         Some("signal") if file.gate.len() == 1 => return Ok(None),
         Some("signal") => {
-            let fix = "leave everything else in [gate] away, or use \"proxy\"";
+            let fix = "leave everything else in [gate] away, or use \"proxy\" or \"tcp\"";
             return Err(unfit("is \"signal\": there is no gate then, and nothing to set about it", fix));
         }
         Some(other) => return Err(unfit(&format!("is {other:?}"), "use \"proxy\", \"tcp\" or \"signal\"")),
         None => {
-            let fix = "say mode = \"proxy\": a gate is then in front of the instances; or \"signal\": a balancer is";
+            let fix = "say mode = \"proxy\" or \"tcp\": a gate is then in front of the instances; or \"signal\": a balancer is";
             return Err(unfit("is missing", fix));
         }
     }

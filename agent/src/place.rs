@@ -100,11 +100,12 @@ impl Running {
     }
 
     /// The drain ledger: what the gate counts, and the jobs. `cut_off`: the gate has confirmed that it sends nothing new.
-    pub fn ledger(&mut self, gate: Ledger, cut_off: bool, now: Boot) -> Ledger {
+    /// What jobs there are must be asked after the last request has ended, and after the order that may end the instance.
+    pub fn ledger(&mut self, gate: Ledger, cut_off: bool, assigned_at: Boot) -> Ledger {
         let quiet = cut_off && gate.is_drained();
-        self.quiet_since = if quiet { self.quiet_since.or(Some(now)) } else { None };
+        self.quiet_since = if quiet { self.quiet_since.or(Some(clock::boot())) } else { None };
         let mut ledger = gate;
-        ledger.lines.extend(self.jobs.lines(self.quiet_since));
+        ledger.lines.extend(self.jobs.lines(self.quiet_since.map(|quiet| quiet.max(assigned_at))));
         ledger
     }
 

@@ -5,17 +5,10 @@
 use handover_tests::load::crowd::Kind;
 use handover_tests::switch::{self, Course, Settings};
 
-/// What the gate carries by now.
-const CARRIED: [Kind; 5] = [Kind::KeepAlive, Kind::Idle, Kind::Upload, Kind::Download, Kind::Events];
-
-fn short(course: Course) -> Settings {
-    Settings { kinds: CARRIED.to_vec(), gate: String::new(), ..Settings::short(course) }
-}
-
 #[test]
 fn switches_and_restarts_of_the_agent_lose_nothing() {
     let course = Course { switches: 9, stop_every: 3, agent_restarts: 6, ..Course::default() };
-    let verdict = switch::run(&short(course)).expect("a run");
+    let verdict = switch::run(&Settings::short(course)).expect("a run");
     assert!(verdict.passed(), "{verdict}");
     let answered = verdict.receipt.sum(|counts| counts.answered);
     assert!(answered > 300, "only {answered} requests:\n{verdict}");
@@ -25,9 +18,9 @@ fn switches_and_restarts_of_the_agent_lose_nothing() {
 #[test]
 fn a_gate_that_is_killed_is_found_by_the_same_check_for_every_kind() {
     let course = Course { switches: 1, gate_kills: 8, ..Course::default() };
-    let verdict = switch::run(&Settings { pauses: 0.1, ..short(course) }).expect("a run");
+    let verdict = switch::run(&Settings { pauses: 0.1, ..Settings::short(course) }).expect("a run");
     assert!(!verdict.passed(), "{verdict}");
-    for kind in CARRIED {
+    for kind in Kind::ALL {
         let counts = verdict.receipt.of(kind);
         assert!(counts.dropped > 0 && (counts.lost > 0 || kind == Kind::Idle), "{kind:?}:\n{verdict}");
     }

@@ -2,8 +2,11 @@
 //!
 //! Admission, routes and the count of requests in flight are one value ([`Core`]); the shell keeps it behind one lock, so
 //! that "no weight and nothing in flight" can never be true while a request is on its way in. A request is in flight from
-//! [`Core::admit`] to [`Core::finish`], which the shell calls when both bodies have ended. One that is answered with another protocol (a WebSocket) is
-//! counted apart from then on ([`Core::upgrade`]).
+//! [`Core::admit`] to [`Core::finish`], which the shell calls when both bodies have ended. One that is answered with another
+//! protocol (a WebSocket) is counted apart from then on ([`Core::upgrade`]).
+
+mod door;
+mod entry;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,8 +16,11 @@ use handover_proto::ids::InstanceId;
 
 use super::balance::Balance;
 use super::class::Class;
-use super::control::{Admission, GateReport, GateState, Reason, Refusal, Upstream, UpstreamReport};
-use super::counts::{ClassCounts, Event};
+use super::control::{Admission, GateReport, GateState, Reason, Refusal, Upstream};
+use super::counts::Event;
+use entry::{Entry, Flight};
+
+pub use door::{Arrival, Ask, News, Pin, Route, Verdict};
 
 /// How long an upstream that left the state stays in the reports after its last request ended: ten reports, so that an
 /// agent that is restarting still learns its last counts.
@@ -29,70 +35,9 @@ pub struct Bounds {
     pub in_flight: u64,
 }
 
-/// How a request comes to the door.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Arrival<'a> {
-    /// For the first time.
-    New,
-    /// After it was told to hold.
-    Held,
-    /// Already let in once, but the upstreams tried (by [`Route::key`]) could not be connected to.
-    Again(&'a [u64]),
-}
-
-/// The answer at the door.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// Go there; it is in flight now.
-    Go(Route),
-    /// Wait for a new state; it counts as held now.
-    Hold,
-    /// Turn it away.
-    Refuse(Reason),
-}
-
-/// One request's way through the gate, to be handed back to [`Core::finish`] exactly once.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Route {
-    /// The upstream's number within this gate process; another address has another number.
-    pub key: u64,
-    /// The upstream.
-    pub upstream: Arc<Upstream>,
-    flight: u64,
-    class: Class,
-}
-
-/// What came of a change, for the reporter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
-pub enum News {
-    /// A counter moved: the next regular report will do.
-    Counters,
-    /// The agent may be waiting for this: report at once.
-    Urgent,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Flight {
-    since: Duration,
-    settled: bool,
-}
-
-#[derive(Debug)]
-struct Entry {
-    upstream: Arc<Upstream>,
-    listed: bool,
-    flights: BTreeMap<u64, Flight>,
-    /// Flights that became tunnels, with the time of that.
-    upgraded: BTreeMap<u64, Duration>,
-    upgraded_total: u64,
-    upgraded_closed: u64,
-    /// Since when it gets nothing new.
-    drained_since: Option<Duration>,
-    counts: [ClassCounts; 2],
-    last_request: Option<Duration>,
-    idle_since: Duration,
-}
+/// How long an upstream that could not be connected to is passed over while there is another one. Agents tell of an end
+/// within milliseconds; this is for instances of other hosts, and for a gate without its agent.
+const PASSED_OVER: Duration = Duration::from_secs(1);
 
 /// The gate's one mutable value.
 #[derive(Debug)]
@@ -177,6 +122,8 @@ impl Core {
         });
         let entry = self.entries.entry(key).or_insert_with(|| Entry {
             upstream: Arc::new(upstream.clone()),
+            pin: Pin::of(upstream.version.as_str()),
+            passed_over_until: Duration::ZERO,
             listed: true,
             flights: BTreeMap::new(),
             upgraded: BTreeMap::new(),
@@ -193,10 +140,18 @@ impl Core {
     }
 
     /// Decides on one request. `Go` and `Hold` change the counts in the same breath.
-    pub fn admit(&mut self, class: Class, arrival: Arrival<'_>, now: Duration) -> Verdict {
+    pub fn admit(&mut self, ask: impl Into<Ask>, arrival: Arrival<'_>, now: Duration) -> Verdict {
+        let ask = ask.into();
         let verdict = match arrival {
-            Arrival::Again(tried) => self.pick(class, tried).map_or(Verdict::Refuse(Reason::Connect), Verdict::Go),
-            Arrival::New | Arrival::Held => self.at_the_door(class),
+            Arrival::Again(tried) => {
+                for key in tried {
+                    if let Some(entry) = self.entries.get_mut(key) {
+                        entry.passed_over_until = now + PASSED_OVER;
+                    }
+                }
+                self.pick(ask, tried, now).map_or(Verdict::Refuse(Reason::Connect), Verdict::Go)
+            }
+            Arrival::New | Arrival::Held => self.at_the_door(ask, now),
         };
         match (arrival, &verdict) {
             (Arrival::New, Verdict::Hold) if self.held >= self.bounds.held => return Verdict::Refuse(Reason::HoldFull),
@@ -210,22 +165,29 @@ impl Core {
         verdict
     }
 
-    fn at_the_door(&mut self, class: Class) -> Verdict {
+    fn at_the_door(&mut self, ask: Ask, now: Duration) -> Verdict {
         match self.state.admission {
             Admission::Shut => Verdict::Refuse(Reason::Shut),
             Admission::Hold => Verdict::Hold,
             Admission::Open | Admission::LameDuck if self.in_flight >= self.bounds.in_flight => {
                 Verdict::Refuse(Reason::InFlightLimit)
             }
-            Admission::Open | Admission::LameDuck => self.pick(class, &[]).map_or(Verdict::Hold, Verdict::Go),
+            Admission::Open | Admission::LameDuck => self.pick(ask, &[], now).map_or(Verdict::Hold, Verdict::Go),
         }
     }
 
-    fn pick(&mut self, class: Class, tried: &[u64]) -> Option<Route> {
-        let key = self.balance[index(class)].pick(tried)?;
-        let entry = self.entries.get(&key)?;
+    fn pick(&mut self, ask: Ask, tried: &[u64], now: Duration) -> Option<Route> {
+        let Ask { class, pin } = ask;
+        let (balance, entries) = (&mut self.balance[index(class)], &self.entries);
+        let fresh = |key: u64| !tried.contains(&key);
+        let is = |key: u64, what: &dyn Fn(&Entry) -> bool| entries.get(&key).is_some_and(what);
+        let reached = |key: u64| fresh(key) && is(key, &|entry| entry.passed_over_until <= now);
+        let pinned = |key: u64| reached(key) && is(key, &|entry| Some(entry.pin) == pin);
+        let bound = pin.and_then(|_| balance.pick(pinned));
+        let key = bound.or_else(|| balance.pick(reached)).or_else(|| balance.pick(fresh))?;
+        let upstream = Arc::clone(&entries.get(&key)?.upstream);
         self.next_flight += 1;
-        Some(Route { key, upstream: Arc::clone(&entry.upstream), flight: self.next_flight, class })
+        Some(Route { key, upstream, flight: self.next_flight, class })
     }
 
     fn take_off(&mut self, route: &Route, now: Duration) {
@@ -346,34 +308,6 @@ impl Core {
             tls: None,
             refused_connections: 0,
             own_answers: self.own_answers.clone(),
-        }
-    }
-}
-
-impl Entry {
-    fn is_weightless(&self) -> bool {
-        !self.listed || (self.upstream.reads == 0 && self.upstream.writes == 0)
-    }
-
-    fn is_busy(&self) -> bool {
-        !self.flights.is_empty() || !self.upgraded.is_empty()
-    }
-
-    fn report(&self, now: Duration) -> UpstreamReport {
-        let since = |then: Duration| u64::try_from(now.saturating_sub(then).as_millis()).unwrap_or(u64::MAX);
-        UpstreamReport {
-            instance: self.upstream.instance.clone(),
-            version: self.upstream.version.clone(),
-            listed: self.listed,
-            in_flight: self.flights.len() as u64,
-            oldest_ms: self.flights.first_key_value().map_or(0, |(_, flight)| since(flight.since)),
-            reads: self.counts[index(Class::Read)],
-            writes: self.counts[index(Class::Write)],
-            last_request_ms_ago: self.last_request.map(since),
-            upgraded: self.upgraded.len() as u64,
-            oldest_upgraded_ms: self.upgraded.values().min().map_or(0, |then| since(*then)),
-            upgraded_total: self.upgraded_total,
-            upgraded_closed: self.upgraded_closed,
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What a gate does beside serving clients: it speaks to agents, reports and saves.
+//! What a gate does beside serving clients: it speaks to agents, reports, saves and watches its
+//! certificate.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -37,14 +38,15 @@ impl Background {
             let g = Arc::clone(gate);
             move || saving::save_states(Arc::clone(&g))
         };
-        let mut others = vec![forever("reporter", gate, reporter), forever("state saver", gate, saver)];
-        if let Some(tls) = gate.tls.clone() {
+        let certificate = gate.tls.clone().map(|tls| {
             let g = Arc::clone(gate);
-            others.push(forever("certificate watch", gate, move || {
+            forever("certificate watch", gate, move || {
                 let (g, tls) = (Arc::clone(&g), Arc::clone(&tls));
                 tls.watch(move || g.news.notify_one())
-            }));
-        }
+            })
+        });
+        let others = [forever("reporter", gate, reporter), forever("state saver", gate, saver)];
+        let others = others.into_iter().chain(certificate).collect();
         Self { endpoint: forever("control socket", gate, speaker), others }
     }
 }

@@ -3,6 +3,7 @@
 //! An answer's body carries its request's ticket, so that the request is in flight until the body has ended; back-pressure is
 //! hyper's own, since a body is polled only when the other side takes bytes.
 
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,21 +12,74 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::HeaderMap;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::connection::Running;
 use super::counts::Event;
 use super::pool::Link;
 use super::ticket::{Gate, Ticket};
 use super::upload::{self, Upload};
-use super::{grpc, headers};
+use super::{grpc, headers, tunnel};
 
 /// An answer on its way to the client.
 pub(super) enum ResponseBody {
     /// Made by the gate.
-    Own(Full<Bytes>, #[allow(dead_code, reason = "held for its drop")] Running),
+    Own(OwnBody),
     /// Made by an upstream.
     Passed(PassedBody),
+}
+
+/// The body of an answer that the gate made.
+pub(super) struct OwnBody {
+    full: Full<Bytes>,
+    delivery: Delivery,
+}
+
+impl OwnBody {
+    pub(super) fn new(bytes: Bytes, running: Running, http2: bool) -> Self {
+        running.is_whole();
+        Self { full: Full::new(bytes), delivery: Delivery { running: Some(running), http2, offered: false } }
+    }
+}
+
+/// Follows whether the client takes what is ready for it. By HTTP/1.1 the socket tells; by HTTP/2 a client that gives no
+/// window leaves the socket free, and hyper keeps one frame until it may be sent: it has been, when the next one is asked for
+/// or the body is dropped.
+struct Delivery {
+    running: Option<Running>,
+    http2: bool,
+    offered: bool,
+}
+
+impl Delivery {
+    fn offer(&mut self) {
+        if let (true, Some(running)) = (self.http2, &self.running) {
+            self.offered = true;
+            running.offered();
+        }
+    }
+
+    fn taken(&mut self) {
+        if let (true, Some(running)) = (std::mem::take(&mut self.offered), &self.running) {
+            running.taken();
+        }
+    }
+
+    /// Nothing more is to come.
+    fn end(&mut self) {
+        if let Some(running) = &self.running {
+            running.is_whole();
+        }
+        if !self.http2 {
+            self.running = None;
+        }
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        self.taken();
+    }
 }
 
 /// Why an answer ends before its end.
@@ -35,6 +89,8 @@ pub(super) enum AnswerError {
     Lost(#[source] hyper::Error),
     #[error("the request took longer than one may")]
     TimeIsOver,
+    #[error("the instance is being replaced; call again")]
+    Drained,
 }
 
 /// The body of an upstream's answer.
@@ -44,9 +100,9 @@ pub(super) struct PassedBody {
     /// Gone once the body has ended.
     open: Option<Exchange>,
     manner: Manner,
-    time: Option<Pin<Box<Sleep>>>,
-    /// By HTTP/2: the client has not taken the last frame yet.
-    offered: bool,
+    /// What may end it before its end.
+    cutter: Option<Pin<Box<dyn Future<Output = AnswerError> + Send + Sync>>>,
+    delivery: Delivery,
     /// The last word has been said: trailers of the gate's own.
     cut: bool,
 }
@@ -67,19 +123,24 @@ pub(super) struct Exchange {
     link: Link,
     ticket: Arc<Ticket>,
     upload: Arc<Upload>,
-    running: Running,
 }
 
 impl Exchange {
-    pub(super) fn of(link: Link, ticket: Arc<Ticket>, upload: Arc<Upload>, running: Running) -> Self {
-        Self { link, ticket, upload, running }
+    pub(super) fn of(link: Link, ticket: Arc<Ticket>, upload: Arc<Upload>) -> Self {
+        Self { link, ticket, upload }
     }
 }
 
 impl PassedBody {
-    pub(super) fn new(inner: Incoming, gate: Arc<Gate>, exchange: Exchange, manner: Manner) -> Self {
-        let time = manner.deadline.map(|at| Box::pin(tokio::time::sleep_until(at)));
-        let mut body = Self { inner, gate, open: Some(exchange), manner, time, offered: false, cut: false };
+    pub(super) fn new(inner: Incoming, gate: Arc<Gate>, exchange: Exchange, running: Running, manner: Manner) -> Self {
+        let delivery = Delivery { running: Some(running), http2: manner.http2, offered: false };
+        let grpc = manner.http2 && manner.grpc;
+        // Nearly no answer needs one.
+        let cutter = (grpc || manner.deadline.is_some()).then(|| {
+            let stream = grpc.then(|| (Arc::clone(&gate), Arc::clone(&exchange.ticket)));
+            Box::pin(cut_off(stream, manner.deadline)) as Pin<Box<dyn Future<Output = AnswerError> + Send + Sync>>
+        });
+        let mut body = Self { inner, gate, open: Some(exchange), manner, cutter, delivery, cut: false };
         if body.inner.is_end_stream() {
             body.end();
         }
@@ -88,8 +149,9 @@ impl PassedBody {
 
     /// The body ended well: the connection may be used again.
     fn end(&mut self) {
+        self.delivery.end();
+        self.cutter = None;
         if let Some(exchange) = self.open.take() {
-            exchange.running.is_whole();
             if !exchange.upload.ended() {
                 let gate = Arc::clone(&self.gate);
                 tokio::spawn(upload::watch_upload(gate, Arc::clone(&exchange.upload), exchange.link.cutter()));
@@ -102,13 +164,12 @@ impl PassedBody {
         if self.cut {
             return Poll::Ready(None);
         }
-        self.taken();
+        self.delivery.taken();
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
+                self.delivery.offer();
                 if self.inner.is_end_stream() {
                     self.end();
-                } else {
-                    self.offer();
                 }
                 Poll::Ready(Some(Ok(without_connection_fields(frame))))
             }
@@ -117,8 +178,8 @@ impl PassedBody {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => self.break_off(AnswerError::Lost(error)),
-            Poll::Pending => match self.time.as_mut().map(|time| time.as_mut().poll(cx)) {
-                Some(Poll::Ready(())) => self.break_off(AnswerError::TimeIsOver),
+            Poll::Pending => match self.cutter.as_mut().map(|cutter| cutter.as_mut().poll(cx)) {
+                Some(Poll::Ready(error)) => self.break_off(error),
                 Some(Poll::Pending) | None => Poll::Pending,
             },
         }
@@ -132,33 +193,40 @@ impl PassedBody {
             tracing::debug!(%error, client_did_it, "an answer broke off");
             exchange.link.cutter().cut();
             exchange.ticket.record(if client_did_it { Event::ClientCut } else { Event::Lost });
-            exchange.running.is_whole();
         }
+        self.cutter = None;
+        self.delivery.end();
         self.cut = true;
         if !(self.manner.http2 && self.manner.grpc) {
             return Poll::Ready(Some(Err(error)));
         }
         let status = match &error {
-            AnswerError::Lost(_) => grpc::UNAVAILABLE,
+            AnswerError::Lost(_) | AnswerError::Drained => grpc::UNAVAILABLE,
             AnswerError::TimeIsOver => grpc::DEADLINE_EXCEEDED,
         };
         let mut trailers = HeaderMap::new();
         grpc::tell(&mut trailers, status, &error.to_string());
         Poll::Ready(Some(Ok(Frame::trailers(trailers))))
     }
+}
 
-    /// By HTTP/2 a client that does not read leaves the socket free, so each frame's way is followed.
-    fn offer(&mut self) {
-        if let (true, Some(exchange)) = (self.manner.http2, &self.open) {
-            self.offered = true;
-            exchange.running.offered();
+/// Ends when an answer must: its time is over, or, for one to a gRPC call, the drain of its upstream says so.
+async fn cut_off(stream: Option<(Arc<Gate>, Arc<Ticket>)>, deadline: Option<Instant>) -> AnswerError {
+    let drained = async {
+        match stream {
+            Some((gate, ticket)) => tunnel::grpc_is_drained(&gate, &ticket).await,
+            None => std::future::pending().await,
         }
-    }
-
-    fn taken(&mut self) {
-        if let (true, Some(exchange)) = (std::mem::take(&mut self.offered), &self.open) {
-            exchange.running.taken();
+    };
+    let time_is_over = async {
+        match deadline {
+            Some(at) => tokio::time::sleep_until(at).await,
+            None => std::future::pending().await,
         }
+    };
+    tokio::select! {
+        () = drained => AnswerError::Drained,
+        () = time_is_over => AnswerError::TimeIsOver,
     }
 }
 
@@ -175,7 +243,6 @@ fn without_connection_fields(frame: Frame<Bytes>) -> Frame<Bytes> {
 
 impl Drop for PassedBody {
     fn drop(&mut self) {
-        self.taken();
         if self.inner.is_end_stream() {
             self.end();
         } else if let Some(exchange) = self.open.take() {
@@ -191,21 +258,26 @@ impl Body for ResponseBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         match self.get_mut() {
-            ResponseBody::Own(full, _) => Pin::new(full).poll_frame(cx).map_err(|never| match never {}),
+            ResponseBody::Own(own) => {
+                own.delivery.taken();
+                let polled = Pin::new(&mut own.full).poll_frame(cx).map_err(|never| match never {});
+                own.delivery.offer();
+                polled
+            }
             ResponseBody::Passed(passed) => passed.poll_inner(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            ResponseBody::Own(full, _) => full.is_end_stream(),
+            ResponseBody::Own(own) => own.full.is_end_stream(),
             ResponseBody::Passed(passed) => passed.cut || passed.inner.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            ResponseBody::Own(full, _) => full.size_hint(),
+            ResponseBody::Own(own) => own.full.size_hint(),
             ResponseBody::Passed(passed) => passed.inner.size_hint(),
         }
     }

@@ -3,8 +3,8 @@
 //! - A request of which not a byte was written may go another way: from a pooled connection that turned out to be closed to
 //!   a fresh one, and from an upstream that cannot be connected to, or closes at once, to another ready one. Where there is
 //!   no other it waits, bounded as a held request is: a process that died is noticed and replaced in that time.
-//! - So may a request without a body that was written by HTTP/2 and of which the upstream said that it has not processed it
-//!   (REFUSED_STREAM, or a GOAWAY that leaves it out).
+//! - So may a request that was written by HTTP/2 and of which the upstream said that it has not processed it (REFUSED_STREAM,
+//!   or a GOAWAY that leaves it out), if no more of its body has passed than is kept ([`super::replay`]).
 //! - Any other request that was written, wholly or in part, is never sent again, whatever its method: the service may have
 //!   executed it, and only its client knows whether a second time does harm.
 
@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
 use hyper::{Request, Response};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::class::Class;
+use super::admission::Ask;
 use super::control::Reason;
 use super::counts::Event;
 use super::pool::{Cutter, Link, SendFailure};
@@ -30,10 +31,15 @@ pub(super) struct Answer {
     pub(super) upload: Arc<Upload>,
 }
 
+/// How often a request is put on a shared connection of one upstream: each may be closed, in good order, just then.
+const SHARED_TRIES: usize = 5;
+/// How long hyper may take to let go of a body whose stream was refused. It does so at once.
+const LET_GO: Duration = Duration::from_secs(1);
+
 /// How a request is to go.
 #[derive(Clone, Copy)]
 pub(super) struct Way {
-    pub(super) class: Class,
+    pub(super) ask: Ask,
     /// By HTTP/2.
     pub(super) http2: bool,
     /// Whether it offers to switch to another protocol.
@@ -86,13 +92,13 @@ pub(super) async fn forward(
                 ticket.record(Event::ConnectFailed);
                 whole.body_mut().release();
                 tried.push(ticket.key());
-                ticket = match ticket.elsewhere(way.class, &tried) {
+                ticket = match ticket.elsewhere(way.ask, &tried) {
                     Err(Reason::Connect) => {
                         // Out of every book while it waits: nothing of it is in flight anywhere.
                         drop(ticket);
                         gate.wait_for_reach(&mut patience).await?;
                         tried.clear();
-                        Arc::new(gate.enter(way.class).await?)
+                        Arc::new(gate.enter(way.ask).await?)
                     }
                     other => Arc::new(other?),
                 };
@@ -103,7 +109,7 @@ pub(super) async fn forward(
 }
 
 /// One upstream: first over what is open to it, then over a new connection.
-async fn attempt(gate: &Arc<Gate>, way: Way, ticket: &Ticket, mut request: Request<RequestBody>) -> Attempt {
+async fn attempt(gate: &Gate, way: Way, ticket: &Ticket, mut request: Request<RequestBody>) -> Attempt {
     let upstream = ticket.upstream();
     if !way.http2
         && let Some(link) = gate.pool.take(ticket.key())
@@ -113,8 +119,7 @@ async fn attempt(gate: &Arc<Gate>, way: Way, ticket: &Ticket, mut request: Reque
             Err(whole) => request = whole,
         }
     }
-    // Twice, because a shared connection may be closed just when a request is put on it.
-    for _ in 0..if way.http2 { 2 } else { 1 } {
+    for _ in 0..if way.http2 { SHARED_TRIES } else { 1 } {
         match connect(gate, way, ticket).await {
             Ok(link) => match send(gate, way, link, request).await {
                 Ok(answer) => return answer,
@@ -140,14 +145,14 @@ async fn connect(gate: &Gate, way: Way, ticket: &Ticket) -> std::io::Result<Link
 
 /// One request on one connection. The error is the request, whole: nothing of it was processed.
 async fn send(
-    gate: &Arc<Gate>,
+    gate: &Gate,
     way: Way,
     mut link: Link,
-    request: Request<RequestBody>,
+    mut request: Request<RequestBody>,
 ) -> Result<Attempt, Request<RequestBody>> {
     let has_upload = !request.body().is_end_stream();
     let upload = request.body().upload();
-    let again = (way.http2 && !has_upload).then(|| copy_of(&request, gate));
+    let again = way.http2.then(|| (head_of(&request), request.body_mut().replayable()));
     // Cuts the connection if this request is given up: for its time, or because its client is gone.
     let mut unanswered = CutOnDrop(Some(link.cutter()));
     let answer = tokio::select! {
@@ -165,8 +170,9 @@ async fn send(
             return Err(*whole);
         }
         Err(SendFailure::Refused(error)) => {
-            tracing::debug!(%error, "the upstream refused a request");
-            return again.map_or(Ok(Attempt::Failed(Reason::Refused)), Err);
+            tracing::debug!(%error, "the upstream did not process a request");
+            let Some(whole) = rewound(again).await else { return Ok(Attempt::Failed(Reason::Refused)) };
+            return Err(whole);
         }
         Err(SendFailure::Written(error)) => {
             let reason = upload.failed().unwrap_or(Reason::NoAnswer);
@@ -176,13 +182,20 @@ async fn send(
     })
 }
 
-fn copy_of(request: &Request<RequestBody>, gate: &Arc<Gate>) -> Request<RequestBody> {
-    let mut copy = Request::new(RequestBody::none(gate));
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    copy
+fn head_of(request: &Request<RequestBody>) -> Request<()> {
+    let mut head = Request::new(());
+    *head.method_mut() = request.method().clone();
+    *head.uri_mut() = request.uri().clone();
+    *head.version_mut() = request.version();
+    *head.headers_mut() = request.headers().clone();
+    head
+}
+
+/// The request as it was before it was sent, if enough of it was kept.
+async fn rewound(again: Option<(Request<()>, oneshot::Receiver<RequestBody>)>) -> Option<Request<RequestBody>> {
+    let (head, body) = again?;
+    let body = tokio::time::timeout(LET_GO, body).await.ok()?.ok()?;
+    Some(head.map(|()| body))
 }
 
 /// Ends when nothing of the request has been passed on for the answer time, or its own time is over.

@@ -2,10 +2,15 @@
 //!
 //! It holds the listener and the last routes. The agent, another process, sends it whole states ([`control::GateState`])
 //! over a Unix socket; without an agent the last state stays in force (`SAFETY.md` R3, R10). From one gate process to the
-//! next: [`handover`]. The road of one request:
-//! [`server`] and [`clients`] accept → `connection` watches the line → `proxy` classes it ([`class`]) → `ticket` asks the pure core
-//! ([`admission`], which picks with [`balance`]) → `forward` sends it through `pool` → `upload` and `body` keep the
-//! ticket until both bodies have ended. HTTP/2 and TLS belong in `connection`, WebSocket and gRPC beside `forward`.
+//! next: [`handover`].
+//!
+//! The road of one connection: [`server`] and `clients` accept → `connection` finds out what it speaks ([`tls`], `socket`),
+//! hands it to hyper's HTTP/1.1 or HTTP/2 and watches it by [`line`] and [`streams`]. The road of one request on it: `proxy`
+//! classes it ([`class`], [`pin`]) → `ticket` asks the pure core ([`admission`], which picks with [`balance`]) → `headers`
+//! make it fit → `forward` sends it over a connection of its own (`pool`) or a shared one (`multiplex`) → `upload` and `body`
+//! keep the ticket until both bodies have ended; what the gate says itself is in `reply` and `grpc`. A request that switches
+//! to another protocol becomes a `tunnel` of two `pipe`s, closed by [`upgraded`] between two frames of [`websocket`].
+//! `docs/gate.md` says what all this does to whom.
 
 pub mod admission;
 pub mod balance;
@@ -16,6 +21,7 @@ pub mod control_socket;
 pub mod counts;
 pub mod handover;
 pub mod line;
+pub mod pin;
 pub mod reload;
 pub mod server;
 pub mod settings;
@@ -38,6 +44,7 @@ mod peers;
 mod pipe;
 mod pool;
 mod proxy;
+mod replay;
 mod reply;
 mod report;
 mod saving;
@@ -57,8 +64,11 @@ mod tests {
     fn the_deciding_modules_import_no_runtime_no_network_and_no_clock() {
         let core = [
             ("admission", include_str!("admission.rs")),
+            ("admission/door", include_str!("admission/door.rs")),
+            ("admission/entry", include_str!("admission/entry.rs")),
             ("balance", include_str!("balance.rs")),
             ("class", include_str!("class.rs")),
+            ("class/rule", include_str!("class/rule.rs")),
             ("counts", include_str!("counts.rs")),
             ("line", include_str!("line.rs")),
             ("streams", include_str!("streams.rs")),

@@ -3,14 +3,15 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use http_body_util::Full;
+use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use tokio::time::Instant;
 
-use super::body::{Exchange, Manner, PassedBody, ResponseBody};
+use super::admission::Ask;
+use super::body::{Exchange, Manner, OwnBody, PassedBody, ResponseBody};
 use super::class::class_of;
 use super::connection::{Running, Watched};
 use super::forward::{self, Answer, Way};
@@ -44,19 +45,20 @@ pub(super) async fn serve(
         head: head.method == Method::HEAD,
         id: gate.ids.of(&mut head.headers, gate.settings.forwarded),
     };
-    let lingers = !http2 && !head.headers.contains_key(header::EXPECT);
+    let lingers = http2 || !head.headers.contains_key(header::EXPECT);
     let body = RequestBody::new(body, Arc::clone(&gate), running.clone(), lingers);
     if let Err((reason, detail)) = headers::check(&head) {
         return Ok(reply::own(&gate, reason, Some(detail), running, &asked));
     }
     let class = class_of(&gate.settings.rules, head.method.as_str(), head.uri.path());
+    let ask = Ask { class, pin: gate.settings.pin.asked(&head.headers) };
     let way = Way {
-        class,
+        ask,
         http2: goes_by_http2(gate.settings.upstream, http2),
         upgrade: offer.is_some(),
         deadline: gate.settings.limits.request_time.map(|time| Instant::now() + time),
     };
-    let ticket = match gate.enter(class).await {
+    let ticket = match gate.enter(ask).await {
         Ok(ticket) => ticket,
         Err(reason) => return Ok(reply::own(&gate, reason, None, running, &asked)),
     };
@@ -112,8 +114,11 @@ fn pass_on(
         Manner { http2: asked.http2, grpc: asked.grpc && grpc::is_grpc(&head.headers), deadline: way.deadline };
     let tag = gate.settings.tag_responses.then(|| answer.ticket.upstream());
     headers::to_client(&mut head, tag, asked.id, !asked.http2 && gate.dismisses_clients());
-    let exchange = Exchange::of(answer.link, answer.ticket, answer.upload, running);
-    let body = PassedBody::new(body, Arc::clone(gate), exchange, manner);
+    if let Some(cookie) = gate.settings.pin.cookie_for(&answer.ticket.upstream().version, way.ask.pin) {
+        head.headers.append(header::SET_COOKIE, cookie);
+    }
+    let exchange = Exchange::of(answer.link, answer.ticket, answer.upload);
+    let body = PassedBody::new(body, Arc::clone(gate), exchange, running, manner);
     Response::from_parts(head, ResponseBody::Passed(body))
 }
 
@@ -134,6 +139,5 @@ fn switch(
     let tag = gate.settings.tag_responses.then(|| answer.ticket.upstream());
     headers::to_client(&mut head, tag, asked.id, false);
     line.becomes(Tunnel { client: offer.client, upstream, link: answer.link, ticket: answer.ticket, websocket });
-    running.is_whole();
-    Response::from_parts(head, ResponseBody::Own(Full::default(), running))
+    Response::from_parts(head, ResponseBody::Own(OwnBody::new(Bytes::new(), running, false)))
 }

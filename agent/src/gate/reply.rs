@@ -1,11 +1,10 @@
 //! Answers that the gate makes itself: JSON for people, the header `handover-gate` for programs.
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 
-use super::body::ResponseBody;
+use super::body::{OwnBody, ResponseBody};
 use super::connection::Running;
 use super::control::Reason;
 use super::ticket::Gate;
@@ -88,7 +87,6 @@ pub(super) fn own(
     asked: &Asked,
 ) -> Response<ResponseBody> {
     gate.core().own_answer(reason);
-    running.is_whole();
     let message = detail.unwrap_or_else(|| reason.sentence());
     let mut response = if asked.grpc { grpc(reason, message, running) } else { json(reason, message, running, asked) };
     let fields = response.headers_mut();
@@ -106,7 +104,7 @@ fn json(reason: Reason, message: &str, running: Running, asked: &Asked) -> Respo
     let length = json.len();
     // hyper leaves the body of an answer to HEAD out by HTTP/1.1 only.
     let body = if asked.http2 && asked.head { Bytes::new() } else { Bytes::from(json) };
-    let mut response = Response::new(ResponseBody::Own(Full::new(body), running));
+    let mut response = Response::new(ResponseBody::Own(OwnBody::new(body, running, asked.http2)));
     *response.status_mut() = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let fields = response.headers_mut();
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -120,7 +118,7 @@ fn json(reason: Reason, message: &str, running: Running, asked: &Asked) -> Respo
 
 /// To a gRPC client a status other than 200 is a fault of the network; its own status is in the fields.
 fn grpc(reason: Reason, message: &str, running: Running) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::Own(Full::default(), running));
+    let mut response = Response::new(ResponseBody::Own(OwnBody::new(Bytes::new(), running, true)));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     grpc::tell(response.headers_mut(), grpc::status_of(reason), message);
     response

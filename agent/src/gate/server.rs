@@ -45,12 +45,12 @@ pub enum GateError {
         /// What the system said.
         source: io::Error,
     },
-    /// The service manager passed a socket that does not fit.
-    #[error(transparent)]
-    Given(#[from] WrongAddress),
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The service manager passed a socket that does not fit.
+    #[error(transparent)]
+    Given(#[from] WrongAddress),
     /// The control socket cannot be made.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
@@ -174,11 +174,11 @@ impl Server {
         }
 
         let end = clients.accept(&listener, pin!(ends(&gate, shutdown.as_mut()))).await;
-        let limits = &gate.settings.limits;
-        let patience = if end == Phase::Stopping { limits.stop_time } else { limits.replaced_time };
-        gate.stop(patience);
         if end == Phase::Stopping {
+            gate.stop();
             manager.stopping();
+        } else {
+            gate.retire();
         }
         if gate.succession.queue_is_ours() {
             clients.accept_the_waiting(&listener).await;
@@ -190,10 +190,14 @@ impl Server {
         let told = async {
             match end {
                 Phase::Stopping => std::future::pending().await,
-                _ => shutdown.await,
+                _ => {
+                    shutdown.await;
+                    gate.stop();
+                }
             }
-            gate.stop(limits.stop_time);
         };
+        let limits = &gate.settings.limits;
+        let patience = if end == Phase::Stopping { limits.stop_time } else { limits.replaced_time };
         let finished = clients.finish(patience, pin!(told)).await;
         gate.succession.end();
         // Those who listen hear that nothing is left.
@@ -227,7 +231,7 @@ async fn give_way(
     error: GateError,
 ) -> Result<(), GateError> {
     gate.succession.stop();
-    gate.stop(gate.settings.limits.stop_time);
+    gate.stop();
     gate.succession.clear_post();
     drop(listener);
     let finished = clients.finish(gate.settings.limits.stop_time, pin!(std::future::pending())).await;

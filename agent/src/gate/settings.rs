@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::class::ClassRule;
+use super::pin::PinSettings;
 use super::streams::Http2Limits;
 use super::tls::TlsSettings;
 use super::upgraded::UpgradedSettings;
@@ -38,6 +39,9 @@ pub struct GateSettings {
     /// Exceptions from "GET, HEAD and OPTIONS are reads".
     #[serde(default)]
     pub rules: Vec<ClassRule>,
+    /// How clients are bound to a version.
+    #[serde(default)]
+    pub pin: PinSettings,
     /// Adds `handover-version` and `handover-instance` to every answer.
     #[serde(default)]
     pub tag_responses: bool,
@@ -136,14 +140,14 @@ pub struct Limits {
     /// gate must not fail a request that the service would have answered.
     #[serde(with = "crate::duration")]
     pub answer_time: Duration,
-    /// Mode `tcp`: how long a connection may stand still both ways. Long, because clients keep connections on which nothing
-    /// moves for many minutes, and cannot know that they were cut.
-    #[serde(with = "crate::duration")]
-    pub tcp_idle_time: Duration,
     /// Time for a whole request, from its head to the end of its answer; then 504, or the answer is broken off. Off by default:
     /// downloads and streams take as long as they take, and what stands still is ended by `stall_time`.
     #[serde(with = "crate::duration::optional", skip_serializing_if = "Option::is_none")]
     pub request_time: Option<Duration>,
+    /// Mode `tcp`: how long a connection may stand still both ways. Long, because clients keep connections on which nothing
+    /// moves for many minutes, and cannot know that they were cut.
+    #[serde(with = "crate::duration")]
+    pub tcp_idle_time: Duration,
     /// Idle connections kept per upstream.
     pub pool_idle: usize,
     /// How long an idle connection to an upstream may be used again. Shorter than the shortest keep-alive of common servers
@@ -174,8 +178,8 @@ impl Default for Limits {
             stall_time: Duration::from_secs(60),
             connect_time: Duration::from_secs(1),
             answer_time: Duration::from_secs(300),
-            tcp_idle_time: Duration::from_secs(2 * 3600),
             request_time: None,
+            tcp_idle_time: Duration::from_secs(2 * 3600),
             pool_idle: 64,
             pool_idle_time: Duration::from_secs(1),
             leave_grace: Duration::from_secs(1),
@@ -188,6 +192,16 @@ impl Default for Limits {
 /// Settings that cannot work; the message names the setting and what would do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
+    /// A header or cookie that cannot bind a client to a version.
+    #[error("gate setting `{setting}` is {given:?}, which {rule}")]
+    Pin {
+        /// Which.
+        setting: &'static str,
+        /// What was given.
+        given: String,
+        /// What it must be.
+        rule: &'static str,
+    },
     /// A number that must be above another is not.
     #[error("gate setting `{setting}` is {given}, but must be at least {least}: {why}")]
     TooSmall {
@@ -216,6 +230,7 @@ impl GateSettings {
             control,
             state_file,
             rules: Vec::new(),
+            pin: PinSettings::default(),
             tag_responses: false,
             forwarded: Forwarded::default(),
             tls: None,
@@ -232,6 +247,7 @@ impl GateSettings {
     /// # Errors
     /// On the first setting that cannot work.
     pub fn check(&self) -> Result<(), SettingsError> {
+        self.pin.check()?;
         let limits = &self.limits;
         if self.mode == Mode::Tcp && self.tls.is_some() {
             return Err(SettingsError::TlsInTcp);
@@ -299,5 +315,7 @@ mod tests {
         assert!(check("[limits]\nconnections = 0").contains("at least 1"));
         let error = check("[limits]\nstop_time = '1s'\nleave_grace = '2s'");
         assert!(error.contains("1s") && error.contains("2s"), "{error}");
+        let error = check("mode = 'tcp'\n[tls]\ncertificate = '/c.pem'\nkey = '/k.pem'");
+        assert!(error.contains("tls") && error.contains("tcp"), "{error}");
     }
 }

@@ -23,13 +23,15 @@ pub struct Http2Limits {
     pub send_buffer_bytes: usize,
     /// Streams that a client has opened and reset before the gate has looked at them; then GOAWAY (ENHANCE_YOUR_CALM).
     pub pending_resets: usize,
-    /// Streams that broke the protocol and were reset by the gate, in the life of a connection; then GOAWAY.
+    /// Streams that broke the protocol and were reset by the gate, in the life of a connection; then GOAWAY. Bytes that were on
+    /// their way to a stream that the gate has just reset may count, so it must not be small.
     pub faulty_streams: usize,
     /// Streams that a client may reset before their answers have ended, within ten seconds; then the connection is cut. A
     /// person who leaves a page cancels dozens of requests, an attack thousands in a second.
     pub resets: u32,
     /// Bytes that may arrive while there is no stream, since the last one: pings, settings, window updates. Ten thousand
-    /// pings are 170 KB; keep-alive pings are one a second at most.
+    /// pings are 170 KB; keep-alive pings are one a second at most. `connection_window_bytes` come on top: so much of a body
+    /// may be on its way to a stream that is over, or be read together with the head that begins one.
     pub stray_bytes: u64,
 }
 
@@ -41,7 +43,7 @@ impl Default for Http2Limits {
             connection_window_bytes: 1 << 20,
             send_buffer_bytes: 64 << 10,
             pending_resets: 20,
-            faulty_streams: 128,
+            faulty_streams: 1024,
             resets: 500,
             stray_bytes: 256 << 10,
         }
@@ -114,7 +116,7 @@ impl Streams {
     pub fn excess(&self, limits: &Http2Limits) -> Option<&'static str> {
         if self.resets > limits.resets {
             Some("the client resets too many streams")
-        } else if self.stray_bytes > limits.stray_bytes {
+        } else if self.stray_bytes > limits.stray_bytes + u64::from(limits.connection_window_bytes) {
             Some("the client sends too much that belongs to no request")
         } else {
             None
@@ -144,7 +146,7 @@ mod tests {
 
     #[test]
     fn bytes_between_requests_are_counted_since_the_last_one() {
-        let limits = Http2Limits { stray_bytes: 1000, ..Http2Limits::default() };
+        let limits = Http2Limits { stray_bytes: 900, connection_window_bytes: 100, ..Http2Limits::default() };
         let mut streams = Streams::default();
         streams.stray(1000);
         streams.begin();

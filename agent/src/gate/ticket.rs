@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
-use super::admission::{Arrival, Bounds, Core, News, Route, Verdict};
-use super::class::Class;
+use super::admission::{Arrival, Ask, Bounds, Core, News, Route, Verdict};
 use super::control::{Admission, GateState, Reason, Refusal, Upstream};
 use super::counts::Event;
 use super::handover::succession::Succession;
@@ -132,14 +131,24 @@ impl Gate {
         Ok(())
     }
 
-    /// The process is to end after so long at the latest: every answer tells its client to leave, idle connections are
-    /// closed.
-    pub(super) fn stop(&self, patience: Duration) {
+    /// The process is to end: every answer tells its client to leave, idle connections are closed.
+    pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
         let now = self.now();
         self.leaving.send_modify(|leaving| {
             leaving.since = leaving.since.or(Some(now));
-            leaving.ends_at = Some(now + patience);
+            leaving.ends_at = Some(now + self.settings.limits.stop_time);
+            leaving.dismissing = true;
+        });
+    }
+
+    /// A newer gate has taken over. Every answer tells its client to leave, and so does HTTP/2 at once; but a client that
+    /// says nothing may stay as long as any idle one: closing its connection could meet a request on its way.
+    pub(super) fn retire(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        let end = self.now() + self.settings.limits.replaced_time;
+        self.leaving.send_modify(|leaving| {
+            leaving.ends_at = leaving.ends_at.or(Some(end));
             leaving.dismissing = true;
         });
     }
@@ -151,22 +160,23 @@ impl Gate {
     }
 
     /// Lets a request in, at once or after it was held.
-    pub(super) async fn enter(self: &Arc<Self>, class: Class) -> Result<Ticket, Reason> {
-        let first = self.core().admit(class, Arrival::New, self.now());
+    pub(super) async fn enter(self: &Arc<Self>, ask: impl Into<Ask>) -> Result<Ticket, Reason> {
+        let ask = ask.into();
+        let first = self.core().admit(ask, Arrival::New, self.now());
         match first {
             Verdict::Go(route) => Ok(Ticket { gate: Arc::clone(self), route }),
             Verdict::Refuse(reason) => Err(reason),
-            Verdict::Hold => self.wait_to_enter(class).await,
+            Verdict::Hold => self.wait_to_enter(ask).await,
         }
     }
 
-    async fn wait_to_enter(self: &Arc<Self>, class: Class) -> Result<Ticket, Reason> {
+    async fn wait_to_enter(self: &Arc<Self>, ask: Ask) -> Result<Ticket, Reason> {
         let mut place = HeldPlace { gate: Arc::clone(self), given_up: true };
         let mut changes = self.applied.subscribe();
         let deadline = tokio::time::Instant::now() + self.settings.hold.time;
         loop {
             // Asked again after subscribing, so that a state applied in between is not missed.
-            let verdict = self.core().admit(class, Arrival::Held, self.now());
+            let verdict = self.core().admit(ask, Arrival::Held, self.now());
             match verdict {
                 Verdict::Go(route) => {
                     place.given_up = false;
@@ -281,8 +291,8 @@ impl Ticket {
     }
 
     /// A ticket for another upstream than those tried.
-    pub(super) fn elsewhere(&self, class: Class, tried: &[u64]) -> Result<Ticket, Reason> {
-        let verdict = self.gate.core().admit(class, Arrival::Again(tried), self.gate.now());
+    pub(super) fn elsewhere(&self, ask: impl Into<Ask>, tried: &[u64]) -> Result<Ticket, Reason> {
+        let verdict = self.gate.core().admit(ask, Arrival::Again(tried), self.gate.now());
         match verdict {
             Verdict::Go(route) => Ok(Ticket { gate: Arc::clone(&self.gate), route }),
             Verdict::Refuse(reason) => Err(reason),

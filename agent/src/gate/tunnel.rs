@@ -15,7 +15,7 @@ use super::pipe::Pipe;
 use super::pool::Link;
 use super::socket::Socket;
 use super::ticket::{Gate, Ticket};
-use super::upgraded::{self, Fate};
+use super::upgraded::{self, Fate, UpgradedSettings};
 use super::websocket::Frames;
 
 /// How long the two connections may take to be handed over, which hyper does as soon as the answer's head is written.
@@ -126,6 +126,26 @@ impl Open {
             Poll::Ready(Ok(false))
         } else {
             Poll::Pending
+        }
+    }
+}
+
+/// Ends when an answer to a gRPC call, which may be a stream without end, is to be cut by the policy for it.
+pub(super) async fn grpc_is_drained(gate: &Gate, ticket: &Ticket) {
+    let settings = UpgradedSettings { at_drain: gate.settings.upgraded.grpc, ..gate.settings.upgraded };
+    let (mut applied, mut leaving) = (gate.applied.subscribe(), gate.leaving.subscribe());
+    loop {
+        applied.mark_unchanged();
+        let now = gate.now();
+        let ends_at = leaving.borrow_and_update().ends_at;
+        // It is not for this rule that it stands still.
+        let known =
+            upgraded::Tunnel { moved: now, drained_since: ticket.drained_since(), ends_at, ..Default::default() };
+        let Fate::KeepUntil(until) = known.fate(&settings, now) else { return };
+        tokio::select! {
+            _ = applied.changed() => {}
+            _ = leaving.changed() => {}
+            () = tokio::time::sleep(until.saturating_sub(now)) => {}
         }
     }
 }

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 pub struct UpgradedSettings {
     /// What the drain of their upstream does to them.
     pub at_drain: AtDrain,
+    /// The same for answers to gRPC calls, which may be streams without end; they end with the status UNAVAILABLE. By default
+    /// the drain waits for them, as for every request: the gate cannot tell a stream from a call that takes long.
+    pub grpc: AtDrain,
     /// With `move-at-deadline`: how long after the beginning of the drain they are closed. With `close_grace` it ends before
     /// a rollout's drain deadline (30 s, if the spec does not say otherwise), so that the drain ends well.
     #[serde(with = "crate::duration")]
@@ -44,6 +47,7 @@ impl Default for UpgradedSettings {
     fn default() -> Self {
         Self {
             at_drain: AtDrain::default(),
+            grpc: AtDrain::Finish,
             deadline: Duration::from_secs(20),
             close_grace: Duration::from_secs(5),
             idle_time: Duration::from_secs(3600),
@@ -122,6 +126,7 @@ mod tests {
     fn fate(at_drain: AtDrain, tunnel: Tunnel, now: u64) -> Fate {
         let settings = UpgradedSettings {
             at_drain,
+            grpc: AtDrain::Finish,
             deadline: S(20),
             close_grace: S(5),
             idle_time: S(1000),

@@ -12,15 +12,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
 use super::connection::Running;
 use super::control::Reason;
 use super::pool::Cutter;
+use super::replay::{Again, Replay};
 use super::ticket::{Gate, Ticket};
 
 /// How much of a body that nobody wants is still read, and for how long, before its connection is closed: closing with
-/// unread bytes makes the kernel send a reset, and the client loses the answer that it was sent.
+/// unread bytes makes the kernel send a reset, and the client loses the answer that it was sent. By HTTP/2 what comes after
+/// the reset of its stream is a fault, and a connection is closed after too many of them.
 const LINGER_BYTES: u64 = 256 << 10;
 const LINGER_TIME: Duration = Duration::from_secs(5);
 
@@ -69,8 +72,12 @@ pub(super) struct RequestBody {
     running: Option<Running>,
     upload: Arc<Upload>,
     stall: Option<Pin<Box<Sleep>>>,
-    /// Whether what nobody wants is read on before the connection is closed. Not from a client that waits for `100 Continue`,
-    /// which has sent nothing, and reading would ask it to; and not by HTTP/2, where a stream is reset without harm.
+    /// What may have to be sent once more, by HTTP/2.
+    replay: Option<Box<Replay>>,
+    /// What is being sent once more, before the rest.
+    again: Again,
+    /// Whether what nobody wants is read on. Not from a client of HTTP/1.1 that waits for `100 Continue`, which has sent
+    /// nothing, and reading would ask it to.
     lingers: bool,
 }
 
@@ -85,15 +92,33 @@ impl RequestBody {
             running: (!done).then_some(running),
             upload: Arc::new(upload),
             stall: None,
+            replay: None,
+            again: Again::default(),
             lingers,
         }
     }
 
-    /// The body of a request without one, for sending it again.
-    pub(super) fn none(gate: &Arc<Gate>) -> Self {
-        let upload = Arc::new(Upload { ended: AtomicBool::new(true), ..Upload::default() });
-        let gate = Arc::clone(gate);
-        Self { inner: None, gate, ticket: None, running: None, upload, stall: None, lingers: false }
+    /// Keeps what is passed on from here, and hands the body back when hyper lets go of it, for sending it again.
+    pub(super) fn replayable(&mut self) -> oneshot::Receiver<RequestBody> {
+        let (replay, back) = Replay::new();
+        self.replay = Some(Box::new(replay));
+        back
+    }
+
+    /// The body as it was before anything of it was passed on.
+    fn rewound(&mut self, again: Again) -> Self {
+        let more = !again.is_empty() || self.inner.is_some();
+        Self {
+            inner: self.inner.take(),
+            gate: Arc::clone(&self.gate),
+            ticket: self.ticket.take(),
+            running: self.running.take(),
+            upload: Arc::new(Upload { ended: AtomicBool::new(!more), ..Upload::default() }),
+            stall: None,
+            replay: None,
+            again,
+            lingers: self.lingers,
+        }
     }
 
     /// Keeps the request in flight until this body has ended.
@@ -130,6 +155,7 @@ impl RequestBody {
             return Poll::Pending;
         }
         self.upload.failed.store(2, Ordering::Relaxed);
+        self.replay = None;
         self.end();
         Poll::Ready(Some(Err(UploadError::Stalled(limit))))
     }
@@ -141,11 +167,21 @@ impl Body for RequestBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         let this = self.get_mut();
+        if let Some(bytes) = this.again.next() {
+            this.moved();
+            if let Some(replay) = &mut this.replay {
+                replay.keep(&bytes);
+            }
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
         let Some(inner) = this.inner.as_mut() else { return Poll::Ready(None) };
         match Pin::new(&mut *inner).poll_frame(cx) {
             Poll::Pending => this.poll_stall(cx),
             Poll::Ready(Some(Ok(frame))) => {
                 let ended = inner.is_end_stream();
+                if let Some(replay) = &mut this.replay {
+                    replay.keep_frame(&frame);
+                }
                 this.moved();
                 if ended {
                     this.end();
@@ -154,6 +190,7 @@ impl Body for RequestBody {
             }
             Poll::Ready(Some(Err(error))) => {
                 this.upload.failed.store(1, Ordering::Relaxed);
+                this.replay = None;
                 this.end();
                 Poll::Ready(Some(Err(UploadError::Broken(error))))
             }
@@ -166,10 +203,14 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_none()
+        self.inner.is_none() && self.again.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
+        if !self.again.is_empty() {
+            // Its head has the length, if there is one.
+            return SizeHint::default();
+        }
         self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }
@@ -177,6 +218,11 @@ impl Body for RequestBody {
 impl Drop for RequestBody {
     fn drop(&mut self) {
         self.upload.ended.store(true, Ordering::Relaxed);
+        if let Some((again, back)) = self.replay.take().and_then(|replay| replay.hand_back()) {
+            // If nobody wants it any more it is dropped as one without a way back.
+            drop(back.send(self.rewound(again)));
+            return;
+        }
         let Some(body) = self.inner.take() else { return };
         let running = self.running.take();
         // Outside a runtime the process is ending, and so are its connections.

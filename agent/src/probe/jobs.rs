@@ -10,8 +10,8 @@
 //! at_deadline = "wait"
 //! ```
 //!
-//! A reading that fails, or that was asked for before the last request had ended (which may have started a job), is not
-//! known, and what is not known is never zero.
+//! A reading that fails is not known, and neither is a zero that was asked for before the last request had ended (which may
+//! have started a job) or before the assignment was taken. What is not known is never zero.
 
 mod counter;
 mod settings;

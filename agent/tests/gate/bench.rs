@@ -154,7 +154,7 @@ type Body = BoxBody<Bytes, std::io::Error>;
 /// A service that counts, and does what the path says:
 /// `/wait…` answers when released; `/drip…` sends the head and `first,`, and the rest when released; `/break…` sends the head
 /// and a part of its body and closes when released; `/status/N` answers N; `/close…` closes without an answer; `/early…` answers before it has read the request body; `/echo…` sends
-/// the request body back; `/upgrade…` switches to the protocol that is offered and sends every byte back; `/head…` answers with the request's head. Everything else is answered with the service's name.
+/// the request body back, `/trailers…` with trailers after it; `/upgrade…` switches to the protocol that is offered and sends every byte back; `/head…` answers with the request's head. Everything else is answered with the service's name.
 pub(crate) struct Service {
     pub(crate) address: SocketAddr,
     number: u16,
@@ -164,6 +164,7 @@ pub(crate) struct Service {
 
 struct Shared {
     number: u16,
+    http2: bool,
     requests: AtomicU64,
     seen: Mutex<HashMap<String, u64>>,
     connections: AtomicU64,
@@ -177,9 +178,19 @@ impl Service {
     }
 
     pub(crate) async fn start_at(number: u16, address: SocketAddr) -> Self {
+        Self::start_speaking(number, address, false).await
+    }
+
+    /// One that speaks HTTP/2 by prior knowledge, and nothing else.
+    pub(crate) async fn start_http2(number: u16) -> Self {
+        Self::start_speaking(number, ([127, 0, 0, 1], 0).into(), true).await
+    }
+
+    async fn start_speaking(number: u16, address: SocketAddr, http2: bool) -> Self {
         let listener = TcpListener::bind(address).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared {
+            http2,
             number,
             requests: AtomicU64::new(0),
             seen: Mutex::default(),
@@ -255,8 +266,13 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let at = Arc::clone(&shared);
         let task = tokio::spawn(async move {
             let service = service_fn(|request| answer(Arc::clone(&at), request));
-            let server = hyper::server::conn::http1::Builder::new();
-            let _ = server.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+            if at.http2 {
+                let server = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+                let _ = server.serve_connection(TokioIo::new(stream), service).await;
+            } else {
+                let server = hyper::server::conn::http1::Builder::new();
+                let _ = server.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+            }
         });
         shared.tasks.lock().expect("not poisoned").push(task.abort_handle());
     }
@@ -273,7 +289,12 @@ async fn answer(at: Arc<Shared>, request: Request<Incoming>) -> Result<Response<
             at.release.acquire().await.expect("open").forget();
             Ok(Response::new(whole(name)))
         }
-        "drip" => Ok(Response::new(streamed(at, Ok(Bytes::from(name))))),
+        "drip" => {
+            let kind = request.headers().get("content-type").cloned();
+            let mut response = Response::new(streamed(at, Ok(Bytes::from(name))));
+            response.headers_mut().extend(kind.map(|kind| (hyper::header::CONTENT_TYPE, kind)));
+            Ok(response)
+        }
         "break" => Ok(Response::new(streamed(at, Err(std::io::Error::other("broken on purpose"))))),
         "close" => Err(std::io::Error::other("closed on purpose")),
         "status" => {
@@ -295,6 +316,7 @@ async fn answer(at: Arc<Shared>, request: Request<Incoming>) -> Result<Response<
             Ok(Response::new(whole(name)))
         }
         "echo" => Ok(Response::new(request.into_body().map_err(std::io::Error::other).boxed())),
+        "trailers" => Ok(with_trailers(request)),
         "upgrade" => Ok(switch(at, request)),
         "head" => Ok(Response::new(whole(format!("{request:?}")))),
         _ => {
@@ -304,6 +326,21 @@ async fn answer(at: Arc<Shared>, request: Request<Incoming>) -> Result<Response<
             Ok(response)
         }
     }
+}
+
+/// What gRPC is made of: the body back, and then fields.
+fn with_trailers(request: Request<Incoming>) -> Response<Body> {
+    let kind = request.headers().get("content-type").cloned();
+    let trailers = [("grpc-status", "0"), ("x-sum", "1")];
+    let trailers = trailers.map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value")));
+    let trailers = hyper::HeaderMap::from_iter(trailers);
+    // Of unknown length, else it would not be chunked by HTTP/1.1.
+    let body = StreamBody::new(http_body_util::BodyStream::new(request.into_body()))
+        .with_trailers(async { Some(Ok(trailers)) });
+    let mut response = Response::new(body.map_err(std::io::Error::other).boxed());
+    response.headers_mut().insert("trailer", "grpc-status, x-sum".parse().expect("a value"));
+    response.headers_mut().extend(kind.map(|kind| (hyper::header::CONTENT_TYPE, kind)));
+    response
 }
 
 fn switch(at: Arc<Shared>, mut request: Request<Incoming>) -> Response<Body> {

@@ -43,8 +43,15 @@ async fn a_request_for_an_upstream_that_cannot_be_connected_to_goes_to_another_w
         assert_eq!((client.get("/").await.body, client.post("/").await.body), (b.name(), b.name()));
     }
     assert_eq!((b.saw("GET /"), b.saw("POST /")), (10, 10), "each once");
-    let report = gate.report_when("connect errors", |report| report.upstreams[0].reads.connect_errors == 5).await;
-    assert_eq!(report.upstreams[0].writes.connect_errors, 5);
+    let report = gate
+        .report_when("connect errors", |report| {
+            let dead = &report.upstreams[0];
+            dead.reads.connect_errors + dead.writes.connect_errors > 0
+        })
+        .await;
+    // Passed over for a second each time, where half of the requests would have been sent there.
+    let dead = &report.upstreams[0];
+    assert!(dead.reads.connect_errors + dead.writes.connect_errors < 5, "{dead:?}");
     assert!(report.own_answers.is_empty());
 }
 

@@ -181,3 +181,52 @@ async fn a_service_is_read_no_faster_than_its_client_reads() {
     // What the kernel's four socket buffers take, and little more.
     assert!(last < 40 << 20, "{last} bytes were taken for a client that reads nothing");
 }
+
+#[tokio::test]
+async fn one_address_has_only_so_many_connections_and_those_above_are_closed_and_counted() {
+    let gate = TestGate::start_with(|settings| settings.limits.connections_per_peer = 2).await;
+    let a = Service::start(1).await;
+    gate.open(&[a.upstream(1, 1)]).await;
+    let (mut first, second) = (gate.client().await, gate.client().await);
+    gate.report_when("two are open", |report| report.connections == 2).await;
+    assert_eq!(raw(gate.address, "").await, "", "closed at once");
+    assert_eq!(first.get("/").await.status, 200, "the others are left alone");
+    let report = gate.report_when("counted", |report| report.refused_connections == 1).await;
+    assert_eq!(report.connections, 2);
+    drop(second);
+    gate.report_when("one is open", |report| report.connections == 1).await;
+    assert_eq!(gate.client().await.get("/").await.status, 200, "a place given up can be taken");
+}
+
+#[tokio::test]
+async fn two_hundred_slow_clients_of_every_kind_do_not_hold_up_a_fast_one() {
+    // None of them is cut off for its slowness while this runs, however busy the machine is.
+    let patient = TestGate::start_with(|settings| settings.limits.header_time = Duration::from_secs(120));
+    let (gate, a) = (patient.await, Service::start(1).await);
+    gate.open(&[a.upstream(1, 1)]).await;
+    let slow = [
+        "GET / HTTP/1.1\r\nHost:",
+        "POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nhalf",
+        "POST /echo-large HTTP/1.1\r\nHost: a\r\nContent-Length: 24000000\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ];
+    let mut streams = Vec::new();
+    for n in 0..200 {
+        let mut stream = TcpStream::connect(gate.address).await.expect("connected");
+        stream.write_all(slow[n % slow.len()].as_bytes()).await.expect("written");
+        streams.push(stream);
+    }
+    // Those of the third kind send until nobody takes more, and read nothing: more than the kernel's buffers hold.
+    let large = vec![b'x'; 4_000_000];
+    for stream in streams.iter().skip(2).step_by(slow.len()) {
+        while stream.try_write(&large).is_ok() {}
+    }
+    gate.upstream_when(&a, "the slow ones are there", |one| one.in_flight == 100).await;
+    let (mut fast, began) = (gate.client().await, std::time::Instant::now());
+    for _ in 0..200 {
+        assert_eq!(fast.get("/").await.status, 200);
+    }
+    let each = began.elapsed() / 200;
+    assert!(each < Duration::from_millis(50), "{each:?} for a request beside slow clients");
+    gate.report_when("the slow ones are still there", |report| report.connections == 201).await;
+}

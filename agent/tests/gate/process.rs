@@ -37,13 +37,13 @@ fn be_a_gate() {
     std::process::exit(if ended.is_ok() { 0 } else { 7 });
 }
 
-struct GateProcess {
+pub(crate) struct GateProcess {
     child: Child,
     settings: GateSettings,
 }
 
 impl GateProcess {
-    async fn start(settings: &GateSettings) -> Self {
+    pub(crate) async fn start(settings: &GateSettings) -> Self {
         let program = std::env::current_exe().expect("this binary");
         let child = Command::new(program)
             .args(["--exact", "process::be_a_gate", "--ignored", "--nocapture"])
@@ -54,6 +54,13 @@ impl GateProcess {
         let gate = Self { child, settings: settings.clone() };
         until("it listens", async || TcpStream::connect(gate.settings.listen).await.is_ok()).await;
         gate
+    }
+
+    /// The most memory that it has had at one time.
+    pub(crate) fn peak_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it lives");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        peak.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
     fn signal(&self, signal: Signal) {
@@ -79,12 +86,12 @@ impl Drop for GateProcess {
 }
 
 /// Settings with a port that was free a moment ago: a restarted gate must come back on the same one.
-fn settings(directory: &tempfile::TempDir) -> GateSettings {
+pub(crate) fn settings(directory: &tempfile::TempDir) -> GateSettings {
     let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
     GateSettings::new(free, directory.path().join("c.sock"), directory.path().join("s.json"))
 }
 
-async fn route(link: &GateLink, service: &Service, seq: u64) {
+pub(crate) async fn route(link: &GateLink, service: &Service, seq: u64) {
     link.send(GateState { seq, admission: Admission::Open, upstreams: vec![service.upstream(1, 1)] });
     let mut reports = link.reports();
     let saved = reports.wait_for(|report| report.as_ref().is_some_and(|report| report.saved == seq));

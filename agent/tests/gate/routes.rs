@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use handover_agent::gate::class::ClassRule;
 use handover_agent::gate::control::Upstream;
+use handover_agent::gate::settings::GateSettings;
 use http_body_util::BodyExt;
 use hyper::Method;
 
 use crate::bench::{Service, TestGate, until};
-use crate::visitor::{Client, get, read};
+use crate::visitor::{Client, get, raw, read};
 
 #[tokio::test]
 async fn reads_split_75_to_25_over_ten_thousand_requests_and_writes_by_their_own_weights() {
@@ -231,4 +232,33 @@ async fn an_upstream_that_left_the_state_is_reported_until_its_last_request_ende
     assert_eq!(waiting.await.expect("no panic").status, 200);
     let one = gate.upstream_when(&a, "its end is reported", |one| one.in_flight == 0).await;
     assert_eq!(one.reads.answered_2xx, 1);
+}
+
+#[tokio::test]
+async fn a_sticky_client_stays_with_the_version_that_it_met_first_and_a_tester_chooses() {
+    let pin = |settings: &mut GateSettings| {
+        settings.pin.header = Some("x-version".to_owned());
+        settings.pin.cookie = Some("billing-version".to_owned());
+        settings.pin.sticky = true;
+    };
+    let gate = TestGate::start_with(pin).await;
+    let (old, new) = (Service::start(1).await, Service::start(2).await);
+    let candidate = new.upstream(1, 1);
+    gate.open(&[old.upstream(99, 99), candidate.clone()]).await;
+    let ask = |header: String| {
+        let request = format!("GET / HTTP/1.1\r\nHost: gate\r\n{header}Connection: close\r\n\r\n");
+        async move { raw(gate.address, &request).await }
+    };
+    let chosen = ask(format!("x-version: {}\r\n", candidate.version)).await;
+    assert!(chosen.ends_with(&new.name()), "{chosen}");
+    let cookie = chosen.lines().find_map(|line| line.strip_prefix("set-cookie: ")).map(|it| it.split(';').next());
+    // It asked for this version by name, and has it: there is nothing to remember.
+    assert_eq!(cookie, None);
+    let first = ask(String::new()).await;
+    let cookie = first.lines().find_map(|line| line.strip_prefix("set-cookie: ")).expect("a cookie");
+    let cookie = cookie.split(';').next().expect("its value").to_owned();
+    for _ in 0..30 {
+        let next = ask(format!("Cookie: a=b; {cookie}\r\n")).await;
+        assert!(next.ends_with(&old.name()) && !next.contains("set-cookie"), "{next}");
+    }
 }

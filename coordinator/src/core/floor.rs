@@ -33,6 +33,11 @@ pub fn would_stop_serving(agent: &Agent, change: &Assignment) -> bool {
     serves_now(agent) && !will_serve(agent, change)
 }
 
+/// Whether its gate, as it reports itself, has somebody for reads and for writes, whatever its balancers say.
+pub fn has_traffic(agent: &Agent) -> bool {
+    serves_now(agent)
+}
+
 fn serves_now(agent: &Agent) -> bool {
     is_covered(agent, |_, instance| (instance.reads, instance.writes))
 }

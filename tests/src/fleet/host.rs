@@ -43,16 +43,25 @@ impl Host {
     pub(super) fn new(fleet: &Fleet, number: usize, ports: &[u16]) -> Result<Self> {
         let name = format!("app-{:02}", number + 1);
         let dir = fleet.dir.join(&name);
-        let address = |index: usize| SocketAddr::from(([127, 0, 0, 1], ports[index]));
+        // Behind a balancer each host has an address of its own, and all have the same ports, as hosts have.
+        let behind = !fleet.options.balancer.is_empty();
+        let own = [127, 0, 1, u8::try_from(number + 1)?];
+        let shared = fleet.hosts.first().filter(|_| behind);
+        let ip = if behind { own } else { [127, 0, 0, 1] };
+        let address = |index: usize| SocketAddr::from((ip, ports[index]));
+        let slot = |index: usize| SocketAddr::from(([127, 0, 0, 1], ports[index]));
+        let like = |index: usize, of: fn(&Self) -> SocketAddr| {
+            shared.map_or_else(|| address(index), |first| SocketAddr::from((ip, of(first).port())))
+        };
         let host = Self {
             config: dir.join("agent.toml"),
             state_dir: dir.join("state"),
             runtime_dir: dir.join("run"),
-            gate_listen: address(0),
+            gate_listen: like(0, |first| first.gate_listen),
             agent_listen: address(1),
-            operations: address(2),
-            slots: [address(3), address(4)],
-            check: address(5),
+            operations: like(2, |first| first.operations),
+            slots: [slot(3), slot(4)],
+            check: like(5, |first| first.check),
             gate: None,
             agent: None,
             name,
@@ -166,7 +175,7 @@ port = {port_b}
             listen = self.agent_listen,
             operations = self.operations,
             gate = self.gate_text(fleet),
-            balancer = balancer.replace("{check}", &self.check.port().to_string()),
+            balancer = balancer.replace("{check}", &self.check.to_string()),
             port_a = self.slots[0].port(),
             port_b = self.slots[1].port(),
             builds = fleet.builds().display(),

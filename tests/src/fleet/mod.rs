@@ -65,7 +65,7 @@ pub struct Options {
     pub grace: String,
     /// No gates: balancers send straight to the instances.
     pub signal: bool,
-    /// `[balancer]` of every host, with `{name}` for the host's and `{check}` for a port of its own.
+    /// `[balancer]` of every host, with `{name}` for the host's and `{check}` for an address of its own.
     pub balancer: String,
     /// Where the demo service keeps its ledger; none: a SQLite file in the fleet's directory.
     pub ledger: Option<LedgerAt>,

@@ -17,7 +17,7 @@ use crate::load::crowd::{Crowd, CrowdReceipt};
 
 pub use course::{Course, Event};
 pub use settings::Settings;
-pub use site::Site;
+pub use site::{Jobs, Site};
 pub use verdict::Verdict;
 
 /// Every kind must have been answered in this time, before the first switch.
@@ -28,7 +28,7 @@ const WARM: Duration = Duration::from_secs(60);
 /// # Errors
 /// If a program does not come up, or the fleet does not do what it is told in time; the logs are named.
 pub fn run(settings: &Settings) -> Result<Verdict> {
-    let mut site = Site::start(&settings.gate)?;
+    let mut site = Site::start(&settings.gate, Jobs::default())?;
     let crowd = Crowd::start(settings.crowd(site.gate))?;
     warm(&crowd, settings)?;
     if !crowd.receipt().is_clean() {

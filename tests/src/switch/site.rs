@@ -1,6 +1,7 @@
 //! One host with two slots, without a coordinator: assignments are written into the store as a coordinator would.
 
 mod config;
+mod orders;
 mod watch;
 
 use std::fmt;
@@ -9,24 +10,20 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use handover_proto::assignment::{
-    Assignment, AtDeadline, Cause, DrainPolicy, LeaseRules, LeaseWish, Route, SlotWish, Upstream,
-};
-use handover_proto::ids::SlotId;
-use handover_proto::keys::EnvKeys;
-use handover_proto::lifecycle::Lifecycle;
-use handover_proto::numbers::{Era, Term};
-use handover_proto::stored::encode;
-use handover_proto::txn::{Op, Txn};
+use handover_proto::assignment::{AtDeadline, DrainPolicy};
 use handover_store::client::Store;
 use nix::sys::signal::Signal;
 use serde::Serialize;
+
+pub use config::Jobs;
 
 use crate::fleet::{Binaries, Process, free_ports, processes_of};
 
 /// The versions in the two slots.
 const VERSIONS: [&str; 2] = ["1.0.0", "1.1.0"];
 const SLOTS: [&str; 2] = ["a", "b"];
+/// A gate that was replaced says so.
+const LEAVES: &str = "gate leaves";
 /// Anything is done in this time.
 const DONE: Duration = Duration::from_secs(45);
 /// Work that never ends by itself, streams of events for example, is ended by the instance when it is told to stop after this.
@@ -69,6 +66,8 @@ pub struct Site {
     /// The agent's program: an upgrade puts another one in its place.
     program: PathBuf,
     upgrades: usize,
+    /// How often the gate was taken over.
+    gates: usize,
     /// Which of the two has the traffic.
     serving: usize,
     /// Whether the other one runs.
@@ -80,6 +79,7 @@ pub struct Site {
 struct Processes {
     _store: Process,
     gate: Process,
+    older: Vec<Process>,
     agent: Process,
 }
 
@@ -89,20 +89,21 @@ impl Site {
     ///
     /// # Errors
     /// If something does not come up.
-    pub fn start(gate: &str) -> Result<Self> {
+    pub fn start(gate: &str, jobs: Jobs) -> Result<Self> {
         let temporary = tempfile::Builder::new().prefix("handover-switch-").tempdir()?;
         let (dir, binaries, ports) = (temporary.path().to_owned(), Binaries::find()?, free_ports(6)?);
         let at = |index: usize| SocketAddr::from(([127, 0, 0, 1], ports[index]));
         for version in VERSIONS {
             config::install(&binaries, &dir, version)?;
         }
-        let path = config::write(&dir, gate, &ports)?;
+        let path = config::write(&dir, gate, jobs, &ports)?;
         let store_args = ["store", "--data", &dir.join("store").display().to_string(), "--listen", &at(5).to_string()];
         let store = Process::spawn("store", &binaries.path("handover"), &store_args.map(str::to_owned), &dir, &[])?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let program = binaries.path("handover-agent");
-        let processes =
-            Processes { _store: store, gate: gate_of(&program, &path, &dir)?, agent: agent_of(&program, &path, &dir)? };
+        let gate_process = gate_of(&program, &path, &dir, 0, &[])?;
+        let agent = agent_of(&program, &path, &dir)?;
+        let processes = Processes { _store: store, gate: gate_process, older: Vec::new(), agent };
         let mut site = Self {
             dir,
             _temporary: temporary,
@@ -115,6 +116,7 @@ impl Site {
             processes,
             program,
             upgrades: 0,
+            gates: 0,
             serving: 0,
             both: true,
             serial: 0,
@@ -128,77 +130,6 @@ impl Site {
     /// Where everything lies, the logs under `log`.
     pub fn dir(&self) -> &Path {
         &self.dir
-    }
-
-    /// From now on drains have this policy.
-    pub fn set_drain(&mut self, drain: DrainPolicy) {
-        self.drain = drain;
-    }
-
-    /// All traffic goes to the other instance.
-    ///
-    /// # Errors
-    /// If the store does not take it.
-    pub fn switch(&mut self) -> Result<()> {
-        self.serving = 1 - self.serving;
-        self.assign()
-    }
-
-    /// The instance without traffic is drained and stopped.
-    ///
-    /// # Errors
-    /// If the store does not take it.
-    pub fn stop_idle(&mut self) -> Result<()> {
-        self.both = false;
-        self.assign()
-    }
-
-    /// It is started again.
-    ///
-    /// # Errors
-    /// If the store does not take it.
-    pub fn start_idle(&mut self) -> Result<()> {
-        self.both = true;
-        self.assign()
-    }
-
-    fn assign(&mut self) -> Result<()> {
-        let wish = |index: usize| {
-            let lifecycle = if index == self.serving { Lifecycle::Serving } else { Lifecycle::Ready };
-            Ok::<_, anyhow::Error>((
-                SLOTS[index].parse::<SlotId>()?,
-                SlotWish { version: VERSIONS[index].parse()?, lifecycle, lease: LeaseWish::Never },
-            ))
-        };
-        let slots = (0..2).filter(|index| self.both || *index == self.serving).map(wish).collect::<Result<_>>()?;
-        let to = Upstream::Slot(SLOTS[self.serving].parse()?);
-        let assignment = Assignment {
-            v: 1,
-            term: Term::new(Era(0), 1)?,
-            cause: Cause { rollout: None, step: 0, plan_hash: String::new() },
-            slots,
-            routes: vec![Route { to, reads: 100, writes: 100 }],
-            drain: self.drain,
-            leaving: false,
-            lease: LeaseRules::default(),
-            hooks: Vec::new(),
-            fallback: None,
-        };
-        let key = EnvKeys::new(&config::ENV.parse()?).service(&"billing".parse()?).assigned(&config::AGENT.parse()?);
-        let txn = Txn { then: vec![Op::put(key, encode(&assignment)?)], ..Txn::default() };
-        let end = Instant::now() + DONE;
-        loop {
-            match self.runtime.block_on(self.store.txn(&txn)) {
-                Ok(reply) => self.serial = reply.revision,
-                Err(_) if Instant::now() < end => {
-                    // The store is just starting.
-                    std::thread::sleep(Duration::from_millis(20));
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
-            }
-            return Ok(());
-        }
     }
 
     /// Ends the agent, and starts it again.
@@ -223,25 +154,32 @@ impl Site {
         Ok(())
     }
 
-    /// Starts a second gate, which takes the listener over, and waits for the first one's end.
+    /// Starts a second gate, which takes the listener over. The first one goes on with what it has, and may outlive many more.
     ///
     /// # Errors
-    /// If the second one does not come up, or the first one does not go.
+    /// If the second one does not come up, or the first one does not leave.
     pub fn take_the_gate_over(&mut self) -> Result<()> {
-        let mut fresh = gate_of(&self.program, &self.config, &self.dir)?;
+        self.gates += 1;
+        let mut fresh = gate_of(&self.program, &self.config, &self.dir, self.gates, &["--replace"])?;
         let end = Instant::now() + DONE;
-        while !self.processes.gate.has_ended() {
+        while !(self.processes.gate.output().contains(LEAVES) || self.processes.gate.has_ended()) {
             if fresh.has_ended() {
                 bail!("the second gate ended, and did not take over:\n{}", tail(&fresh));
             }
             if Instant::now() >= end {
-                drop(fresh.kill());
-                bail!("the first gate does not end:\n{}", tail(&self.processes.gate));
+                bail!("the first gate does not leave:\n{}", tail(&self.processes.gate));
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        self.processes.gate = fresh;
+        self.processes.older.push(std::mem::replace(&mut self.processes.gate, fresh));
+        self.processes.older.retain_mut(|gate| !gate.has_ended());
         Ok(())
+    }
+
+    /// Gates that were replaced and still have something in hand.
+    pub fn older_gates(&mut self) -> usize {
+        self.processes.older.retain_mut(|gate| !gate.has_ended());
+        self.processes.older.len()
     }
 
     /// Kills the gate, and starts it again: what was in flight is lost.
@@ -250,7 +188,7 @@ impl Site {
     /// If it cannot be started.
     pub fn kill_gate(&mut self) -> Result<()> {
         self.processes.gate.kill()?;
-        self.processes.gate = gate_of(&self.program, &self.config, &self.dir)?;
+        self.processes.gate = gate_of(&self.program, &self.config, &self.dir, self.gates, &[])?;
         Ok(())
     }
 }
@@ -269,9 +207,8 @@ impl Drop for Site {
             for pid in left {
                 let _ended_already = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
             }
-            for process in [&mut self.processes._store, &mut self.processes.gate, &mut self.processes.agent] {
-                process.reap();
-            }
+            let Processes { _store: store, gate, older, agent } = &mut self.processes;
+            older.iter_mut().chain([store, gate, agent]).for_each(Process::reap);
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -282,10 +219,11 @@ fn agent_of(program: &Path, config: &Path, dir: &Path) -> Result<Process> {
     Process::spawn("agent", program, &args, dir, &[("HANDOVER_LOG", "info".to_owned())])
 }
 
-fn gate_of(program: &Path, config: &Path, dir: &Path) -> Result<Process> {
-    let args = ["gate", "--config", &config.display().to_string()].map(str::to_owned);
+fn gate_of(program: &Path, config: &Path, dir: &Path, number: usize, more: &[&str]) -> Result<Process> {
+    let config = config.display().to_string();
+    let args: Vec<_> = ["gate", "--config", &config].iter().chain(more).map(|arg| (*arg).to_owned()).collect();
     let env = [("HANDOVER_LOG", std::env::var("SWITCH_GATE_LOG").unwrap_or_else(|_| "info".to_owned()))];
-    Process::spawn("gate", program, &args, dir, &env).context("starting the gate")
+    Process::spawn(&format!("gate-{number}"), program, &args, dir, &env).context("starting the gate")
 }
 
 fn tail(process: &Process) -> String {

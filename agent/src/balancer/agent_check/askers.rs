@@ -41,9 +41,15 @@ impl Askers {
         }
     }
 
-    /// What to answer about a target.
-    pub fn wish(&self, target: &Target) -> Option<Wish> {
-        self.told.as_ref()?.0.get(target).copied()
+    /// What to answer about a target. A drain waits until the same asker knows of one that is to serve (`SAFETY.md` R8): in
+    /// between it would have nobody to send to.
+    pub fn wish(&self, target: &Target, asker: IpAddr) -> Option<Wish> {
+        let (wishes, _) = self.told.as_ref()?;
+        let wish = wishes.get(target).copied()?;
+        let heard = |target: &Target| self.seen.get(&(target.clone(), asker)).and_then(|asker| asker.heard);
+        let mut serve = wishes.iter().filter(|(_, wish)| **wish != Wish::Drain).peekable();
+        let covered = serve.peek().is_none() || serve.any(|(other, wish)| heard(other) == Some(*wish));
+        if wish == Wish::Drain && !covered { heard(target).or(Some(wish)) } else { Some(wish) }
     }
 
     /// All targets.
@@ -147,6 +153,25 @@ mod tests {
         askers.answered(one(), Wish::Drain, false, SETTLE, at(30));
         assert!(askers.known(SETTLE, at(59)).is_err(), "silent, perhaps only slow");
         assert!(askers.known(SETTLE, at(61)).is_ok());
+    }
+
+    #[test]
+    fn nobody_is_drained_before_the_asker_knows_of_one_that_serves() {
+        let slot = |name: &str| Target::Slot(name.parse().expect("slot"));
+        let (a, b, asker) = (slot("a"), slot("b"), one().1);
+        let mut askers = Askers::default();
+        askers.tell(&[(a.clone(), ALL), (b.clone(), Wish::Drain)].into(), at(0));
+        for target in [&a, &b] {
+            let wish = askers.wish(target, asker).expect("a wish");
+            askers.answered((target.clone(), asker), wish, false, SETTLE, at(0));
+        }
+        askers.tell(&[(a.clone(), Wish::Drain), (b.clone(), ALL)].into(), at(1));
+        assert_eq!(askers.wish(&a, asker), Some(ALL), "b has not been asked for yet");
+        assert_eq!(askers.wish(&a, two().1), Some(Wish::Drain), "one that was never told otherwise");
+        askers.answered((b.clone(), asker), ALL, false, SETTLE, at(1));
+        assert_eq!(askers.wish(&a, asker), Some(Wish::Drain));
+        askers.tell(&[(a.clone(), Wish::Drain), (b, Wish::Drain)].into(), at(2));
+        assert_eq!(askers.wish(&a, asker), Some(Wish::Drain), "where nobody is to serve, at once");
     }
 
     #[test]

@@ -96,7 +96,7 @@ impl Desk {
     async fn exchange(&self, mut stream: TcpStream, peer: IpAddr) -> io::Result<()> {
         let several = self.askers().wishes().is_some_and(|wishes| wishes.len() > 1);
         let sent = if several { name(&mut stream).await? } else { Vec::new() };
-        let Some((target, wish)) = self.question(&sent) else {
+        let Some((target, wish)) = self.question(&sent, peer) else {
             debug!(%peer, sent = %String::from_utf8_lossy(&sent), "an agent-check asked for nothing that is here");
             return Ok(());
         };
@@ -121,10 +121,10 @@ impl Desk {
         Ok(())
     }
 
-    fn question(&self, sent: &[u8]) -> Option<(Target, Wish)> {
+    fn question(&self, sent: &[u8], peer: IpAddr) -> Option<(Target, Wish)> {
         let askers = self.askers();
         let target = asked(sent, askers.wishes()?)?;
-        let wish = askers.wish(&target)?;
+        let wish = askers.wish(&target, peer)?;
         Some((target, wish))
     }
 }

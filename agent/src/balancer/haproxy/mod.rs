@@ -63,15 +63,27 @@ impl Haproxy {
         }
     }
 
-    /// Goes on until HAProxy says that all of it is so.
+    /// Goes on until HAProxy says that all of it is so. Those that are to serve come first, and nobody is drained before one
+    /// of them does (`SAFETY.md` R8): in between HAProxy would have nobody to send to.
     async fn lap(&self, wishes: &Wishes) -> Result<(), Waiting> {
-        let mut held = None;
-        for (target, wish) in wishes {
-            if let Some(name) = self.lines.get(target) {
-                held = held.or(self.settle(name, *wish).await?);
-            }
+        let (drain, serve): (Vec<_>, Vec<_>) = wishes.iter().partition(|(_, wish)| **wish == Wish::Drain);
+        let (mut held, mut covered) = (None, serve.is_empty());
+        for (target, wish) in serve {
+            let trouble = self.to(target, *wish).await?;
+            covered |= trouble.is_none();
+            held = held.or(trouble);
+        }
+        for (target, wish) in drain.into_iter().filter(|_| covered) {
+            held = held.or(self.to(target, *wish).await?);
         }
         held.map_or(Ok(()), Err)
+    }
+
+    async fn to(&self, target: &Target, wish: Wish) -> Result<Option<Waiting>, Waiting> {
+        match self.lines.get(target) {
+            Some(name) => self.settle(name, wish).await,
+            None => Ok(None),
+        }
     }
 
     /// One server: nothing, if HAProxy says that it is so; or why it cannot be so. An error is about HAProxy as a whole.

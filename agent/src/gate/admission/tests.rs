@@ -1,4 +1,8 @@
+mod choice;
+
 use super::*;
+use crate::gate::control::UpstreamReport;
+use crate::gate::counts::ClassCounts;
 use proptest::prelude::*;
 
 const BOUNDS: Bounds = Bounds { held: 3, in_flight: 1000 };

@@ -63,8 +63,8 @@ impl JobCounter {
         Self { counts: settings.iter().map(start).collect() }
     }
 
-    /// The ledger's lines. `quiet_since`: since when no request can start a job any more; only what was asked after that
-    /// is the last word.
+    /// The ledger's lines. `quiet_since`: since when no request can start a job any more, and the instance may have to go;
+    /// only what was asked after that is the last word.
     pub fn lines(&self, quiet_since: Option<Boot>) -> impl Iterator<Item = Line> {
         self.counts.iter().map(move |count| line(&count.settings, count.last.borrow().as_ref(), quiet_since))
     }
@@ -76,7 +76,7 @@ fn line(settings: &JobsSettings, last: Option<&Asked>, quiet_since: Option<Boot>
         None => (0, Duration::ZERO, Some(format!("{name}: not asked yet"))),
         Some(Asked { found: Err(why), .. }) => (0, Duration::ZERO, Some(format!("{name}: {why}"))),
         Some(Asked { at, found: Ok((0, _)) }) if quiet_since.is_some_and(|quiet| *at < quiet) => {
-            (0, Duration::ZERO, Some(format!("{name}: not asked again since the last request ended")))
+            (0, Duration::ZERO, Some(format!("{name}: not asked again yet")))
         }
         Some(Asked { found: Ok((count, oldest)), .. }) => (*count, *oldest, None),
     };
@@ -125,7 +125,7 @@ mod tests {
     fn a_zero_from_before_the_last_request_ended_is_not_the_last_word() {
         let quiet = Some(Duration::from_secs(10));
         let zero = |at_s| line(&settings(), Some(&asked(at_s, Ok(0))), quiet).unknown;
-        assert!(zero(9).expect("unknown").contains("since the last request ended"));
+        assert!(zero(9).expect("unknown").contains("not asked again yet"));
         assert_eq!(zero(10), None);
         assert_eq!(line(&settings(), Some(&asked(9, Ok(2))), quiet).count, 2, "two are two, whenever it was");
     }

@@ -139,7 +139,8 @@ pub(super) fn may_leave<'a>(scene: &Scene<'a>, name: &AgentId, min_serving: usiz
     }
     let serving = floor::serving(scene.fleet);
     let left = serving.iter().filter(|other| *other != name).count();
-    if left < min_serving && serving.contains(name) {
+    // One whose balancers do not answer may have traffic all the same.
+    if left < min_serving && (serving.contains(name) || floor::has_traffic(agent)) {
         return Err(Refused::Floor { agent: name.clone(), left, min_serving });
     }
     Ok(agent)

@@ -5,6 +5,7 @@ use std::time::Duration;
 use handover::core::fleet::Heard;
 use handover::core::floor;
 use handover::core::plan::PlanError;
+use handover::core::standing::give::Refused;
 use handover::core::standing::{Outcome, Phase};
 use handover_proto::assignment::LeaseWish;
 use handover_proto::blocker::{Blocker, BlockerKind};
@@ -83,6 +84,10 @@ fn a_host_that_its_balancers_do_not_send_to_does_not_count_as_serving() {
     assert!(floor::serving(&stage.fleet).contains(&agent(2)));
     pending(&mut stage, true);
     assert!(!floor::serving(&stage.fleet).contains(&agent(2)));
+    let refused = stage.try_give(drain(1), None).expect_err("two of three would be out");
+    assert!(matches!(refused, Refused::Floor { left: 1, .. }), "{refused:?}");
+    let itself = stage.try_give(drain(2), None);
+    assert!(itself.is_ok(), "{itself:?}");
 }
 
 #[test]

@@ -68,14 +68,19 @@ impl Check for Dark {
             _ => {}
         }
         match self.healed {
-            Some((until, false)) if at > until => Err("nobody works though every fault is over (I10)".to_owned()),
+            Some((until, false)) if at > until && self.working.is_empty() => {
+                Err("nobody works though every fault is over (I10)".to_owned())
+            }
             _ => Ok(()),
         }
     }
 
     fn end(&mut self, at: u64) -> Result<(), String> {
         match self.healed {
-            Some((_, false)) => Err("nobody works though every fault is over (I10)".to_owned()),
+            // A unit that began before, and still runs, is work.
+            Some((_, false)) if self.working.is_empty() => {
+                Err("nobody works though every fault is over (I10)".to_owned())
+            }
             _ if self.working.is_empty() => self.ends(at),
             _ => Ok(()),
         }
@@ -105,6 +110,12 @@ mod tests {
         let mut meter = Dark::new(None);
         meter.see(0, &Fact::Healed { within_us: 1000 }).expect("just now");
         assert!(meter.see(1001, &ENDED).is_err());
+        assert!(meter.end(1001).is_err());
+        let mut meter = Dark::new(None);
+        meter.see(0, &BEGAN).expect("light");
+        meter.see(0, &Fact::Healed { within_us: 1000 }).expect("just now");
+        assert_eq!(meter.end(900), Ok(()), "its unit still runs");
+        meter.see(950, &ENDED).expect("still in time");
         assert!(meter.end(1001).is_err());
     }
 }

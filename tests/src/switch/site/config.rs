@@ -21,10 +21,29 @@ pub(super) fn install(binaries: &Binaries, dir: &Path, version: &str) -> Result<
         .with_context(|| format!("cannot install {}", program.display()))
 }
 
+/// How jobs are counted, if nothing else is asked for: they are waited for, and not cut with the rest.
+const JOBS: Jobs = Jobs { path: "/jobs", policy: "deadline = \"5m\"\nat_deadline = \"wait\"" };
+
+/// How jobs are counted.
+#[derive(Debug, Clone, Copy)]
+pub struct Jobs {
+    /// What is asked.
+    pub path: &'static str,
+    /// Lines about the deadline.
+    pub policy: &'static str,
+}
+
+impl Default for Jobs {
+    fn default() -> Self {
+        JOBS
+    }
+}
+
 /// Writes it; `gate` are further lines of the gate's table. Ports: gate, agent, operations, two slots, store.
-pub(super) fn write(dir: &Path, gate: &str, ports: &[u16]) -> Result<PathBuf> {
+pub(super) fn write(dir: &Path, gate: &str, jobs: Jobs, ports: &[u16]) -> Result<PathBuf> {
     let path = dir.join("agent.toml");
     let dir = dir.display();
+    let Jobs { path: jobs_path, policy } = jobs;
     let [gate_port, agent, operations, a, b, store] = ports else { anyhow::bail!("six ports are needed") };
     let text = format!(
         r#"agent = "{AGENT}"
@@ -59,10 +78,9 @@ interval = "500ms"
 
 [[drain.jobs]]
 name = "jobs"
-http = {{ path = "/jobs", count = "in_flight", oldest_ms = "oldest_ms" }}
+http = {{ path = "{jobs_path}", count = "in_flight", oldest_ms = "oldest_ms" }}
 interval = "200ms"
-deadline = "5m"
-at_deadline = "wait"
+{policy}
 
 [[slot]]
 name = "a"

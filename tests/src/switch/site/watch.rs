@@ -42,14 +42,22 @@ impl Site {
         }
     }
 
-    /// Waits until everything is as it was assigned last.
+    /// Waits until the traffic is where it was assigned last, and the other instance is ready or gone, as it should be.
+    ///
+    /// Streams that do not end by themselves stay where they are: an instance without traffic may drain as long as it
+    /// likes, unless it is to be stopped.
     ///
     /// # Errors
     /// If it is not in time.
     pub fn settled(&self) -> Result<()> {
-        let serial = self.serial;
-        self.wait_for("the assignment to be reached", |status| {
-            status["reached"].as_i64() == Some(serial) && status["blocker"].is_null()
+        let (serial, both) = (self.serial, self.both);
+        let (serving, other) = (super::SLOTS[self.serving], super::SLOTS[1 - self.serving]);
+        self.wait_for("the traffic to be where it is assigned", |status| {
+            let (serving, other) = (instance(status, serving), instance(status, other));
+            let has_all = serving["reads"] == 100 && serving["writes"] == 100 && serving["ready"] == true;
+            let has_none = other["reads"] == 0 && other["ready"] == true;
+            let gone = other.is_null() && status["reached"] == serial;
+            status["accepted"] == serial && has_all && if both { has_none } else { gone }
         })
     }
 
@@ -92,6 +100,12 @@ impl Site {
         let port = named["port"].as_integer().context("no port")?;
         Ok(SocketAddr::from(([127, 0, 0, 1], u16::try_from(port)?)))
     }
+}
+
+/// What the report says of the instance in a slot.
+fn instance<'a>(status: &'a Value, slot: &str) -> &'a Value {
+    let slots = status["slots"].as_array().map(Vec::as_slice).unwrap_or_default();
+    slots.iter().find(|found| found["slot"] == slot).map_or(&Value::Null, |found| &found["instance"])
 }
 
 fn ask(address: SocketAddr, method: &str, path: &str) -> Result<String> {

@@ -1,0 +1,83 @@
+//! A balancer that runs with a sample of our documentation.
+
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+
+use handover_tests::fleet::{Fleet, Process, free_ports};
+
+/// The program, or a sentence that says how to get it.
+pub(crate) fn program(name: &str) -> PathBuf {
+    let venv = std::env::var_os("HANDOVER_TEST_VENV").map(PathBuf::from);
+    let venv = venv.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/venv"));
+    let own = venv.join("bin").join(name);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // Servers are not on everybody's PATH.
+    let places = std::env::split_paths(&path).chain(["/usr/sbin".into()]).map(|dir| dir.join(name));
+    let found = [own].into_iter().chain(places).find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("this test needs {name}; `tests/run --tools` installs it"))
+}
+
+/// The `number`-th block of this language in a page of `docs/balancers`.
+pub(crate) fn sample(page: &str, language: &str, number: usize) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/balancers").join(page);
+    let text = std::fs::read_to_string(&path).expect("a page");
+    let blocks = text.split("\n```").filter_map(|block| block.strip_prefix(&format!("{language}\n")));
+    blocks.map(|block| format!("{block}\n")).nth(number).unwrap_or_else(|| panic!("{page}: {language} {number}"))
+}
+
+/// One running balancer.
+pub(crate) struct Front {
+    /// Where clients connect.
+    pub(crate) listen: SocketAddr,
+    /// Its process.
+    pub(crate) process: Process,
+}
+
+/// Where clients will connect; known before the balancer runs.
+pub(crate) fn address() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], free_ports(1).expect("a port")[0]))
+}
+
+/// The sample, with the addresses of this fleet: each is replaced as it stands in the documentation.
+pub(crate) fn fitted(text: &str, fleet: &Fleet, listen: SocketAddr, more: &[(&str, String)]) -> String {
+    let mut text = text.to_owned();
+    for (from, to) in more {
+        text = text.replace(from, to);
+    }
+    for (number, host) in fleet.hosts.iter().enumerate() {
+        let documented = format!("10.0.0.{}", 11 + number);
+        for (slot, port) in host.slots.iter().zip([9001, 9002]) {
+            text = text.replace(&format!("{documented}:{port}"), &slot.to_string());
+        }
+        text = text.replace(&documented, &host.gate_listen.ip().to_string());
+    }
+    let first = &fleet.hosts[0];
+    let ports = [("8080", first.gate_listen), ("7102", first.operations), ("7001", first.check)];
+    for (documented, address) in ports {
+        text = text.replace(documented, &address.port().to_string());
+    }
+    let port = listen.port();
+    for (from, to) in [
+        ("10.0.0.1:80", listen.to_string()),
+        ("{ address: 10.0.0.1, port_value: 80 }", format!("{{ address: 127.0.0.1, port_value: {port} }}")),
+        ("http://:80 {", format!("http://:{port} {{")),
+        ("bind 10.0.0.1", "bind 127.0.0.1".to_owned()),
+    ] {
+        text = text.replace(from, &to);
+    }
+    let left = text.lines().find(|line| line.contains("10.0.0."));
+    assert!(left.is_none(), "an address of the sample was not replaced: {left:?}");
+    text
+}
+
+/// Starts the program, and waits until it listens. It ends with the fleet.
+pub(crate) fn start(fleet: &Fleet, name: &str, args: &[&str], listen: SocketAddr) -> Front {
+    let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+    let home = ("HOME", fleet.dir().display().to_string());
+    let process = Process::spawn(name, &program(name), &args, fleet.dir(), &[home]).expect("started");
+    let listens = |_: &Fleet| Ok(TcpStream::connect(listen).is_ok());
+    if let Err(error) = fleet.wait_for(&format!("{name} to listen on {listen}"), listens) {
+        panic!("{error:#}: {}", process.output());
+    }
+    Front { listen, process }
+}

@@ -1,0 +1,166 @@
+//! HAProxy, over its Runtime API and over its agent-check.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use handover_tests::fleet::Fleet;
+use nix::sys::signal::Signal;
+
+use crate::front::{Front, address, fitted, sample, start};
+use crate::stop_first::{Stranger, all_hosts, fleet, load, serve};
+
+/// Our agents must know the socket before HAProxy runs.
+pub(crate) struct Site {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) listen: SocketAddr,
+}
+
+impl Site {
+    pub(crate) fn new() -> Self {
+        Self { dir: tempfile::tempdir().expect("a directory"), listen: address() }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("admin.sock")
+    }
+
+    /// The settings of the page, for each host.
+    pub(crate) fn settings(&self, number: usize) -> String {
+        let text = sample("haproxy.md", "toml", number);
+        let text = text.replace("/run/haproxy/admin.sock", &self.socket().display().to_string());
+        text.replace("app-01\"", "{name}\"").replace("0.0.0.0:7001", "{check}")
+    }
+
+    pub(crate) fn start(&self, fleet: &Fleet, number: usize) -> Front {
+        let places = [
+            ("/run/haproxy/admin.sock", self.socket().display().to_string()),
+            ("/var/lib/haproxy/state", self.dir.path().join("state").display().to_string()),
+        ];
+        let text = fitted(&sample("haproxy.md", "haproxy", number), fleet, self.listen, &places);
+        let config = self.dir.path().join("haproxy.cfg");
+        std::fs::write(&config, text).expect("written");
+        // Master and worker, so that it can be reloaded.
+        start(fleet, "haproxy", &["-W", "-db", "-f", &config.display().to_string()], self.listen)
+    }
+
+    pub(crate) fn say(&self, command: &str) -> anyhow::Result<String> {
+        let mut stream = UnixStream::connect(self.socket())?;
+        writeln!(stream, "{command}")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+
+    /// `srv_admin_state` of a server.
+    fn admin(&self, server: &str) -> anyhow::Result<u32> {
+        let all = handover_agent::balancer::haproxy::state::servers(&self.say("show servers state billing")?)?;
+        Ok(all.get(server).map_or(0, |server| server.admin))
+    }
+}
+
+#[test]
+fn haproxys_runtime_api_loses_nothing() {
+    let site = Site::new();
+    let mut fleet = fleet(&site.settings(0));
+    let front = site.start(&fleet, 0);
+    serve(&fleet);
+    all_hosts(&mut fleet, front.listen, "HAProxy, Runtime API");
+}
+
+#[test]
+fn haproxys_agent_check_loses_nothing() {
+    let site = Site::new();
+    let mut fleet = fleet(&site.settings(1));
+    let front = site.start(&fleet, 1);
+    serve(&fleet);
+    all_hosts(&mut fleet, front.listen, "HAProxy, agent-check");
+}
+
+#[test]
+fn with_haproxy_down_no_drain_begins_and_why_says_so() {
+    let site = Site::new();
+    let fleet = fleet(&site.settings(0));
+    let mut front = site.start(&fleet, 0);
+    serve(&fleet);
+    front.process.signal(Signal::SIGTERM).expect("told to stop");
+    front.process.wait().expect("its end");
+    // The floor itself forbids it: no balancer says that anybody serves.
+    let down = |fleet: &Fleet| {
+        Ok(fleet.hosts.iter().all(|host| host.status().is_ok_and(|status| status["front"]["confirmed"] == false)))
+    };
+    fleet.wait_for("the agents to see that HAProxy is away", down).expect("seen");
+    let refused = fleet.cli().run(&["--timeout", "20s", "drain", "app-01", "--notice", "0s"]).expect("a command");
+    assert_eq!(refused.code, 5, "{}{}", refused.out, refused.err);
+    let forced = ["drain", "app-01", "--notice", "0s", "--min-serving", "0", "--detach"];
+    let outcome = fleet.cli().run(&forced).expect("a command");
+    assert_eq!(outcome.code, 0, "{}{}", outcome.out, outcome.err);
+    let says = |fleet: &Fleet| {
+        let why = fleet.cli().run(&["why"])?.out;
+        Ok(why.contains("balancer-unreachable") && why.contains("admin.sock"))
+    };
+    fleet.wait_for("why to name HAProxy's socket", says).expect("named");
+    let status = fleet.hosts[0].status().expect("a report");
+    assert_eq!(status["gate"]["admission"], "lame-duck", "it serves on: {}", status["gate"]);
+
+    let _again = site.start(&fleet, 0);
+    let drained = |_: &Fleet| Ok(site.admin("app-01")? & 0x08 != 0);
+    fleet.wait_for("the drain to begin, once HAProxy is back", drained).expect("begun");
+}
+
+#[test]
+fn a_reload_in_the_middle_of_a_drain_forgets_nothing_and_loses_nothing() {
+    let site = Site::new();
+    let fleet = fleet(&site.settings(0));
+    let front = site.start(&fleet, 0);
+    serve(&fleet);
+    let load = load(&fleet, front.listen);
+    let stranger = Stranger::start(front.listen, 15);
+    let drain = ["--timeout", "60s", "drain", "app-01", "--notice", "3s", "--detach"];
+    assert_eq!(fleet.cli().run(&drain).expect("a command").code, 0);
+    fleet.wait_for("the drain to begin", |_| Ok(site.admin("app-01")? & 0x08 != 0)).expect("begun");
+    // As the page says: the state file, then the reload.
+    let state = site.say("show servers state").expect("the state");
+    std::fs::write(site.dir.path().join("state"), state).expect("written");
+    let before = site.say("show info").expect("info");
+    front.process.signal(Signal::SIGUSR2).expect("reloaded");
+    let pid = |info: &str| info.lines().find(|line| line.starts_with("Pid:")).map(str::to_owned);
+    let reloaded = |_: &Fleet| Ok(pid(&site.say("show info")?) != pid(&before));
+    fleet.wait_for("the new process to answer", reloaded).expect("reloaded");
+    assert_ne!(site.admin("app-01").expect("its state") & 0x08, 0, "the new process knows of the drain");
+    let drained = |fleet: &Fleet| {
+        let status = fleet.cli().status()?;
+        Ok(status["orders"][0]["state"] == "drained")
+    };
+    fleet.wait_for("the host to be drained", drained).expect("drained");
+    let back = fleet.cli().run(&["--timeout", "60s", "undrain", "app-01"]).expect("a command");
+    assert_eq!(back.code, 0, "{}{}", back.out, back.err);
+    assert_eq!(site.admin("app-01").expect("its state"), 0);
+    let receipt = load.stop().expect("the load's numbers");
+    eprintln!("reload in a drain: {} sent, {} lost", receipt.total.sent, receipt.total.ours());
+    assert_eq!(receipt.total.ours(), 0, "{:#?}", receipt.failures);
+    // An HAProxy that leaves closes the connections of its clients after an answer, and h2load sends on few new ones.
+    stranger.lost_nothing_of(10);
+}
+
+#[test]
+fn an_operators_drain_survives_a_rollout_and_a_host_in_it_does_not_count_as_serving() {
+    let site = Site::new();
+    let fleet = fleet(&site.settings(0));
+    let _front = site.start(&fleet, 0);
+    serve(&fleet);
+    site.say("set server billing/app-02 state drain").expect("an operator");
+    let seen = |fleet: &Fleet| Ok(fleet.hosts[1].status()?["front"]["confirmed"] == false);
+    fleet.wait_for("the agent to see it", seen).expect("seen");
+    let refused = fleet.cli().run(&["--timeout", "20s", "drain", "app-01", "--notice", "0s"]).expect("a command");
+    assert!(refused.code == 5, "one of three is out: {}{}", refused.out, refused.err);
+    std::thread::sleep(Duration::from_secs(3));
+    assert_ne!(site.admin("app-02").expect("its state") & 0x08, 0, "three looks later it stands");
+    let reason = fleet.hosts[1].status().expect("a report")["front"]["balancers"][0]["reason"].clone();
+    assert!(reason.as_str().is_some_and(|reason| reason.contains("operator")), "{reason}");
+    site.say("set server billing/app-02 state ready").expect("an operator");
+    let drain = ["--timeout", "60s", "drain", "app-01", "--notice", "0s"];
+    assert_eq!(fleet.cli().run(&drain).expect("a command").code, 0);
+}
