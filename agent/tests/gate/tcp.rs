@@ -55,6 +55,14 @@ async fn gate_with(idle: Duration) -> TestGate {
     .await
 }
 
+async fn gate_of_one_per_peer() -> TestGate {
+    TestGate::start_with(|settings| {
+        settings.mode = Mode::Tcp;
+        settings.limits.connections_per_peer = 1;
+    })
+    .await
+}
+
 async fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("in time").expect("no reset");
@@ -204,6 +212,21 @@ async fn a_service_that_breaks_off_is_counted_as_lost_and_a_client_that_does_is_
     let report = gate.report_when("cut", |report| report.upstreams[0].writes.client_cut == 1).await;
     assert_eq!(report.upstreams[0].writes.lost, 1);
     drop(at_service);
+}
+
+#[tokio::test]
+async fn one_address_has_as_many_connections_as_it_may_and_one_more_when_one_ends() {
+    let (gate, service) = (gate_of_one_per_peer().await, Plain::start(1).await);
+    gate.open(&[service.upstream(1)]).await;
+    let first = TcpStream::connect(gate.address).await.expect("connected");
+    let at_service = service.next().await;
+    let mut refused = TcpStream::connect(gate.address).await.expect("connected");
+    assert_eq!(read_to_end(&mut refused).await, b"");
+    gate.report_when("counted", |report| report.refused_connections == 1 && report.in_flight == 1).await;
+    drop((first, at_service));
+    gate.report_when("ended", |report| report.in_flight == 0 && report.connections == 0).await;
+    let _another = TcpStream::connect(gate.address).await.expect("connected");
+    service.next().await;
 }
 
 #[tokio::test]

@@ -13,9 +13,9 @@ fn upstream(instance: u8, in_flight: u64, requests: u64) -> UpstreamReport {
         writes: ClassCounts::default(),
         last_request_ms_ago: Some(10 * requests),
         upgraded: in_flight,
-        oldest_upgraded_ms: in_flight,
+        oldest_upgraded_ms: in_flight * 1000,
         upgraded_total: requests,
-        upgraded_closed: 0,
+        upgraded_closed: 1,
     }
 }
 
@@ -34,8 +34,8 @@ fn report(start_id: &str, applied: u64, upstreams: Vec<UpstreamReport>) -> GateR
         upstreams,
         held: 1,
         connections: 2,
+        refused_connections: 3,
         tls: None,
-        refused_connections: 0,
         own_answers: BTreeMap::from([(Reason::Shut, 1)]),
     }
 }
@@ -50,7 +50,8 @@ fn work_in_two_gates_is_summed_and_a_state_is_in_force_when_both_have_it() {
     assert_eq!((newer.held, newer.connections, newer.own_answers[&Reason::Shut]), (2, 4, 2));
     let one = &newer.upstreams[0];
     assert_eq!((one.in_flight, one.oldest_ms, one.reads.requests, one.last_request_ms_ago), (3, 300, 10, Some(40)));
-    assert_eq!((one.upgraded, one.oldest_upgraded_ms, one.upgraded_total), (3, 3, 10), "tunnels are work, too");
+    assert_eq!((one.upgraded, one.oldest_upgraded_ms, one.upgraded_total, one.upgraded_closed), (3, 3000, 10, 2));
+    assert_eq!(newer.refused_connections, 6);
     let gone = &newer.upstreams[2];
     assert!(gone.in_flight == 1 && !gone.listed, "one that only the older gate knows is reported, too");
     let forerunner = &newer.forerunners[0];
@@ -74,7 +75,7 @@ fn counts_of_a_gate_that_ended_are_kept_and_its_work_is_not() {
     carried.add_to(&mut now);
     let one = &now.upstreams[0];
     assert_eq!((one.in_flight, one.reads.requests, one.reads.answered_2xx), (0, 20, 18));
-    assert_eq!((one.upgraded, one.upgraded_total), (0, 20));
+    assert_eq!((one.upgraded, one.upgraded_total, one.upgraded_closed), (0, 20, 3));
     assert_eq!((now.in_flight, now.own_answers[&Reason::Shut]), (0, 3));
 }
 
@@ -84,4 +85,22 @@ fn what_was_carried_for_an_instance_that_is_gone_is_forgotten() {
     carried.take(&report("a", 1, vec![upstream(1, 0, 4)]), &report("new", 1, vec![upstream(1, 0, 0)]));
     carried.take(&report("b", 2, vec![upstream(2, 0, 4)]), &report("new", 2, vec![upstream(2, 0, 0)]));
     assert_eq!(carried.upstreams.len(), 1);
+}
+
+#[test]
+fn every_count_of_a_class_is_added() {
+    // A field that is added to the counts and not here would be lost in a take-over.
+    let fields = |counts: &ClassCounts| {
+        let json = serde_json::to_value(counts).expect("json");
+        json.as_object().expect("fields").values().map(|v| v.as_u64().unwrap_or(0)).collect::<Vec<_>>()
+    };
+    let ones = r#"{"requests":1,"answered_2xx":1,"answered_3xx":1,"answered_4xx":1,"answered_5xx":1,"connect_errors":1,
+        "no_answer":1,"client_left":1,"lost":1,"client_cut":1,"latency_sum_us":1}"#;
+    let mut ones: ClassCounts = serde_json::from_str(ones).expect("counts");
+    ones.latency[3] = 1;
+    let mut twice = ones;
+    add(&mut twice, &ones);
+    assert_eq!(fields(&twice).iter().filter(|count| **count == 2).count(), 11);
+    assert_eq!(twice.latency[3], 2);
+    assert_eq!(fields(&ClassCounts::default()).len(), 12, "a new count: add it in `add`, and here");
 }
