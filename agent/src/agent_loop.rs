@@ -21,6 +21,7 @@ use crate::driver::Exit;
 use crate::host::Host;
 use crate::lease::KeeperHandle;
 use crate::lease::wanted::{KeeperStatus, LeaseState, Wanted};
+use crate::place::Place;
 use crate::register::FromStore;
 use crate::report::{Sources, report};
 use crate::routing::Routing;
@@ -139,7 +140,7 @@ impl AgentLoop {
         self.host.forget_departed(held);
         let front = self.balancers.seen();
         let gate = self.routing.seen(&front, &mut self.config.slots.keys());
-        self.routing.count(self.host.watched());
+        self.routing.count(self.host.places.values().filter_map(Place::watched).collect());
         let assigned_at = self.memory.assigned_at;
         let slots = self.host.places.iter_mut().map(|(id, place)| {
             let instance = place.running.as_mut().map(|running| {

@@ -23,7 +23,6 @@ use crate::durable::DurableError;
 use crate::ending::{ended, plain};
 use crate::lease::wanted::{Life, LocalInstance, Wanted};
 use crate::place::{Place, Running};
-use crate::signal_mode::Watched;
 use crate::state::{InstanceRecord, StateFile};
 
 /// Crashes that are this far apart are not a row.
@@ -250,17 +249,6 @@ impl Host {
     fn save(&mut self, slot: &SlotId, record: &InstanceRecord) -> Result<(), Waiting> {
         let saved = self.file.change(|state| drop(state.instances.insert(slot.clone(), record.clone())));
         saved.map_err(|error| disk(&error))
-    }
-
-    /// The instances whose connections are counted where there is no gate.
-    pub fn watched(&self) -> BTreeMap<InstanceId, Watched> {
-        let one = |place: &Place| {
-            let running = place.running.as_ref()?;
-            let pid = running.record.process.as_ref()?.pid;
-            let drains = running.draining_since.is_some();
-            Some((running.record.instance.clone(), Watched { pid, port: place.address.port(), drains }))
-        };
-        self.places.values().filter_map(one).collect()
     }
 
     /// Keeps the last known readiness in the file: an agent that restarts goes on from it.

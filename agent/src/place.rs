@@ -14,6 +14,7 @@ use crate::core::observed::{Boot, Crashes, Ledger, Process};
 use crate::driver::{DriverSettings, Values};
 use crate::probe::jobs::JobCounter;
 use crate::probe::{Affects, ConditionReport, ProbeRunner, Readiness, Target};
+use crate::signal_mode::Watched;
 use crate::state::InstanceRecord;
 
 /// The last known readiness of an adopted instance is kept this long (`SAFETY.md` R9): many times a probe's first look.
@@ -128,6 +129,14 @@ impl Place {
     /// Nothing runs there.
     pub(crate) fn empty(address: SocketAddr) -> Self {
         Self { address, running: None, crashes: None, last_exit: None }
+    }
+
+    /// Whose connections are counted where there is no gate.
+    pub(crate) fn watched(&self) -> Option<(InstanceId, Watched)> {
+        let running = self.running.as_ref()?;
+        let pid = running.record.process.as_ref()?.pid;
+        let drains = running.draining_since.is_some();
+        Some((running.record.instance.clone(), Watched { pid, port: self.address.port(), drains }))
     }
 
     /// Whether this very instance runs there.

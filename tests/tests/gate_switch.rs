@@ -1,13 +1,13 @@
-//! The switch test, short: every kind of client through a real gate, while traffic moves between two real instances and the
-//! agent is restarted. The full one: `cargo run -p handover-tests --bin switch`.
+//! The switch test, short: every kind of client through a real gate, while traffic moves between two real instances and
+//! agent and gate are restarted. The full one: `cargo run -p handover-tests --bin switch`.
 #![allow(clippy::expect_used, clippy::panic)]
 
 use handover_tests::load::crowd::Kind;
 use handover_tests::switch::{self, Course, Settings};
 
 #[test]
-fn switches_and_restarts_of_the_agent_lose_nothing() {
-    let course = Course { switches: 9, stop_every: 3, agent_restarts: 6, ..Course::default() };
+fn switches_and_restarts_of_agent_and_gate_lose_nothing() {
+    let course = Course { switches: 9, stop_every: 3, agent_restarts: 6, gate_restarts: 4, ..Course::default() };
     let verdict = switch::run(&Settings::short(course)).expect("a run");
     assert!(verdict.passed(), "{verdict}");
     let answered = verdict.receipt.sum(|counts| counts.answered);

@@ -10,7 +10,7 @@ use handover_tests::fleet::Fleet;
 use nix::sys::signal::Signal;
 
 use crate::front::{Front, address, fitted, sample, start};
-use crate::stop_first::{Stranger, all_hosts, fleet, load, serve};
+use crate::stop_first::{Stranger, all_hosts, drain, fleet, load, serve};
 
 /// Our agents must know the socket before HAProxy runs.
 pub(crate) struct Site {
@@ -161,7 +161,7 @@ fn an_operators_drain_survives_a_rollout_and_a_host_in_it_does_not_count_as_serv
     let reason = fleet.hosts[1].status().expect("a report")["front"]["balancers"][0]["reason"].clone();
     assert!(reason.as_str().is_some_and(|reason| reason.contains("operator")), "{reason}");
     site.say("set server billing/app-02 state ready").expect("an operator");
-    // Until the agent has looked again, and said so, the floor is in the way.
-    let drain = ["--timeout", "60s", "drain", "app-01", "--notice", "0s"];
-    fleet.wait_for("the drain", |fleet| Ok(fleet.cli().run(&drain)?.code == 0)).expect("drained");
+    let back = |fleet: &Fleet| Ok(fleet.hosts[1].status()?["front"]["confirmed"] == true);
+    fleet.wait_for("the agent to see that it is back", back).expect("seen");
+    drain(&fleet, 0);
 }
