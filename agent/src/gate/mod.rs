@@ -5,7 +5,7 @@
 //! next: [`handover`].
 //!
 //! The road of one connection: [`server`] and `clients` accept → `connection` finds out what it speaks ([`tls`], `socket`),
-//! hands it to hyper's HTTP/1.1 or HTTP/2 and watches it by [`line`] and [`streams`]. The road of one request on it: `proxy`
+//! hands it to hyper's HTTP/1.1 or HTTP/2 and watches it by [`mod@line`] and [`streams`]. The road of one request on it: `proxy`
 //! classes it ([`class`], [`pin`]) → `ticket` asks the pure core ([`admission`], which picks with [`balance`]) → `headers`
 //! make it fit → `forward` sends it over a connection of its own (`pool`) or a shared one (`multiplex`) → `upload` and `body`
 //! keep the ticket until both bodies have ended; what the gate says itself is in `reply` and `grpc`. A request that switches

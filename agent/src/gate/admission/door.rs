@@ -57,7 +57,7 @@ pub enum Verdict {
     Refuse(Reason),
 }
 
-/// One request's way through the gate, to be handed back to [`Core::finish`] exactly once.
+/// One request's way through the gate, to be handed back to [`Core::finish`](super::Core::finish) exactly once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     /// The upstream's number within this gate process; another address has another number.
