@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
 
 use super::configs::{self, Front};
 use super::load::Scenario;
@@ -53,12 +54,23 @@ impl Variant {
     const ALL: [Self; 3] = [Self::Plain, Self::Http2, Self::Tls];
 }
 
+/// A program that ends with this value, with all that it started.
+pub(super) struct Started(pub(super) Process);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if self.0.signal(Signal::SIGTERM).is_err() || self.0.wait().is_err() {
+            eprintln!("process {} may be left over", self.0.pid());
+        }
+    }
+}
+
 /// One process of a proxy, which serves one variant.
 pub(super) struct Running {
     pub(super) front: Front,
     /// Its config file.
     pub(super) config: PathBuf,
-    pub(super) process: Process,
+    pub(super) process: Started,
     /// Of a gate: its routes, in the agent's place.
     pub(super) routes: Option<Routes>,
 }
@@ -69,7 +81,7 @@ pub(super) struct Site {
     direct: BTreeMap<Variant, SocketAddr>,
     /// Two listeners of the same backend, for switches from one to the other.
     pub(super) backends: [SocketAddr; 2],
-    _backend: Process,
+    _backend: Started,
     _dir: tempfile::TempDir,
 }
 
@@ -121,7 +133,7 @@ impl Running {
         let name = format!("{}-{:?}", peer.name(), front.variant);
         let config = front.dir.join(format!("{name}.conf"));
         let process = spawn(&front.dir, &name, peer, &front.config(peer, backends[0]))?;
-        answers(front.listen).with_context(|| format!("{name} does not answer: {}", process.output()))?;
+        answers(front.listen).with_context(|| format!("{name} does not answer: {}", process.0.output()))?;
         let routes = match peer {
             Peer::Gate => Some(Routes::connect(&front.run_dir().join("gate.sock"), backends)?),
             _ => None,
@@ -131,7 +143,7 @@ impl Running {
 
     /// The process and those that it started.
     pub(super) fn pids(&self) -> Vec<u32> {
-        let mut all = vec![self.process.pid()];
+        let mut all = vec![self.process.0.pid()];
         let mut at = 0;
         while let Some(pid) = all.get(at).copied() {
             let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
@@ -142,7 +154,7 @@ impl Running {
     }
 }
 
-fn spawn(dir: &Path, name: &str, peer: Peer, config: &str) -> Result<Process> {
+fn spawn(dir: &Path, name: &str, peer: Peer, config: &str) -> Result<Started> {
     let file: PathBuf = dir.join(format!("{name}.conf"));
     std::fs::write(&file, config)?;
     let file = file.display().to_string();
@@ -154,7 +166,7 @@ fn spawn(dir: &Path, name: &str, peer: Peer, config: &str) -> Result<Process> {
         Peer::Direct => bail!("no proxy is no program"),
     };
     let process = Process::spawn(name, &program, &args, dir, &[]);
-    process.with_context(|| format!("`tests/run --tools` installs {}", program.display()))
+    process.map(Started).with_context(|| format!("`tests/run --tools` installs {}", program.display()))
 }
 
 fn answers(address: SocketAddr) -> Result<()> {

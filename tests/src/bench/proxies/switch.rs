@@ -71,7 +71,7 @@ fn turn(peer: Peer, running: &mut Running, backends: [SocketAddr; 2], index: usi
         Peer::Gate => running.routes.as_mut().context("a gate has routes")?.all_to(index),
         Peer::Haproxy | Peer::Nginx => {
             std::fs::write(&running.config, running.front.config(peer, backends[index]))?;
-            running.process.signal(if peer == Peer::Haproxy { Signal::SIGUSR2 } else { Signal::SIGHUP })
+            running.process.0.signal(if peer == Peer::Haproxy { Signal::SIGUSR2 } else { Signal::SIGHUP })
         }
         Peer::Direct => bail!("nothing to switch"),
     }
