@@ -201,6 +201,11 @@ impl Core {
         }
     }
 
+    /// The newest turn that it has heard of in the store that it believes; 0: none.
+    pub fn last_turn(&self) -> Revision {
+        self.picture.belief().last_turn()
+    }
+
     /// What the state file should say now.
     pub(super) fn memory(&self) -> Memory {
         let turn = |(id, local): (&InstanceId, &Local)| {

@@ -24,9 +24,13 @@ pub(crate) fn host(wish: Wish) -> Wishes {
     Wishes::from([(Target::Host, wish)])
 }
 
-/// A port that is free now.
+#[path = "../../../tests/src/fleet/ports.rs"]
+mod ports;
+
+/// A port that is free now, and that no outgoing connection takes.
 pub(crate) fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address")
+    let port = ports::free_ports(1).expect("a port")[0];
+    ([127, 0, 0, 1], port).into()
 }
 
 pub(crate) struct Proxy {

@@ -1,9 +1,8 @@
 //! Free ports on loopback.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::TcpListener;
-
-use anyhow::{Result, bail};
 
 /// Below the range from which Linux takes the ports of outgoing connections (32768 on): a slot's port is named long before
 /// its instance starts, and the load's own connections would take it meanwhile.
@@ -15,7 +14,8 @@ const TRIES: usize = 1000;
 ///
 /// # Errors
 /// If the range is full.
-pub fn free_ports(count: usize) -> Result<Vec<u16>> {
+#[allow(unreachable_pub, reason = "tests of other crates include this file")]
+pub fn free_ports(count: usize) -> io::Result<Vec<u16>> {
     let mut bound = BTreeMap::new();
     for _ in 0..TRIES * count.max(1) {
         if bound.len() == count {
@@ -26,5 +26,5 @@ pub fn free_ports(count: usize) -> Result<Vec<u16>> {
             bound.insert(port, listener);
         }
     }
-    bail!("no {count} free ports on loopback in {RANGE:?}")
+    Err(io::Error::other(format!("no {count} free ports on loopback in {RANGE:?}")))
 }

@@ -119,8 +119,9 @@ impl World {
         self.count("restores");
         self.read_log = 0;
         let holder = self.etcd.keys.get(&self.keys.holder()).map_or(0, |entry| entry.mod_revision);
-        self.fact(Fact::Restored { holder });
         self.present = self.holder_now();
+        let turn = self.present.map(|(who, token, _)| (token, who));
+        self.fact(Fact::Restored { holder, turn });
         for host in 0..self.hosts.len() {
             // The watch is told that its revision is of the future, and begins anew.
             self.hosts[host].cursor = None;

@@ -232,6 +232,14 @@ impl Etcd {
         true
     }
 
+    /// Somebody leads from here on at the latest.
+    pub(crate) fn lead_from(&mut self, now: u64) {
+        if now < self.ready_at {
+            self.ready_at = now;
+            self.restart_leases();
+        }
+    }
+
     /// The leader's disk stalls, or the leader is gone, for so long: another one is elected after `election_us`.
     pub(crate) fn depose(&mut self, now: u64, until: u64, election_us: u64, stalled: bool) {
         let member = self.leader;

@@ -47,6 +47,8 @@ pub struct Turn {
     pub candidate: Option<LeaseId>,
     /// How long a taker has to have seen the beat absent, by its own clock, in true microseconds; 0: it has proof.
     pub quarantine_us: u64,
+    /// The newest turn that the acting agent knew of when it asked: what it never heard of, it cannot compare.
+    pub knew: Revision,
 }
 
 /// How an etcd lease stands when a deadline is told that hangs on it.
@@ -105,8 +107,8 @@ pub enum Fact {
     Hears { id: u64, returned: Returned },
     /// An agent says that nobody works under this token, now or later.
     Certified { token: Token, dead: bool },
-    /// The store went back to an earlier state, in which the holder key has this revision (0: none).
-    Restored { holder: Revision },
+    /// The store went back to an earlier state, in which the holder key has this revision (0: none) and this turn.
+    Restored { holder: Revision, turn: Option<(Token, Who)> },
     /// Something goes wrong, or is asked for.
     Nemesis(String),
     /// Somebody should work again from this long after now.
@@ -135,7 +137,7 @@ impl Hash for Fact {
             Self::Did { id, revision } => (id, revision).hash(state),
             Self::Hears { id, returned } => (id, returned).hash(state),
             Self::Certified { token, dead } => (token, dead).hash(state),
-            Self::Restored { holder } => holder.hash(state),
+            Self::Restored { holder, turn } => (holder, turn).hash(state),
             Self::Healed { within_us } => within_us.hash(state),
             Self::Nemesis(what) | Self::Left { what } => what.hash(state),
         }

@@ -31,6 +31,8 @@ pub(crate) struct Host {
     pub(crate) disk: Option<Memory>,
     pub(crate) disk_fails_until: u64,
     pub(crate) slots: [Slot; 2],
+    /// Whose processes have ended, and whether that is proved: their slots are free, and the keeper still has to know.
+    pub(crate) departed: Vec<(Who, bool)>,
     pub(crate) wanted: Wanted,
     /// As it stands in the store, with its serial.
     pub(crate) assigned: Option<(Assignment, Revision)>,
@@ -71,6 +73,7 @@ impl Host {
             disk: None,
             disk_fails_until: 0,
             slots: [Slot::serving(), Slot::default()],
+            departed: Vec::new(),
             wanted: Wanted::default(),
             assigned: None,
             accepted: 0,
@@ -121,10 +124,16 @@ impl World {
 
     pub(crate) fn agent_down(&mut self, host: usize) {
         self.hosts[host].core = None;
+        // Its next process knows of them by the state file alone.
+        self.hosts[host].departed.clear();
         self.fact(Fact::Down { host });
     }
 
+    /// What runs here is told, as it is when the agent hears it.
     pub(crate) fn tell_wanted(&mut self, host: usize) {
+        if self.frozen(&Act::Wanted { host }).is_some() {
+            return self.at(0, Act::Wanted { host });
+        }
         self.hosts[host].wanted = self.wanted(host);
         let (life, wanted) = (self.hosts[host].life, self.hosts[host].wanted.clone());
         self.hear(host, life, Event::Wanted(wanted));
@@ -182,6 +191,9 @@ impl World {
         };
         let silent = acts && reason.is_none();
         let acts = acts && witness && (!silent || self.knows(host, holder.is_some()));
+        if let Some(reason) = reason {
+            self.remark(|| format!("host {host} waits for {reason}"));
+        }
         self.fact(Fact::Waits { host, acts, why: reason.map(Waiting::kind) });
     }
 
@@ -200,13 +212,18 @@ impl World {
     /// The main loop: what may stop is stopped, what is gone from the lease is forgotten.
     fn retire(&mut self, host: usize) {
         let state = &self.hosts[host];
-        let stops = state.slots.iter().any(|slot| slot.who.is_some() && slot.leaves());
+        let stops = !state.departed.is_empty() || state.slots.iter().any(|slot| slot.who.is_some() && slot.leaves());
         let Some(core) = state.core.as_ref().filter(|_| stops) else { return };
         let status = core.status(&KeeperStatus::default(), None, state.clock.boot(self.now), 0);
-        let done: Vec<Who> = (0..2)
-            .filter_map(|slot| state.slots[slot].who.filter(|_| state.slots[slot].leaves()))
-            .filter(|who| status.instances.get(&self.services[*who].id).is_none_or(|lease| lease.may_stop))
-            .collect();
+        let lets_go = |who: &Who| status.instances.get(&self.services[*who].id).is_none_or(|lease| lease.may_stop);
+        let forgotten: Vec<Who> = state.departed.iter().map(|(who, _)| *who).filter(lets_go).collect();
+        // A process that lingers keeps its slot.
+        let stoppable = |slot: &Slot| slot.who.filter(|_| slot.give_up && !slot.lingers);
+        let done: Vec<Who> = state.slots.iter().filter_map(stoppable).filter(lets_go).collect();
+        if !forgotten.is_empty() {
+            self.hosts[host].departed.retain(|(who, _)| !forgotten.contains(who));
+            self.at(0, Act::Wanted { host });
+        }
         for who in done {
             self.stopped(who);
         }

@@ -262,7 +262,7 @@ impl World {
         self.healed = true;
         self.fact(Fact::Nemesis("everything heals".to_owned()));
         self.etcd.full_until = 0;
-        self.etcd.ready_at = self.etcd.ready_at.min(self.now);
+        self.etcd.lead_from(self.now);
         self.etcd.down_until = [0; 3];
         if let Some(deposed) = self.etcd.deposed.as_mut() {
             deposed.until = self.now;

@@ -1,6 +1,5 @@
 //! The agent's main loop, as far as the lease sees it: what is to run in each slot, what does, and how it ends.
 
-use handover_agent::lease::event::Event;
 use handover_agent::lease::wanted::{Life, LocalInstance, Wanted};
 use handover_proto::ids::{InstanceId, SlotId};
 use handover_proto::lease::Owner;
@@ -18,14 +17,25 @@ pub(crate) struct Wish {
     pub(crate) eligible: bool,
 }
 
+/// What the main loop knows of an instance whose main process has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// No process is left of it.
+    Proved,
+    /// None was found, but one may have left its descent.
+    Unproved,
+    /// Some are left.
+    Lingers,
+}
+
 /// A slot of a host.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Slot {
     pub(crate) wish: Option<Wish>,
     pub(crate) who: Option<Who>,
     pub(crate) ready: bool,
-    /// How the process ended, if it did.
-    pub(crate) dead: Option<bool>,
+    /// The process has ended, and children of it linger.
+    pub(crate) lingers: bool,
     /// It is to be stopped, whatever is wished.
     pub(crate) give_up: bool,
     pub(crate) crashes: u32,
@@ -38,16 +48,16 @@ impl Slot {
     }
 
     fn life(&self) -> Life {
-        match self.dead {
-            Some(proven) => Life::Dead { proven },
-            None if self.give_up => Life::GiveUp,
-            None => Life::Running,
+        match (self.lingers, self.give_up) {
+            (true, _) => Life::Dead { proven: false },
+            (false, true) => Life::GiveUp,
+            (false, false) => Life::Running,
         }
     }
 
     /// Whether its instance is on its way out.
     pub(crate) fn leaves(&self) -> bool {
-        self.dead.is_some() || self.give_up
+        self.lingers || self.give_up
     }
 }
 
@@ -107,8 +117,8 @@ impl World {
 
     pub(crate) fn wanted(&self, host: usize) -> Wanted {
         let names = ["a", "b"];
-        let local = |(slot, state): (usize, &Slot)| {
-            let service = &self.services[state.who?];
+        let local = |who: Who, state: &Slot, life: Life| {
+            let service = &self.services[who];
             let wish = state.wish.as_ref().filter(|_| !state.give_up);
             let owner = Owner {
                 instance: service.id.clone(),
@@ -119,32 +129,42 @@ impl World {
             };
             let local = LocalInstance {
                 owner,
-                slot: names[slot].parse::<SlotId>().ok()?,
+                slot: names[service.slot].parse::<SlotId>().ok()?,
                 app: ([127, 0, 0, 1], 1).into(),
                 eligible: wish.is_some_and(|wish| wish.eligible),
                 ready: state.ready,
                 serving: state.ready && wish.is_some_and(|wish| wish.serving),
                 rank: u32::from(!(state.ready && wish.is_some_and(|wish| wish.serving))),
-                life: state.life(),
+                life,
             };
             Some((service.id.clone(), local))
         };
-        Wanted { instances: self.hosts[host].slots.iter().enumerate().filter_map(local).collect() }
+        let state = &self.hosts[host];
+        let gone = Slot::default();
+        let departed =
+            state.departed.iter().filter_map(|(who, proven)| local(*who, &gone, Life::Dead { proven: *proven }));
+        let running = state.slots.iter().filter_map(|slot| local(slot.who?, slot, slot.life()));
+        Wanted { instances: departed.chain(running).collect() }
     }
 
-    /// The main loop learns that an instance's processes have ended.
-    pub(crate) fn report(&mut self, who: Who, proven: bool) {
+    /// The main loop learns how an instance has ended. Its slot is free, unless it lingers.
+    pub(crate) fn report(&mut self, who: Who, end: End) {
         let (host, slot) = (self.services[who].host, self.services[who].slot);
         let state = &mut self.hosts[host].slots[slot];
-        if state.who != Some(who) || state.dead == Some(true) {
+        if state.who != Some(who) {
             return;
         }
-        if state.dead.is_none() {
+        if !state.lingers {
             state.crashes += 1;
         }
-        state.dead = Some(proven);
-        self.count(if proven { "proved deaths" } else { "unproved deaths" });
+        state.lingers = end == End::Lingers;
+        if !state.lingers {
+            *state = Slot { wish: state.wish.take(), crashes: state.crashes, ..Slot::default() };
+            self.hosts[host].departed.push((who, end == End::Proved));
+        }
+        self.count(if end == End::Proved { "proved deaths" } else { "unproved deaths" });
         self.tell_wanted(host);
+        self.settle(host);
     }
 
     /// Nothing of the lease is in the way of an instance's end: SIGTERM, and its slot is empty.
@@ -159,9 +179,7 @@ impl World {
         if self.services[who].alive {
             self.die(who, true);
         }
-        self.hosts[host].wanted = self.wanted(host);
-        let (life, wanted) = (self.hosts[host].life, self.hosts[host].wanted.clone());
-        self.tell(0, host, life, Event::Wanted(wanted));
+        self.at(0, Act::Wanted { host });
         self.settle(host);
     }
 
@@ -180,12 +198,17 @@ impl World {
         }
         let early = self.mistake.is(Slip::SigtermIsStopped);
         let pause = self.chance.within(0, 100) * MS;
-        let proven = early || (!leaks && (self.weather.single || !self.chance.percent(20)));
-        self.at(pause, Act::Report { who, proven });
-        // What was not certain at first may become so.
-        if !proven && (leaks || self.chance.percent(50)) {
+        let proved = early || (!leaks && (self.weather.single || !self.chance.percent(20)));
+        let lingers = !proved && (leaks || self.chance.percent(50));
+        let end = match (proved, lingers) {
+            (true, _) => End::Proved,
+            (false, true) => End::Lingers,
+            (false, false) => End::Unproved,
+        };
+        self.at(pause, Act::Report { who, end });
+        if lingers {
             let later = pause + self.chance.within(if leaks { 3000 } else { 200 }, 4000) * MS;
-            self.at(later, Act::Report { who, proven: true });
+            self.at(later, Act::Report { who, end: End::Proved });
         }
     }
 

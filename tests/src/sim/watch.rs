@@ -4,6 +4,7 @@ use handover_agent::lease::event::Event;
 use handover_proto::lease::{Candidate, Holder, HolderState, LeaseCause};
 use handover_proto::numbers::Token as Minted;
 use handover_proto::stored::decode;
+use handover_proto::txn::Revision;
 use handover_store::client::{Change, Entry};
 use std::time::Duration;
 
@@ -11,8 +12,13 @@ use super::fact::{Fact, Kind, Turn};
 use super::world::{Act, MS, SECOND, World};
 
 impl World {
-    /// Tells of everything that has changed in the store since the last time.
+    /// Tells of everything that has changed in the store since the last time; whoever changed it knew all.
     pub(crate) fn stored(&mut self) {
+        self.stored_by(Revision::MAX);
+    }
+
+    /// The same, of a change by an agent that knew of no newer turn than this one.
+    pub(crate) fn stored_by(&mut self, knew: Revision) {
         if self.read_log == self.etcd.log.len() {
             return;
         }
@@ -23,7 +29,7 @@ impl World {
             let turned = changes.iter().find(|change| change.key == holder).and_then(|change| change.value.as_ref());
             let lost = changes.iter().any(|change| change.key == beat && change.value.is_none());
             match turned {
-                Some(entry) => self.turned(entry),
+                Some(entry) => self.turned(entry, knew),
                 None if lost => self.fact(Fact::BeatLost { revision }),
                 None => {}
             }
@@ -36,7 +42,7 @@ impl World {
         }
     }
 
-    fn turned(&mut self, entry: &Entry) {
+    fn turned(&mut self, entry: &Entry, knew: Revision) {
         let Ok(holder) = decode::<Holder>(&entry.key, &entry.value) else {
             return self.broken("turns", "the holder key cannot be read".to_owned());
         };
@@ -72,6 +78,7 @@ impl World {
             beat: beat.map(|beat| (self.beats(beat), beat.mod_revision, beat.lease)),
             candidate: candidate.filter(|entry| decode::<Candidate>(&entry.key, &entry.value).is_ok()).map(|e| e.lease),
             quarantine_us: self.quarantine_us(host),
+            knew,
         };
         self.present = turn.holder.map(|who| (who, token, lease));
         self.turn_leases.insert(token, lease);

@@ -7,12 +7,13 @@ use handover_agent::lease::deadline::Boot;
 use handover_agent::lease::event::Event;
 use handover_agent::lease::step::LeaseStep;
 use handover_proto::ids::InstanceId;
-use handover_proto::txn::{Cmp, LeaseId, Txn};
+use handover_proto::txn::{Cmp, LeaseId, Revision, Txn};
 use handover_store::client::{Origin, Renewal, StoreError, TxnReply};
 
 use super::etcd::{Answers, Ending, unknown, unreachable};
 use super::fact::{Fact, Returned};
 use super::mistake::Slip;
+use super::slot::End;
 use super::world::{Act, MS, SECOND, World};
 
 /// The client's limit on every call but renewals.
@@ -34,6 +35,8 @@ pub(crate) struct Sent {
     pub(crate) stray: bool,
     /// Its number among what is asked of the holder key; 0: it is none.
     pub(crate) asked: u64,
+    /// The newest turn that its sender knew of.
+    pub(crate) knew: Revision,
 }
 
 fn identity() -> ClockIdentity {
@@ -46,6 +49,7 @@ impl World {
     }
 
     pub(crate) fn start(&mut self, host: usize, step: LeaseStep, sent: Boot) {
+        self.remark(|| format!("host {host}: {}", step.name()));
         let life = self.hosts[host].life;
         match step {
             LeaseStep::Tell { instance, record, limit } => {
@@ -109,7 +113,7 @@ impl World {
         let c_kill = (self.settings.c_kill.as_micros() as f64 / self.hosts[host].clock.rate) as u64;
         if self.mistake.is(Slip::SigtermIsStopped) {
             // It ends its unit first, if ever.
-            self.at(MS, Act::Report { who, proven: true });
+            self.at(MS, Act::Report { who, end: End::Proved });
             return self.at(4 * c_kill, Act::Die { who, all: true });
         }
         let delay = self.chance.within(0, c_kill);
@@ -126,7 +130,8 @@ impl World {
         let limit = (limit as f64 / self.hosts[host].clock.rate) as u64;
         let (life, deadline) = (self.hosts[host].life, self.now + limit);
         let asked = self.asks(&step);
-        let sent = Box::new(Sent { host, life, step, sent, deadline, member, kept: None, stray: false, asked });
+        let knew = self.hosts[host].core.as_ref().map_or(0, handover_agent::lease::state::Core::last_turn);
+        let sent = Box::new(Sent { host, life, step, sent, deadline, member, kept: None, stray: false, asked, knew });
         if self.hosts[host].is_cut(member, self.now) || self.lost() {
             return self.give_up(&sent);
         }
@@ -245,7 +250,7 @@ impl World {
             return self.at(pause, Act::Barrier(sent));
         }
         let event = self.carry_out(&sent, origin);
-        self.stored();
+        self.stored_by(sent.knew);
         self.reply(&sent, event);
     }
 

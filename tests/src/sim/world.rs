@@ -23,6 +23,7 @@ use super::host::Host;
 use super::mistake::Mistake;
 use super::rollout::Coordinator;
 use super::service::Service;
+use super::slot::End;
 use super::weather::Weather;
 use super::wire::Sent;
 
@@ -101,7 +102,7 @@ pub(crate) enum Act {
     /// The main loop learns of the end.
     Report {
         who: Who,
-        proven: bool,
+        end: End,
     },
     /// Something goes wrong, by the weather's plan.
     Fault {
@@ -119,6 +120,10 @@ pub(crate) enum Act {
     Suspect {
         host: usize,
         what: Suspicion,
+    },
+    /// The main loop tells the keeper what runs.
+    Wanted {
+        host: usize,
     },
     /// An agent takes its assignment.
     Assign {
@@ -292,6 +297,13 @@ impl World {
         }
     }
 
+    /// Says something in the trace that no checker looks at.
+    pub(crate) fn remark(&self, what: impl FnOnce() -> String) {
+        if self.trace {
+            println!("{:>12.6}      {}", self.now as f64 / 1e6, what());
+        }
+    }
+
     /// The decision code itself says that something is wrong.
     pub(crate) fn broken(&mut self, check: &'static str, what: String) {
         self.violation.get_or_insert(Violation { at: self.now, check, what });
@@ -345,12 +357,13 @@ impl World {
             Act::LateCommit { who } => self.end_transaction(who, true),
             Act::Die { who, all } => self.die(who, all),
             Act::Orphan { who } => self.orphan_ends(who),
-            Act::Report { who, proven } => self.report(who, proven),
+            Act::Report { who, end } => self.report(who, end),
             Act::Fault { n } => self.fault(n),
             Act::Thaw { host } => self.thaw(host),
             Act::Certify(question) => self.certify(*question),
             Act::RaiseEra => self.raise_era(),
             Act::Suspect { host, what } => self.suspected(host, what),
+            Act::Wanted { host } => self.tell_wanted(host),
             Act::Assign { host } => self.assign(host),
             Act::Coordinate { n } if self.weather.rollout => self.coordinate_rollout(n),
             Act::Coordinate { n } => self.coordinate(n),
@@ -360,12 +373,13 @@ impl World {
     }
 
     /// The paused host on which this is to execute.
-    fn frozen(&self, act: &Act) -> Option<usize> {
+    pub(crate) fn frozen(&self, act: &Act) -> Option<usize> {
         let (at, agent) = match act {
             Act::Wake { host, .. }
             | Act::Hear { host, .. }
             | Act::Suspect { host, .. }
             | Act::Assign { host }
+            | Act::Wanted { host }
             | Act::Pump { host } => (*host, true),
             Act::Launch { host, .. } => (*host, false),
             Act::Report { who, .. } => (self.services[*who].host, true),

@@ -103,8 +103,8 @@ fn with_haproxy_down_no_drain_begins_and_why_says_so() {
         Ok(why.contains("balancer-unreachable") && why.contains("admin.sock"))
     };
     fleet.wait_for("why to name HAProxy's socket", says).expect("named");
-    let status = fleet.hosts[0].status().expect("a report");
-    assert_eq!(status["gate"]["admission"], "lame-duck", "it serves on: {}", status["gate"]);
+    let serves_on = |fleet: &Fleet| Ok(fleet.hosts[0].status()?["gate"]["admission"] == "lame-duck");
+    fleet.wait_for("the host to serve on as a lame duck", serves_on).expect("it serves on");
 
     let _again = site.start(&fleet, 0);
     let drained = |_: &Fleet| Ok(site.admin("app-01")? & 0x08 != 0);

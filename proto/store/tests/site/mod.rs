@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -84,8 +84,8 @@ impl Site {
     }
 
     fn start(kind: Kind) -> Result<Self> {
-        let mut site =
-            Self { kind, data: TempDir::new()?, address: free_address()?, peer: free_address()?, process: None };
+        let [address, peer] = free_addresses()?;
+        let mut site = Self { kind, data: TempDir::new()?, address, peer, process: None };
         site.run()?;
         Ok(site)
     }
@@ -167,9 +167,13 @@ impl Drop for Site {
     }
 }
 
-/// A loopback address that was free a moment ago.
-fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+#[path = "../../../../tests/src/fleet/ports.rs"]
+mod ports;
+
+/// So many loopback addresses that were free a moment ago.
+fn free_addresses<const N: usize>() -> Result<[SocketAddr; N]> {
+    let ports = <[u16; N]>::try_from(ports::free_ports(N)?).map_err(|ports| anyhow::anyhow!("{ports:?}"))?;
+    Ok(ports.map(|port| ([127, 0, 0, 1], port).into()))
 }
 
 /// This binary under a limit on file sizes, which is an error to whoever runs into it and not his death.

@@ -27,6 +27,6 @@ mod tests {
     #[test]
     fn whatever_is_left_over_is_found() {
         assert!(Leaks.see(0, &Fact::Left { what: "a lease".to_owned() }).is_err());
-        assert_eq!(Leaks.see(0, &Fact::Restored { holder: 0 }), Ok(()));
+        assert_eq!(Leaks.see(0, &Fact::Restored { holder: 0, turn: None }), Ok(()));
     }
 }

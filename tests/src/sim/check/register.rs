@@ -120,7 +120,7 @@ impl Check for Register {
             Fact::Asks { id, on } => drop(self.open.insert(*id, (self.position, *on))),
             Fact::Did { id, revision } => drop(self.did.insert(*id, *revision)),
             Fact::Hears { id, returned } => self.answered(*id, *returned),
-            Fact::Restored { holder } => {
+            Fact::Restored { holder, .. } => {
                 // A write that has not reached the store yet may still be carried out, on what was restored. What was done
                 // before is gone, and what is read or heard of it tells of the store that was.
                 let on_its_way =
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_write_on_its_way_when_the_store_is_restored_counts_after_it_and_one_that_was_done_does_not() {
-        let restored = || Fact::Restored { holder: 0 };
+        let restored = || Fact::Restored { holder: 0, turn: None };
         let did = |id| Fact::Did { id, revision: 5 };
         let on_its_way = [
             asks(1, Some(0)),

@@ -43,6 +43,8 @@ impl Check for Single {
             }
             Fact::Ended { who } | Fact::Froze { who } => drop(self.working.remove(who)),
             Fact::Turned(turn) => {
+                // After a restore the same token may be made again; whether it counts is the fence's question.
+                self.given_up.remove(&turn.token);
                 let before = self.present.replace((turn.token, turn.holder));
                 let Some((token, Some(who))) = before else { return Ok(()) };
                 let own = matches!(turn.kind, Kind::HandOver | Kind::Release | Kind::Mint);
@@ -53,6 +55,8 @@ impl Check for Single {
                     return Err(format!("{:?} ends token {token} while process {who} works under it (I5)", turn.kind));
                 }
             }
+            // What is ended next is the turn of the copy.
+            Fact::Restored { turn, .. } => self.present = turn.map(|(token, who)| (token, Some(who))),
             _ => {}
         }
         Ok(())
@@ -103,5 +107,16 @@ mod tests {
         assert!(verdict(&early).expect_err("T3 before QUIESCED").contains("I5"));
         let late = [turned(5, 1, Kind::Acquire), turned(6, 2, Kind::HandOver), Fact::Began { who: 1, token: 5 }];
         assert!(verdict(&late).expect_err("a unit afterwards").contains("given up"));
+    }
+
+    #[test]
+    fn after_a_restore_it_is_the_turn_of_the_copy_that_ends() {
+        let turned = |revision, who, kind| Fact::Turned(turn(revision, who, kind));
+        let begin = [turned(5, Some(1), Kind::Acquire), turned(9, Some(2), Kind::HandOver)];
+        let works = [Fact::Began { who: 2, token: 9 }, Fact::Restored { holder: 5, turn: Some((5, 1)) }];
+        let facts = [&begin[..], &works[..], &[turned(6, None, Kind::Release)]].concat();
+        assert_eq!(verdict(&facts), Ok(()), "nobody works under 5");
+        let facts = [&begin[..], &works[..1], &[turned(10, None, Kind::Release)]].concat();
+        assert!(verdict(&facts).is_err(), "without a restore it was 9");
     }
 }

@@ -1,7 +1,13 @@
 //! What the store's own revisions tell: one holder with its beat in the same revision (I1, I4), tokens that grow (I2), a
 //! hand-over onto the very etcd lease that the successor renews (§1.6, T3), and no take-over before its quarantine (I8).
+//!
+//! I2 holds across a restore by the era, which people raise. Until they do, an agent that never heard of the turns that
+//! the restore took away has nothing to compare, and its tokens are those of the copy: the fence refuses them (I6, I12).
+//! An agent that knew of them must not act at all.
 
 use super::Check;
+use handover_proto::txn::Revision;
+
 use crate::sim::fact::{Fact, Kind, Token, Turn};
 
 /// A taker counts from its own read, which comes after the loss; rounding of its clock is all that can be missing.
@@ -11,7 +17,10 @@ const ROUNDING_US: u64 = 5;
 #[derive(Debug, Default)]
 pub struct Turns {
     token: Option<Token>,
+    /// The last turn that a restore took away.
+    taken_away: Option<(Token, Revision)>,
     beat_lost: Option<u64>,
+    revision: Revision,
 }
 
 impl Turns {
@@ -19,7 +28,11 @@ impl Turns {
         if self.token.is_some_and(|before| before >= turn.token) {
             return Err(format!("token {} follows {:?} (I2)", turn.token, self.token));
         }
-        self.token = Some(turn.token);
+        let lost = self.taken_away.filter(|(token, revision)| *token >= turn.token && turn.knew >= *revision);
+        if let Some((token, _)) = lost {
+            return Err(format!("token {} follows {token}, of which its agent knew (I2, I12)", turn.token));
+        }
+        (self.token, self.revision) = (Some(turn.token), turn.revision);
         match (turn.holder, turn.beat) {
             (None, None) => {}
             (Some(who), Some((by, revision, lease))) => {
@@ -62,6 +75,8 @@ impl Check for Turns {
             // Whoever beat in the copy beats no more than the copy is old.
             Fact::Restored { .. } => {
                 self.beat_lost = Some(at);
+                let lost = self.token.take().map(|token| (token, self.revision));
+                self.taken_away = self.taken_away.max(lost);
                 Ok(())
             }
             _ => Ok(()),
@@ -81,6 +96,7 @@ pub(crate) fn turn(revision: i64, holder: Option<usize>, kind: Kind) -> Turn {
         beat: holder.map(|who| (Some(who), revision, 7)),
         candidate: Some(7),
         quarantine_us: 1000,
+        knew: revision,
     }
 }
 
@@ -110,6 +126,15 @@ mod tests {
         let again = turn(6, Some(2), Kind::Acquire);
         let same = Turn { token: 5, ..again };
         assert!(verdict(&[(0, Fact::Turned(turn(5, None, Kind::Release))), (1, Fact::Turned(same))]).is_err());
+    }
+
+    #[test]
+    fn after_a_restore_a_token_goes_back_only_by_an_agent_that_never_heard_of_the_lost_turn() {
+        let restored = (1, Fact::Restored { holder: 5, turn: None });
+        let back = |knew| (2, Fact::Turned(Turn { knew, ..turn(6, None, Kind::Release) }));
+        let story = |knew| verdict(&[(0, Fact::Turned(turn(9, None, Kind::Release))), restored.clone(), back(knew)]);
+        assert_eq!(story(8), Ok(()));
+        assert!(story(9).expect_err("it knew").contains("I12"));
     }
 
     #[test]
