@@ -83,12 +83,17 @@ impl LeaseView {
         self.intent.as_ref().filter(|seen| holder.op != seen.value.op && asks_owner(seen) && !past(seen))
     }
 
-    /// The open intent that keeps `instance` from taking the lease: it names another, which is a candidate.
+    /// The open intent that keeps `instance` from taking the lease: it names another, which could take it.
     ///
-    /// One that names nobody who is there keeps nobody waiting: its coordinator may be gone.
+    /// One that names nobody who could keeps nobody waiting: its coordinator may be gone.
     pub fn kept_for_other(&self, instance: &InstanceId) -> Option<&Seen<Intent>> {
-        let is_there = |to: &InstanceId| self.candidates.contains_key(to);
-        self.open_intent().filter(|seen| seen.value.to.as_ref().is_some_and(|to| to != instance && is_there(to)))
+        self.open_intent().filter(|seen| seen.value.to.as_ref().is_some_and(|to| to != instance && self.could_take(to)))
+    }
+
+    /// Whether `to` is a ready candidate that may take the lease: over from a holder only if the roster lists its agent.
+    fn could_take(&self, to: &InstanceId) -> bool {
+        let held = self.holder.as_ref().is_some_and(|seen| seen.value.held().is_some());
+        self.candidates.get(to).is_some_and(|seen| seen.value.ready && (!held || self.lists(&seen.value.owner.agent)))
     }
 
     /// Attachment rule 2 (`SAFETY.md` §1.4): a beat belongs to the turn that wrote it.
