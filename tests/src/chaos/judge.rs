@@ -20,6 +20,7 @@ use super::evidence;
 use super::nemesis::Deed;
 use super::plan::Plan;
 use super::record::{Record, Watched};
+use crate::billing::activity::Line;
 use crate::billing::ledger::LedgerAt;
 use crate::clock::BootNs;
 use crate::load::tally::LoadReceipt;
@@ -134,7 +135,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Result<Outcome> {
         dark,
         floor::check(&evidence::floor(&said), evidence.agents.len(), FLOOR, &struck),
         loss::check(load, &written, evidence.load_began, evidence.patience, &excuses),
-        ops::check(&evidence::turns(record, watched, &by_hand), &[]),
+        ops::check(&story(record, watched, &by_hand, &lines)),
         blockers::check(&evidence::blockers(&said)),
         leaks::check(evidence.before, evidence.after),
     ];
@@ -151,6 +152,12 @@ pub fn judge(evidence: &Evidence<'_>) -> Result<Outcome> {
         waited_ms: record.waited.as_millis(),
         unjudged,
     })
+}
+
+fn story(record: &Record, watched: &Watched, by_hand: &[i64], lines: &[Line]) -> ops::Story {
+    let (decisions, records, reigns) = evidence::reigns(record, watched);
+    let (turns, works) = (evidence::turns(record, watched, by_hand), evidence::works(record, watched, lines));
+    ops::Story { turns, records, decisions, works, reigns, lost: evidence::lost(record, watched) }
 }
 
 fn set_aside(checked: &mut [Checked]) -> Vec<String> {
