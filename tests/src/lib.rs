@@ -11,6 +11,7 @@ pub mod clock;
 pub mod cluster;
 pub mod demo;
 pub mod fleet;
+pub mod fuzz;
 pub mod guard;
 pub mod load;
 pub mod pki;

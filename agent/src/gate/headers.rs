@@ -1,6 +1,7 @@
 //! What the gate changes in the heads that pass it, and which requests it does not pass.
 
 mod forwarded;
+mod passage;
 mod to_client;
 mod to_upstream;
 
@@ -9,6 +10,8 @@ use hyper::http::{request, uri};
 use hyper::{Method, Version};
 
 use super::control::Reason;
+
+pub use passage::Passage;
 
 pub(super) use forwarded::{Origin, RequestIds};
 pub(super) use to_client::to_client;
@@ -46,8 +49,15 @@ pub(super) fn check(head: &request::Parts) -> Result<(), (Reason, &'static str)>
         (Some(host), None) if !is_host(host) => return Err((Reason::BadRequest, "the request's Host is no host name")),
         _ => {}
     }
+    // RFC 9110 §4.2.4: who passes it on as the host has other programs see another one.
+    if head.uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err((Reason::BadRequest, "the request's authority is no host name"));
+    }
     if head.version == Version::HTTP_2 {
         check_authority(head.uri.authority(), first)?;
+    }
+    if !is_chunked_or_plain(&head.headers) {
+        return Err((Reason::NotSupported, "the gate takes no transfer coding but chunked"));
     }
     if head.uri.path_and_query().is_none() {
         return Err((Reason::BadRequest, "the request names no path"));
@@ -62,9 +72,6 @@ fn check_authority(
 ) -> Result<(), (Reason, &'static str)> {
     match (authority, host) {
         (None, None) => Err((Reason::BadRequest, "the request names no host")),
-        (Some(authority), _) if authority.as_str().contains('@') => {
-            Err((Reason::BadRequest, "the request's authority is no host name"))
-        }
         (Some(authority), Some(host)) if !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) => {
             Err((Reason::BadRequest, "the request's Host and :authority differ"))
         }
@@ -75,6 +82,16 @@ fn check_authority(
 fn is_host(value: &HeaderValue) -> bool {
     let bytes = value.as_bytes();
     bytes.is_empty() || (!bytes.contains(&b'@') && uri::Authority::try_from(bytes).is_ok())
+}
+
+/// hyper takes any list that ends in `chunked`, and the service would be told of that one alone (RFC 9112 §6.1).
+fn is_chunked_or_plain(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
 }
 
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {

@@ -57,6 +57,8 @@ mod tunnel;
 mod upload;
 mod validity;
 
+pub use headers::Passage;
+
 #[cfg(test)]
 mod tests {
     /// `DESIGN.md` §11: what decides is reachable without I/O and reads no clock.

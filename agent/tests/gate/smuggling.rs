@@ -69,6 +69,7 @@ async fn what_is_ambiguous_is_refused_and_the_service_sees_nothing_of_it() {
         format!("GET / HTTP/1.1\r\n Host: a\r\n\r\n{smuggled}"),
         format!("GET / HTTP/1.1\r\nHost: a b\r\n\r\n{smuggled}"),
         format!("GET / HTTP/1.1\r\n\r\n{smuggled}"),
+        format!("GET http://user@a/ HTTP/1.1\r\nHost: a\r\n\r\n{smuggled}"),
         format!("GET / HTTP/1.1 HTTP/1.1\r\nHost: a\r\n\r\n{smuggled}"),
         format!("GET\t/\tHTTP/1.1\r\nHost: a\r\n\r\n{smuggled}"),
         format!("GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n{smuggled}"),
@@ -77,6 +78,10 @@ async fn what_is_ambiguous_is_refused_and_the_service_sees_nothing_of_it() {
         format!("GE(T / HTTP/1.1\r\nHost: a\r\n\r\n{smuggled}"),
         format!("POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}"),
     ];
+    for coding in ["gzip, chunked", "chunked, chunked", "identity, chunked"] {
+        let (answer, seen) = through(&post(&format!("Transfer-Encoding: {coding}\r\n"), "0\r\n\r\n")).await;
+        assert!(seen.is_empty() && answer.starts_with("HTTP/1.1 501"), "{coding}: {answer} {seen}");
+    }
     for bytes in refused {
         let (answer, seen) = through(&bytes).await;
         assert_eq!(seen, "", "{bytes:?} reached the service; answered {answer:?}");
