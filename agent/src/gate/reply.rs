@@ -92,7 +92,9 @@ pub(super) fn own(
     let fields = response.headers_mut();
     fields.insert(headers::OWN, HeaderValue::from_static(reason.name()));
     fields.insert(headers::REQUEST_ID, asked.id.clone());
-    let spoiled = matches!(reason, Reason::BadRequest | Reason::UploadBroken | Reason::UploadStalled);
+    // What follows on the connection may be no request: the rest of a body, or what was meant for a tunnel.
+    let spoiled =
+        matches!(reason, Reason::BadRequest | Reason::NotSupported | Reason::UploadBroken | Reason::UploadStalled);
     if !asked.http2 && (spoiled || gate.dismisses_clients()) {
         fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
