@@ -119,7 +119,8 @@ impl World {
     }
 
     fn tell(&mut self, first: u8, second: u8) {
-        let wish = |byte: u8| if byte % 3 == 0 { Wish::Drain } else { Wish::Serve { percent: byte % 100 + 1 } };
+        let wish =
+            |byte: u8| if byte.is_multiple_of(3) { Wish::Drain } else { Wish::Serve { percent: byte % 100 + 1 } };
         let wishes = self.targets.iter().cloned().zip([wish(first), wish(second)]).collect();
         if self.wishes.as_ref() != Some(&wishes) {
             self.since = self.now;
