@@ -95,7 +95,8 @@ fn hand_over(
     now: Now,
 ) -> Standing {
     if fleet.lease.frozen {
-        let what = format!("`handover lease unfreeze`: the scheduler lease is frozen, so it stays with {}", owner.agent);
+        let what =
+            format!("`handover lease unfreeze`: the scheduler lease is frozen, so it stays with {}", owner.agent);
         return match is_late(plan, progress.since_ms, now) {
             true => Standing::Stuck(what),
             false => Standing::Wait(blocker(BlockerKind::Operator, progress, what)),
