@@ -21,6 +21,7 @@ use super::socket::{Socket, Stream};
 use super::streams::Streams;
 use super::ticket::Gate;
 use super::tunnel::Tunnel;
+use super::wire::Wire;
 
 /// Least read buffer of a connection. hyper takes nothing below 8 KiB; 64 KiB keeps large bodies fast.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -65,6 +66,11 @@ impl Watched {
     pub(super) fn wrote(&self, taken: bool) {
         let now = self.gate.now();
         self.line().wrote(taken, now);
+    }
+
+    /// The head of an upstream's answer is on its way.
+    pub(super) fn answers(&self) {
+        self.line().answers();
     }
 
     /// Keeps a tunnel for when hyper lets go of the connection.
@@ -126,8 +132,9 @@ pub(super) async fn serve(gate: Arc<Gate>, stream: TcpStream, peer: SocketAddr) 
     let line = Mutex::new(Line { idle_since: gate.now(), ..Line::default() });
     let origin = Origin::new(peer, gate.tls.is_some());
     let watched = Arc::new(Watched { line, tunnel: Mutex::default(), gate: Arc::clone(&gate), peer, origin });
-    let opening = pin!(open(&gate, stream, Arc::clone(&watched)));
-    let (socket, http2) = match keep(&gate, &watched, opening, |_| false).await {
+    let wire = Wire::new(stream);
+    let opening = pin!(open(&gate, wire.clone(), Arc::clone(&watched)));
+    let (socket, http2) = match keep(&gate, &watched, &wire, opening, |_| false).await {
         Some(Ok(opened)) => opened,
         Some(Err(error)) => {
             tracing::debug!(%peer, %error, "client connection ended before its first request");
@@ -135,15 +142,18 @@ pub(super) async fn serve(gate: Arc<Gate>, stream: TcpStream, peer: SocketAddr) 
         }
         None => return,
     };
-    let ended =
-        if http2 { serve_http2(&gate, &watched, socket).await } else { serve_http1(&gate, &watched, socket).await };
+    let ended = if http2 {
+        serve_http2(&gate, &watched, &wire, socket).await
+    } else {
+        serve_http1(&gate, &watched, wire, socket).await
+    };
     if let Some(Err(error)) = ended {
         tracing::debug!(%peer, %error, "client connection ended");
     }
 }
 
 /// Finds out what the client speaks.
-async fn open(gate: &Gate, stream: TcpStream, watched: Arc<Watched>) -> io::Result<(Socket, bool)> {
+async fn open(gate: &Gate, stream: Wire, watched: Arc<Watched>) -> io::Result<(Socket, bool)> {
     let Some(tls) = &gate.tls else {
         let mut socket = Socket::new(Stream::Plain(stream), watched);
         let http2 = socket.speaks_http2().await?;
@@ -157,11 +167,16 @@ async fn open(gate: &Gate, stream: TcpStream, watched: Arc<Watched>) -> io::Resu
     Ok((socket, http2))
 }
 
-async fn serve_http1(gate: &Arc<Gate>, watched: &Arc<Watched>, socket: Socket) -> Option<hyper::Result<()>> {
+async fn serve_http1(
+    gate: &Arc<Gate>,
+    watched: &Arc<Watched>,
+    wire: Wire,
+    socket: Socket,
+) -> Option<hyper::Result<()>> {
     let service = service_fn(|request| proxy::serve(Arc::clone(gate), Arc::clone(watched), request));
     let limits = &gate.settings.limits;
     // half_close: a client may end its sending side and still wait for its answer, and cannot be told from one that is gone
-    // until bytes are written to it. So a request goes on without its client until then, which is what the service sees too.
+    // until bytes are written to it. hyper then reads nothing during a request, so that `keep` must look whether it is there.
     let connection = http1::Builder::new()
         .half_close(true)
         .header_read_timeout(None)
@@ -170,18 +185,24 @@ async fn serve_http1(gate: &Arc<Gate>, watched: &Arc<Watched>, socket: Socket) -
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
     let connection = pin!(connection);
-    let ended = keep(gate, watched, connection, |connection| {
+    let ended = keep(gate, watched, &wire, connection, |connection| {
         connection.graceful_shutdown();
         true
     })
     .await;
+    drop(wire);
     if let Some(tunnel) = watched.tunnel() {
         tunnel.run(gate).await;
     }
     ended
 }
 
-async fn serve_http2(gate: &Arc<Gate>, watched: &Arc<Watched>, socket: Socket) -> Option<hyper::Result<()>> {
+async fn serve_http2(
+    gate: &Arc<Gate>,
+    watched: &Arc<Watched>,
+    wire: &Wire,
+    socket: Socket,
+) -> Option<hyper::Result<()>> {
     watched.line().speaks_http2(gate.now());
     let service = service_fn({
         let (gate, watched) = (Arc::clone(gate), Arc::clone(watched));
@@ -189,7 +210,7 @@ async fn serve_http2(gate: &Arc<Gate>, watched: &Arc<Watched>, socket: Socket) -
     });
     let connection = http2_server(&gate.settings).serve_connection(TokioIo::new(socket), service);
     // GOAWAY twice, with a round trip in between: a stream that the client has just opened is still served.
-    keep(gate, watched, pin!(connection), |connection| {
+    keep(gate, watched, wire, pin!(connection), |connection| {
         connection.graceful_shutdown();
         true
     })
@@ -215,6 +236,7 @@ fn http2_server(settings: &GateSettings) -> http2::Builder<TokioExecutor> {
 async fn keep<F: Future>(
     gate: &Gate,
     watched: &Watched,
+    wire: &Wire,
     mut serving: Pin<&mut F>,
     mut leave: impl FnMut(Pin<&mut F>) -> bool,
 ) -> Option<F::Output> {
@@ -228,7 +250,8 @@ async fn keep<F: Future>(
         let now = gate.now();
         let wanted = *leaving.borrow_and_update();
         let (fate, notice) = {
-            let line = watched.line();
+            let mut line = watched.line();
+            line.look(now, || wire.has_ended());
             (line.fate(limits, http2, wanted.since, now), wanted.dismissing && line.wants_notice())
         };
         if notice && !closing {
@@ -253,6 +276,10 @@ async fn keep<F: Future>(
         tokio::select! {
             biased;
             ended = serving.as_mut() => return Some(ended),
+            () = wire.broken() => {
+                tracing::debug!(peer = %watched.peer, "the client is gone");
+                return None;
+            }
             changed = leaving.changed() => if changed.is_err() { return None },
             () = tokio::time::sleep(wake.saturating_sub(now).max(Duration::from_millis(1))) => {}
         }

@@ -117,6 +117,7 @@ fn pass_on(
     if let Some(cookie) = gate.settings.pin.cookie_for(&answer.ticket.upstream().version, way.ask.pin) {
         head.headers.append(header::SET_COOKIE, cookie);
     }
+    line.answers();
     let exchange = Exchange::of(answer.link, answer.ticket, answer.upload);
     let body = PassedBody::new(body, Arc::clone(gate), exchange, running, manner);
     Response::from_parts(head, ResponseBody::Passed(body))

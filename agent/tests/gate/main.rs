@@ -23,5 +23,6 @@ mod tcp;
 mod tls;
 mod tools;
 mod upgraded;
+mod vanished;
 mod visitor;
 mod waiting;

@@ -19,6 +19,7 @@ use self::relay::Ended;
 use super::class::Class;
 use super::control::Reason;
 use super::counts::Event;
+use super::keep_alive;
 use super::ticket::{Gate, Ticket};
 
 /// Serves one client until either side has had enough.
@@ -86,5 +87,6 @@ async fn reach(gate: &Arc<Gate>) -> Result<(TcpStream, Ticket), Reason> {
 async fn connect(gate: &Gate, address: SocketAddr) -> io::Result<TcpStream> {
     let stream = tokio::time::timeout(gate.settings.limits.connect_time, TcpStream::connect(address)).await??;
     stream.set_nodelay(true)?;
+    keep_alive::ask(&stream);
     Ok(stream)
 }
