@@ -165,6 +165,10 @@ impl PassedBody {
             return Poll::Ready(None);
         }
         self.delivery.taken();
+        // Before the answer itself, which may always have more ready than its client takes.
+        if let Some(Poll::Ready(error)) = self.cutter.as_mut().map(|cutter| cutter.as_mut().poll(cx)) {
+            return self.break_off(error);
+        }
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.delivery.offer();
@@ -178,10 +182,7 @@ impl PassedBody {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => self.break_off(AnswerError::Lost(error)),
-            Poll::Pending => match self.cutter.as_mut().map(|cutter| cutter.as_mut().poll(cx)) {
-                Some(Poll::Ready(error)) => self.break_off(error),
-                Some(Poll::Pending) | None => Poll::Pending,
-            },
+            Poll::Pending => Poll::Pending,
         }
     }
 

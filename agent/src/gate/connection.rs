@@ -12,6 +12,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::headers::Origin;
 use super::line::{Fate, Line};
@@ -68,9 +69,10 @@ impl Watched {
         self.line().wrote(taken, now);
     }
 
-    /// The head of an upstream's answer is on its way.
-    pub(super) fn answers(&self) {
-        self.line().answers();
+    /// The head of an upstream's answer is on its way, and when the time for all of it is over.
+    pub(super) fn answers(&self, deadline: Option<Instant>) {
+        let until = deadline.map(|at| self.gate.now() + at.saturating_duration_since(Instant::now()));
+        self.line().answers(until);
     }
 
     /// Keeps a tunnel for when hyper lets go of the connection.

@@ -96,15 +96,26 @@ pub(super) async fn forward(
                     Err(Reason::Connect) => {
                         // Out of every book while it waits: nothing of it is in flight anywhere.
                         drop(ticket);
-                        gate.wait_for_reach(&mut patience).await?;
+                        in_time(way.deadline, gate.wait_for_reach(&mut patience)).await?;
                         tried.clear();
-                        Arc::new(gate.enter(way.ask).await?)
+                        Arc::new(in_time(way.deadline, gate.enter(way.ask)).await?)
                     }
                     other => Arc::new(other?),
                 };
                 request = whole;
             }
         }
+    }
+}
+
+/// Gives a wait up when the request's time is over.
+pub(super) async fn in_time<T>(
+    deadline: Option<Instant>,
+    wait: impl Future<Output = Result<T, Reason>>,
+) -> Result<T, Reason> {
+    match deadline {
+        Some(at) => tokio::time::timeout_at(at, wait).await.unwrap_or(Err(Reason::RequestTimeout)),
+        None => wait.await,
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Line {
     pub idle_since: Duration,
     /// The head of the answer to the request that runs is on its way. Not of HTTP/2.
     pub answering: bool,
+    /// When the time for the request that runs is over, which its answer's body sees to unless the client takes nothing of it.
+    pub deadline: Option<Duration>,
     /// Since when nothing was taken by a client that has ended its side, while its answer is on its way.
     pub ended_since: Option<Duration>,
     /// For a connection that speaks HTTP/2.
@@ -77,15 +79,16 @@ impl Line {
     pub fn begin(&mut self) {
         self.running += 1;
         self.head_since = None;
-        (self.answering, self.ended_since) = (false, None);
+        (self.answering, self.deadline, self.ended_since) = (false, None, None);
         if let Some(streams) = &mut self.streams {
             streams.begin();
         }
     }
 
-    /// The head of an answer is on its way.
-    pub fn answers(&mut self) {
-        self.answering = true;
+    /// The head of an answer is on its way, and when the time for all of it is over.
+    pub fn answers(&mut self, deadline: Option<Duration>) {
+        // By HTTP/2 there are others on the connection.
+        (self.answering, self.deadline) = (true, deadline.filter(|_| self.streams.is_none()));
     }
 
     /// Time to look whether the client has ended its side. Before the head of its answer that says nothing: it may wait for
@@ -117,7 +120,11 @@ impl Line {
         }
         let stalled = self.streams.and_then(|streams| streams.stalled_since());
         let (until, overdue) = if let Some(since) = self.blocked_since.or(stalled) {
-            (since + limits.stall_time, Fate::Cut("the client reads nothing"))
+            let until = since + limits.stall_time;
+            match self.deadline.filter(|deadline| self.running > 0 && *deadline < until) {
+                Some(deadline) => (deadline, Fate::Cut("the time for its request is over, and it reads nothing")),
+                None => (until, Fate::Cut("the client reads nothing")),
+            }
         } else if let (Some(since), true) = (self.ended_since, self.running > 0) {
             (since + limits.stall_time, Fate::Cut("the client has ended its side, and nothing is said to it"))
         } else if self.running > 0 {
@@ -187,13 +194,28 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_reads_nothing_is_cut_off_when_the_time_for_its_request_is_over() {
+        let mut line = Line::default();
+        let fate = |line: &Line, now| line.fate(&limits(), &Http2Limits::default(), None, now);
+        line.begin();
+        line.answers(Some(S(30)));
+        assert_eq!(fate(&line, S(40)), Fate::KeepUntil(S(100)), "the answer's body sees to that");
+        line.wrote(false, S(10));
+        assert_eq!(fate(&line, S(20)), Fate::KeepUntil(S(30)));
+        assert!(matches!(fate(&line, S(30)), Fate::Cut(_)));
+        line.end(false, S(31));
+        line.begin();
+        assert_eq!(fate(&line, S(31)), Fate::KeepUntil(S(70)), "another request");
+    }
+
+    #[test]
     fn a_client_that_has_ended_its_side_is_cut_off_once_it_is_told_nothing_for_long_after_the_head_of_its_answer() {
         let mut line = Line::default();
         let fate = |line: &Line, now| line.fate(&limits(), &Http2Limits::default(), None, now);
         line.begin();
         line.look(S(1), || true);
         assert_eq!(fate(&line, S(400)), Fate::KeepUntil(S(460)), "it waits for its answer");
-        line.answers();
+        line.answers(None);
         line.look(S(400), || false);
         assert_eq!(fate(&line, S(500)), Fate::KeepUntil(S(560)), "it has not ended its side");
         line.look(S(500), || true);

@@ -58,7 +58,7 @@ pub(super) async fn serve(
         upgrade: offer.is_some(),
         deadline: gate.settings.limits.request_time.map(|time| Instant::now() + time),
     };
-    let ticket = match gate.enter(ask).await {
+    let ticket = match forward::in_time(way.deadline, gate.enter(ask)).await {
         Ok(ticket) => ticket,
         Err(reason) => return Ok(reply::own(&gate, reason, None, running, &asked)),
     };
@@ -117,7 +117,7 @@ fn pass_on(
     if let Some(cookie) = gate.settings.pin.cookie_for(&answer.ticket.upstream().version, way.ask.pin) {
         head.headers.append(header::SET_COOKIE, cookie);
     }
-    line.answers();
+    line.answers(way.deadline);
     let exchange = Exchange::of(answer.link, answer.ticket, answer.upload);
     let body = PassedBody::new(body, Arc::clone(gate), exchange, running, manner);
     Response::from_parts(head, ResponseBody::Passed(body))
