@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::admission::Ask;
 use super::control::Reason;
 use super::counts::Event;
+use super::headers;
 use super::pool::{Cutter, Link, SendFailure};
 use super::ticket::{Gate, Ticket};
 use super::upload::{RequestBody, Upload};
@@ -175,6 +176,11 @@ async fn send(
     Ok(match answer {
         // Switching protocols is no answer if that was not asked for.
         Ok(response) if response.status().is_informational() && !way.upgrade => Attempt::Failed(Reason::NoAnswer),
+        Ok(response) if !headers::is_chunked_or_plain(response.headers()) => {
+            tracing::debug!("an answer came in a transfer coding other than chunked");
+            link.cutter().cut();
+            Attempt::Failed(Reason::NoAnswer)
+        }
         Ok(response) => Attempt::Answered(response, link, upload),
         Err(SendFailure::NotWritten(whole, error)) => {
             tracing::debug!(%error, "a connection was closed before the request was written");

@@ -84,8 +84,8 @@ fn is_host(value: &HeaderValue) -> bool {
     bytes.is_empty() || (!bytes.contains(&b'@') && uri::Authority::try_from(bytes).is_ok())
 }
 
-/// hyper takes any list that ends in `chunked`, and the service would be told of that one alone (RFC 9112 §6.1).
-fn is_chunked_or_plain(headers: &HeaderMap) -> bool {
+/// hyper takes any list that ends in `chunked`, and the other side would be told of that one alone (RFC 9112 §6.1).
+pub(super) fn is_chunked_or_plain(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
         (None, _) => true,

@@ -164,3 +164,43 @@ async fn an_answer_that_two_could_read_in_two_ways_is_no_answer() {
         assert!(answer.starts_with("HTTP/1.1 502"), "{head:?}: {answer}");
     }
 }
+
+#[tokio::test]
+async fn a_body_in_a_coding_that_would_be_lost_is_refused() {
+    let body = "5\r\nhello\r\n0\r\n\r\n";
+    for coding in ["gzip, chunked", "chunked, chunked", "chunked\r\nTransfer-Encoding: chunked", "identity, chunked"] {
+        let fields = format!("Host: a\r\nConnection: close\r\nTransfer-Encoding: {coding}");
+        let (answer, seen) = through(&format!("POST / HTTP/1.1\r\n{fields}\r\n\r\n{body}")).await;
+        assert!(answer.starts_with("HTTP/1.1 501"), "{coding:?}: {answer:?}");
+        assert_eq!(seen, "", "{coding:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_in_a_coding_that_would_be_lost_is_no_answer_and_the_length_of_a_chunked_one_does_not_count() {
+    let chunks = "b\r\nhello world\r\n0\r\n\r\n";
+    for (fields, begins) in [
+        ("Transfer-Encoding: gzip, chunked", "HTTP/1.1 502"),
+        ("Transfer-Encoding: gzip", "HTTP/1.1 502"),
+        ("Transfer-Encoding: chunked\r\nContent-Length: 5", "HTTP/1.1 200"),
+        ("Content-Length: 5\r\nTransfer-Encoding: chunked", "HTTP/1.1 200"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let answer = format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n{chunks}");
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 4096]).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        let (gate, service) = (TestGate::start().await, Service::start(1).await);
+        gate.open(&[Upstream { address, ..service.upstream(1, 1) }]).await;
+        let answer = raw(gate.address, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+        assert!(answer.starts_with(begins), "{fields:?}: {answer}");
+        if begins.ends_with("200") {
+            let length = answer.to_ascii_lowercase().contains("content-length");
+            assert!(answer.contains("hello world") && !length, "{fields:?}: {answer}");
+        }
+    }
+}
