@@ -124,8 +124,9 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> =
         lists.flat_map(|list| list.split(',')).filter_map(|name| name.trim().parse().ok()).collect();
     for name in named {
-        // These two frame and address the message; a client must not be able to have them taken away.
-        if name != header::CONTENT_LENGTH && name != header::HOST {
+        // These frame, address and name the message; a client must not be able to have them taken away. (What else only the gate
+        // says is said afterwards.)
+        if name != header::CONTENT_LENGTH && name != header::HOST && name != REQUEST_ID {
             headers.remove(name);
         }
     }

@@ -204,3 +204,10 @@ async fn an_answer_in_a_coding_that_would_be_lost_is_no_answer_and_the_length_of
         }
     }
 }
+
+#[tokio::test]
+async fn a_client_cannot_take_the_requests_id_from_the_service() {
+    let (answer, seen) = through("GET / HTTP/1.1\r\nHost: a\r\nConnection: close, X-Request-Id\r\n\r\n").await;
+    let id = answer.lines().find_map(|line| line.strip_prefix("x-request-id: ")).expect("an id");
+    assert!(seen.contains(&format!("x-request-id: {id}\r\n")), "{seen}");
+}
