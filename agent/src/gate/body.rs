@@ -175,7 +175,7 @@ impl PassedBody {
                 if self.inner.is_end_stream() {
                     self.end();
                 }
-                Poll::Ready(Some(Ok(without_connection_fields(frame))))
+                Poll::Ready(Some(Ok(headers::fit_to_pass(frame))))
             }
             Poll::Ready(None) => {
                 self.end();
@@ -228,17 +228,6 @@ async fn cut_off(stream: Option<(Arc<Gate>, Arc<Ticket>)>, deadline: Option<Inst
     tokio::select! {
         () = drained => AnswerError::Drained,
         () = time_is_over => AnswerError::TimeIsOver,
-    }
-}
-
-/// Trailers may no more speak of one connection than heads.
-fn without_connection_fields(frame: Frame<Bytes>) -> Frame<Bytes> {
-    match frame.into_trailers() {
-        Ok(mut trailers) => {
-            headers::strip_hop_by_hop(&mut trailers);
-            Frame::trailers(trailers)
-        }
-        Err(data) => data,
     }
 }
 

@@ -211,3 +211,26 @@ async fn a_client_cannot_take_the_requests_id_from_the_service() {
     let id = answer.lines().find_map(|line| line.strip_prefix("x-request-id: ")).expect("an id");
     assert!(seen.contains(&format!("x-request-id: {id}\r\n")), "{seen}");
 }
+
+#[tokio::test]
+async fn an_absolute_target_with_a_users_name_is_refused() {
+    for target in ["http://a@b/", "http://a:c@b/"] {
+        let (answer, seen) = through(&format!("GET {target} HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{target}: {answer}");
+        assert_eq!(seen, "", "{target}");
+    }
+}
+
+#[tokio::test]
+async fn trailers_of_a_request_cannot_say_what_only_the_gate_says() {
+    let trailers =
+        "X-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nX-Request-Id: mine\r\nHost: evil\r\nX-Sum: 7\r\n";
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum, \
+                x-forwarded-for, forwarded, x-request-id, host\r\n\r\n";
+    let (_, seen) = through(&format!("{head}5\r\nhello\r\n0\r\n{trailers}\r\n")).await;
+    let (_, after) = seen.split_once("hello").expect("the body");
+    assert!(after.to_ascii_lowercase().contains("x-sum: 7"), "{after:?}");
+    for lost in ["6.6.6.6", "mine", "evil"] {
+        assert!(!after.contains(lost), "{after:?}");
+    }
+}
