@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::headers::Origin;
 use super::line::{Fate, Line};
+use super::peers::Share;
 use super::proxy;
 use super::settings::GateSettings;
 use super::socket::{Socket, Stream};
@@ -36,6 +37,8 @@ pub(super) struct Watched {
     peer: SocketAddr,
     /// Where its requests come from.
     pub(super) origin: Origin,
+    /// What its client's address has of the gate.
+    pub(super) share: Arc<Share>,
 }
 
 impl Watched {
@@ -46,6 +49,7 @@ impl Watched {
     /// A request's head is complete; it runs until the last clone of the answer is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> Running {
         self.line().begin();
+        self.share.begin();
         Running(Arc::new(RunningRequest { on: Arc::clone(self), whole: AtomicBool::new(false) }))
     }
 
@@ -120,6 +124,7 @@ impl Running {
 
 impl Drop for RunningRequest {
     fn drop(&mut self) {
+        self.on.share.end();
         let now = self.on.gate.now();
         self.on.line().end(self.whole.load(Ordering::Relaxed), now);
     }
@@ -127,13 +132,20 @@ impl Drop for RunningRequest {
 
 /// Serves one client until it leaves, is too slow, or the gate wants it to go.
 pub(super) async fn serve(gate: Arc<Gate>, stream: TcpStream, peer: SocketAddr) {
-    let Some(_place) = gate.peers.enter(peer.ip()) else {
+    let Some(place) = gate.peers.enter(peer.ip()) else {
         gate.refused_connections.fetch_add(1, Ordering::Relaxed);
         return;
     };
     let line = Mutex::new(Line { idle_since: gate.now(), ..Line::default() });
     let origin = Origin::new(peer, gate.tls.is_some());
-    let watched = Arc::new(Watched { line, tunnel: Mutex::default(), gate: Arc::clone(&gate), peer, origin });
+    let watched = Arc::new(Watched {
+        line,
+        tunnel: Mutex::default(),
+        gate: Arc::clone(&gate),
+        peer,
+        origin,
+        share: Arc::clone(&place.share),
+    });
     let wire = Wire::new(stream);
     let opening = pin!(open(&gate, wire.clone(), Arc::clone(&watched)));
     let (socket, http2) = match keep(&gate, &watched, &wire, opening, |_| false).await {

@@ -20,6 +20,7 @@ use super::admission::Ask;
 use super::control::Reason;
 use super::counts::Event;
 use super::headers;
+use super::peers::Share;
 use super::pool::{Cutter, Link, SendFailure};
 use super::ticket::{Gate, Ticket};
 use super::upload::{RequestBody, Upload};
@@ -71,6 +72,7 @@ enum Attempt {
 pub(super) async fn forward(
     gate: &Arc<Gate>,
     way: Way,
+    share: &Arc<Share>,
     ticket: Ticket,
     mut request: Request<RequestBody>,
 ) -> Result<Answer, Reason> {
@@ -97,9 +99,9 @@ pub(super) async fn forward(
                     Err(Reason::Connect) => {
                         // Out of every book while it waits: nothing of it is in flight anywhere.
                         drop(ticket);
-                        in_time(way.deadline, gate.wait_for_reach(&mut patience)).await?;
+                        in_time(way.deadline, gate.wait_for_reach(&mut patience, share)).await?;
                         tried.clear();
-                        Arc::new(in_time(way.deadline, gate.enter(way.ask)).await?)
+                        Arc::new(in_time(way.deadline, gate.enter(way.ask, share)).await?)
                     }
                     other => Arc::new(other?),
                 };

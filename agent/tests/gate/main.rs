@@ -19,6 +19,7 @@ mod process;
 mod program;
 mod restless;
 mod routes;
+mod shares;
 mod smuggling;
 mod tcp;
 mod tls;

@@ -20,16 +20,17 @@ use super::class::Class;
 use super::control::Reason;
 use super::counts::Event;
 use super::keep_alive;
+use super::peers::Share;
 use super::ticket::{Gate, Ticket};
 
 /// Serves one client until either side has had enough.
 pub(super) async fn serve(gate: Arc<Gate>, client: TcpStream, peer: SocketAddr) {
-    let Some(_place) = gate.peers.enter(peer.ip()) else {
+    let Some(place) = gate.peers.enter(peer.ip()) else {
         gate.refused_connections.fetch_add(1, Ordering::Relaxed);
         return;
     };
     let reached = tokio::select! {
-        reached = reach(&gate) => reached,
+        reached = reach(&gate, &place.share) => reached,
         // A client that waits may lose its patience.
         _ = client.ready(Interest::ERROR) => return,
     };
@@ -60,9 +61,9 @@ pub(super) async fn serve(gate: Arc<Gate>, client: TcpStream, peer: SocketAddr) 
 }
 
 /// A connection to an upstream, with the ticket for it.
-async fn reach(gate: &Arc<Gate>) -> Result<(TcpStream, Ticket), Reason> {
+async fn reach(gate: &Arc<Gate>, share: &Arc<Share>) -> Result<(TcpStream, Ticket), Reason> {
     let (mut tried, mut patience) = (Vec::new(), None);
-    let mut ticket = gate.enter(Class::Write).await?;
+    let mut ticket = gate.enter(Class::Write, share).await?;
     loop {
         let address = ticket.upstream().address;
         match connect(gate, address).await {
@@ -75,9 +76,9 @@ async fn reach(gate: &Arc<Gate>) -> Result<(TcpStream, Ticket), Reason> {
             Err(Reason::Connect) => {
                 // Out of every book while it waits: it is in flight nowhere.
                 drop(ticket);
-                gate.wait_for_reach(&mut patience).await?;
+                gate.wait_for_reach(&mut patience, share).await?;
                 tried.clear();
-                gate.enter(Class::Write).await?
+                gate.enter(Class::Write, share).await?
             }
             other => other?,
         };
