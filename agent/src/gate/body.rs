@@ -165,23 +165,24 @@ impl PassedBody {
             return Poll::Ready(None);
         }
         self.delivery.taken();
+        // Before the answer itself, which may always have more ready than its client takes.
+        if let Some(Poll::Ready(error)) = self.cutter.as_mut().map(|cutter| cutter.as_mut().poll(cx)) {
+            return self.break_off(error);
+        }
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.delivery.offer();
                 if self.inner.is_end_stream() {
                     self.end();
                 }
-                Poll::Ready(Some(Ok(without_connection_fields(frame))))
+                Poll::Ready(Some(Ok(headers::fit_to_pass(frame))))
             }
             Poll::Ready(None) => {
                 self.end();
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => self.break_off(AnswerError::Lost(error)),
-            Poll::Pending => match self.cutter.as_mut().map(|cutter| cutter.as_mut().poll(cx)) {
-                Some(Poll::Ready(error)) => self.break_off(error),
-                Some(Poll::Pending) | None => Poll::Pending,
-            },
+            Poll::Pending => Poll::Pending,
         }
     }
 
@@ -227,17 +228,6 @@ async fn cut_off(stream: Option<(Arc<Gate>, Arc<Ticket>)>, deadline: Option<Inst
     tokio::select! {
         () = drained => AnswerError::Drained,
         () = time_is_over => AnswerError::TimeIsOver,
-    }
-}
-
-/// Trailers may no more speak of one connection than heads.
-fn without_connection_fields(frame: Frame<Bytes>) -> Frame<Bytes> {
-    match frame.into_trailers() {
-        Ok(mut trailers) => {
-            headers::strip_hop_by_hop(&mut trailers);
-            Frame::trailers(trailers)
-        }
-        Err(data) => data,
     }
 }
 

@@ -4,6 +4,7 @@ mod forwarded;
 mod passage;
 mod to_client;
 mod to_upstream;
+mod trailers;
 
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::{request, uri};
@@ -16,6 +17,7 @@ pub use passage::Passage;
 pub(super) use forwarded::{Origin, RequestIds};
 pub(super) use to_client::to_client;
 pub(super) use to_upstream::{Hop, to_upstream};
+pub(super) use trailers::fit_to_pass;
 
 /// On an answer that the gate made itself: the [`Reason`].
 pub(super) const OWN: HeaderName = HeaderName::from_static("handover-gate");
@@ -84,8 +86,8 @@ fn is_host(value: &HeaderValue) -> bool {
     bytes.is_empty() || (!bytes.contains(&b'@') && uri::Authority::try_from(bytes).is_ok())
 }
 
-/// hyper takes any list that ends in `chunked`, and the service would be told of that one alone (RFC 9112 §6.1).
-fn is_chunked_or_plain(headers: &HeaderMap) -> bool {
+/// hyper takes any list that ends in `chunked`, and the other side would be told of that one alone (RFC 9112 §6.1).
+pub(super) fn is_chunked_or_plain(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
         (None, _) => true,
@@ -95,8 +97,12 @@ fn is_chunked_or_plain(headers: &HeaderMap) -> bool {
 }
 
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    let lists = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    lists.flat_map(|list| list.split(',')).any(|item| item.trim().eq_ignore_ascii_case(token))
+    headers.get_all(name).iter().flat_map(items).any(|item| item.eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// What a list names. By bytes: one that is no text must not hide the others.
+fn items(list: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    list.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 
 /// The protocol to which a request offers to switch, if the gate passes the offer on. It may be ignored (RFC 9110 §7.8), and
@@ -119,13 +125,13 @@ pub(super) fn is_websocket(protocol: &HeaderValue) -> bool {
 }
 
 /// Takes out what concerns one connection only.
-pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let lists = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let named: Vec<HeaderName> =
-        lists.flat_map(|list| list.split(',')).filter_map(|name| name.trim().parse().ok()).collect();
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let lists = headers.get_all(header::CONNECTION).iter();
+    let named: Vec<HeaderName> = lists.flat_map(items).filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
     for name in named {
-        // These two frame and address the message; a client must not be able to have them taken away.
-        if name != header::CONTENT_LENGTH && name != header::HOST {
+        // These frame, address and name the message; a client must not be able to have them taken away. (What else only the gate
+        // says is said afterwards.)
+        if name != header::CONTENT_LENGTH && name != header::HOST && name != REQUEST_ID {
             headers.remove(name);
         }
     }

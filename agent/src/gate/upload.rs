@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::connection::Running;
 use super::control::Reason;
+use super::headers;
 use super::pool::Cutter;
 use super::replay::{Again, Replay};
 use super::ticket::{Gate, Ticket};
@@ -186,7 +187,7 @@ impl Body for RequestBody {
                 if ended {
                     this.end();
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(Some(Ok(headers::fit_to_pass(frame))))
             }
             Poll::Ready(Some(Err(error))) => {
                 this.upload.failed.store(1, Ordering::Relaxed);

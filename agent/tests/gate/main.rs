@@ -4,6 +4,7 @@
 
 mod bench;
 mod control;
+mod deadlines;
 mod errors;
 mod frames;
 mod grpc;
@@ -18,10 +19,12 @@ mod process;
 mod program;
 mod restless;
 mod routes;
+mod shares;
 mod smuggling;
 mod tcp;
 mod tls;
 mod tools;
 mod upgraded;
+mod vanished;
 mod visitor;
 mod waiting;

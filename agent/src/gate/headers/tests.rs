@@ -236,6 +236,13 @@ fn an_empty_host_does_not_take_the_target_away() {
 }
 
 #[test]
+fn what_connection_names_beside_something_that_is_no_text_is_not_passed_either() {
+    let mut head = head("/", &[("host", "a"), ("x-secret", "1")]);
+    head.headers.insert("connection", HeaderValue::from_bytes(b"\xff, X-Secret").expect("a value"));
+    assert!(!sent(head, Forwarded::Replace).headers.contains_key("x-secret"));
+}
+
+#[test]
 fn an_http2_request_whose_two_hosts_differ_or_are_missing_is_refused() {
     let second = |target: &str, fields: &[(&str, &str)]| {
         let mut head = head(target, fields);
