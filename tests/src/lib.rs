@@ -5,6 +5,7 @@
 
 pub mod bench;
 pub mod billing;
+pub mod booted;
 pub mod chain;
 pub mod chaos;
 pub mod clock;

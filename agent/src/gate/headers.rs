@@ -61,7 +61,10 @@ pub(super) fn check(head: &request::Parts) -> Result<(), (Reason, &'static str)>
     if !is_chunked_or_plain(&head.headers) {
         return Err((Reason::NotSupported, "the gate takes no transfer coding but chunked"));
     }
-    if head.uri.path_and_query().is_none() {
+    // One that is left out reads as "/"; an absolute target may leave it out, an HTTP/2 request may not (RFC 9113 §8.3.1).
+    let left_out = |path: &uri::PathAndQuery| path.as_str() == "/" && *path != uri::PathAndQuery::from_static("/");
+    let may_be_left_out = head.version != Version::HTTP_2;
+    if head.uri.path_and_query().is_none_or(|path| !may_be_left_out && left_out(path)) {
         return Err((Reason::BadRequest, "the request names no path"));
     }
     Ok(())

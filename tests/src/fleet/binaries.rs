@@ -31,6 +31,11 @@ impl Binaries {
         Ok(Self { dir: dir.to_owned() })
     }
 
+    /// Where they all are.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The path of one.
     pub fn path(&self, program: &str) -> PathBuf {
         self.dir.join(program)

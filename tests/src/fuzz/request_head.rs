@@ -135,7 +135,8 @@ impl Way<'_> {
             host = self.passage.upstream.address.to_string().into_bytes();
         }
         must!(asked.method == passed.method && asked.method != Method::CONNECT, "the method became {}", passed.method);
-        let (wanted, target) = (asked.uri.path_and_query(), passed.uri.path_and_query());
+        let target = |head: &Parts| head.uri.path_and_query().map(|target| target.as_str().to_owned());
+        let (wanted, target) = (target(asked), target(passed));
         must!(wanted == target, "the target {wanted:?} became {target:?}");
         if self.passage.http2 {
             let authority = passed.uri.authority().map(|authority| authority.as_str().as_bytes());
@@ -216,9 +217,8 @@ impl Way<'_> {
     }
 }
 
-/// The items of all lists; one with bytes that are no text is none, as hyper has it.
+/// The items of all lists, also of one that has another item which is no text.
 fn items(lists: &[&[u8]]) -> Vec<String> {
-    let visible = |list: &&&[u8]| list.iter().all(|byte| (b' '..=b'~').contains(byte) || *byte == b'\t');
-    let items = lists.iter().filter(visible).flat_map(|list| list.split(|byte| *byte == b','));
+    let items = lists.iter().flat_map(|list| list.split(|byte| *byte == b','));
     items.map(|item| String::from_utf8_lossy(item).trim().to_owned()).collect()
 }

@@ -46,7 +46,9 @@ pub(in crate::gate) fn to_upstream(head: &mut request::Parts, hop: &Hop<'_>) {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
     let mut target = uri::Parts::default();
-    target.path_and_query = head.uri.path_and_query().cloned();
+    // A path that HTTP/2 left out reads as "/", and would be written as nothing at all.
+    let root = |path: &uri::PathAndQuery| (path.as_str() == "/").then(|| uri::PathAndQuery::from_static("/"));
+    target.path_and_query = head.uri.path_and_query().map(|path| root(path).unwrap_or_else(|| path.clone()));
     if hop.http2 {
         head.version = Version::HTTP_2;
         target.scheme = Some(uri::Scheme::HTTP);

@@ -71,6 +71,8 @@ fn one(mut bytes: &[u8]) -> Option<(Request, &[u8])> {
         if one.is_empty() {
             break;
         }
+        // A bare CR is nobody's white space, and hyper refuses it (RFC 9112 §2.2).
+        is_sure &= !one.contains(&b'\r');
         let colon = one.iter().position(|byte| *byte == b':')?;
         let (name, value) = (one.get(..colon)?, one.get(colon + 1..)?.trim_ascii());
         headers.push((String::from_utf8(name.to_ascii_lowercase()).ok()?, value.to_vec()));
@@ -82,8 +84,11 @@ fn one(mut bytes: &[u8]) -> Option<(Request, &[u8])> {
     let hosts = values(&headers, "host");
     is_sure &= hosts.len() == 1 && hosts.iter().all(|host| is_sure_host(host));
     let (body, sure_body, rest) = body(&headers, old, rest)?;
-    let named = list(&headers, "connection");
-    let closes = old || named.iter().any(|name| name == "close");
+    let named = list(&values(&headers, "connection"));
+    // hyper leaves a list alone that is no text throughout.
+    let is_text = |value: &&[u8]| value.iter().all(|b| (b' '..=b'~').contains(b) || *b == b'\t');
+    let readable: Vec<&[u8]> = values(&headers, "connection").into_iter().filter(is_text).collect();
+    let closes = old || list(&readable).iter().any(|name| name == "close");
     is_sure &= sure_body && values(&headers, "upgrade").is_empty() && values(&headers, "expect").is_empty();
     Some((Request { method, target: target.0, headers, named, body, is_sure, closes }, rest))
 }
@@ -113,11 +118,8 @@ fn values<'a>(headers: &'a [(String, Vec<u8>)], name: &str) -> Vec<&'a [u8]> {
     headers.iter().filter(|(given, _)| given == name).map(|(_, value)| value.as_slice()).collect()
 }
 
-fn list(headers: &[(String, Vec<u8>)], name: &str) -> Vec<String> {
-    let lists = values(headers, name)
-        .into_iter()
-        .filter(|value| value.iter().all(|b| (b' '..=b'~').contains(b) || *b == b'\t'));
-    let items = lists.flat_map(|value| value.split(|byte| *byte == b','));
+fn list(lists: &[&[u8]]) -> Vec<String> {
+    let items = lists.iter().flat_map(|value| value.split(|byte| *byte == b','));
     items.map(|item| String::from_utf8_lossy(item.trim_ascii()).to_ascii_lowercase()).collect()
 }
 
