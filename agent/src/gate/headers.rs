@@ -57,17 +57,40 @@ pub(super) fn check(head: &request::Parts) -> Result<(), (Reason, &'static str)>
     }
     if head.version == Version::HTTP_2 {
         check_authority(head.uri.authority(), first)?;
+        // The crate `http` takes this one sign that no name has (RFC 9110 §5.6.2); hyper's HTTP/1.1 does not.
+        if head.headers.keys().any(|name| name.as_str().contains('"')) {
+            return Err((Reason::BadRequest, "a field's name is none"));
+        }
     }
     if !is_chunked_or_plain(&head.headers) {
         return Err((Reason::NotSupported, "the gate takes no transfer coding but chunked"));
     }
-    // One that is left out reads as "/"; an absolute target may leave it out, an HTTP/2 request may not (RFC 9113 §8.3.1).
-    let left_out = |path: &uri::PathAndQuery| path.as_str() == "/" && *path != uri::PathAndQuery::from_static("/");
-    let may_be_left_out = head.version != Version::HTTP_2;
-    if head.uri.path_and_query().is_none_or(|path| !may_be_left_out && left_out(path)) {
+    if !has_one_length(&head.headers) {
+        return Err((Reason::BadRequest, "the request's Content-Length is not one number"));
+    }
+    if head.uri.path_and_query().is_none_or(|path| head.version == Version::HTTP_2 && !is_whole(path)) {
         return Err((Reason::BadRequest, "the request names no path"));
     }
     Ok(())
+}
+
+/// RFC 9113 §8.3.1: HTTP/2 may not leave the path out, as an absolute target may. (One that is left out reads as "/".)
+fn is_whole(path: &uri::PathAndQuery) -> bool {
+    match path.as_str() {
+        "/" => *path == uri::PathAndQuery::from_static("/"),
+        "*" => true,
+        other => other.starts_with('/'),
+    }
+}
+
+/// None, or one that is a number: h2 lets several equal ones through, and an empty one (RFC 9110 §8.6).
+fn has_one_length(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    match (lengths.next(), lengths.next()) {
+        (None, _) => true,
+        (Some(length), None) => !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit),
+        (Some(_), Some(_)) => false,
+    }
 }
 
 /// RFC 9113 §8.3.1: a Host that differs from `:authority` makes a request malformed; one of them there must be.
