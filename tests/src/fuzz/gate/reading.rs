@@ -74,7 +74,7 @@ fn one(mut bytes: &[u8]) -> Option<(Request, &[u8])> {
         // A bare CR is nobody's white space, and hyper refuses it (RFC 9112 §2.2).
         is_sure &= !one.contains(&b'\r');
         let colon = one.iter().position(|byte| *byte == b':')?;
-        let (name, value) = (one.get(..colon)?, one.get(colon + 1..)?.trim_ascii());
+        let (name, value) = (one.get(..colon)?, trimmed(one.get(colon + 1..)?));
         headers.push((String::from_utf8(name.to_ascii_lowercase()).ok()?, value.to_vec()));
     }
     let method = String::from_utf8(method.to_vec()).ok()?;
@@ -91,6 +91,14 @@ fn one(mut bytes: &[u8]) -> Option<(Request, &[u8])> {
     let closes = old || list(&readable).iter().any(|name| name == "close");
     is_sure &= sure_body && values(&headers, "upgrade").is_empty() && values(&headers, "expect").is_empty();
     Some((Request { method, target: target.0, headers, named, body, is_sure, closes }, rest))
+}
+
+/// Without the blanks around it; anything else that is no letter stays, and is a doubt.
+fn trimmed(value: &[u8]) -> &[u8] {
+    let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let begin = value.iter().position(|byte| !blank(byte)).unwrap_or(value.len());
+    let end = value.iter().rposition(|byte| !blank(byte)).map_or(begin, |at| at + 1);
+    value.get(begin..end).unwrap_or_default()
 }
 
 /// The target as a service sees it, and whether it is in the usual form.
