@@ -137,7 +137,12 @@ fn body<'a>(headers: &[(String, Vec<u8>)], old: bool, rest: &'a [u8]) -> Option<
     match (&lengths[..], &encodings[..]) {
         ([], []) => Some((Vec::new(), true, rest)),
         ([first, others @ ..], []) => {
-            let digits = first.iter().all(u8::is_ascii_digit) && others.iter().all(|other| other == first);
+            // Equal as numbers: hyper hands the first on alone.
+            let number = |text: &[u8]| {
+                let digits = text.iter().all(u8::is_ascii_digit);
+                digits.then(|| text.iter().copied().skip_while(|digit| *digit == b'0').collect::<Vec<u8>>())
+            };
+            let digits = number(first).is_some() && others.iter().all(|other| number(other) == number(first));
             let length: usize = std::str::from_utf8(first).ok().filter(|_| digits)?.parse().ok()?;
             Some((rest.get(..length)?.to_vec(), others.is_empty(), rest.get(length..)?))
         }
