@@ -58,10 +58,10 @@ struct Delivery {
 }
 
 impl Delivery {
-    fn offer(&mut self) {
+    fn offer(&mut self, count: usize) {
         if let (true, Some(running)) = (self.http2, &self.running) {
             self.offered = true;
-            running.offered();
+            running.offered(count);
         }
     }
 
@@ -223,7 +223,7 @@ impl PassedBody {
         }
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                self.delivery.offer();
+                self.delivery.offer(frame.data_ref().map_or(0, Bytes::len));
                 if self.inner.is_end_stream() {
                     self.end();
                 }
@@ -303,7 +303,8 @@ impl Body for ResponseBody {
             ResponseBody::Own(own) => {
                 own.delivery.taken();
                 let polled = Pin::new(&mut own.full).poll_frame(cx).map_err(|never| match never {});
-                own.delivery.offer();
+                // Its size is no matter: it is a sentence.
+                own.delivery.offer(0);
                 polled
             }
             ResponseBody::Passed(passed) => passed.poll_inner(cx),

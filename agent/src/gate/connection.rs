@@ -99,9 +99,12 @@ struct RunningRequest {
 }
 
 impl Running {
-    /// Something of the answer is ready for a client of HTTP/2.
-    pub(super) fn offered(&self) {
-        self.follow(Streams::offered);
+    /// So many bytes of the answer are ready for a client of HTTP/2.
+    pub(super) fn offered(&self, count: usize) {
+        self.follow(|streams, now| {
+            streams.offered(now);
+            streams.passed(count);
+        });
     }
 
     /// The client has taken it.
@@ -109,7 +112,14 @@ impl Running {
         self.follow(Streams::taken);
     }
 
-    fn follow(&self, step: fn(&mut Streams, Duration)) {
+    /// So many bytes of the request's body were passed on.
+    pub(super) fn delivered(&self, count: usize) {
+        if let Some(streams) = &mut self.0.on.line().streams {
+            streams.delivered(count);
+        }
+    }
+
+    fn follow(&self, step: impl FnOnce(&mut Streams, Duration)) {
         let now = self.0.on.gate.now();
         if let Some(streams) = &mut self.0.on.line().streams {
             step(streams, now);
