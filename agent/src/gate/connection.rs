@@ -99,9 +99,12 @@ struct RunningRequest {
 }
 
 impl Running {
-    /// Something of the answer is ready for a client of HTTP/2.
-    pub(super) fn offered(&self) {
-        self.follow(Streams::offered);
+    /// So many bytes of the answer are ready for a client of HTTP/2.
+    pub(super) fn offered(&self, count: usize) {
+        self.follow(|streams, now| {
+            streams.offered(now);
+            streams.passed(count);
+        });
     }
 
     /// The client has taken it.
@@ -109,7 +112,14 @@ impl Running {
         self.follow(Streams::taken);
     }
 
-    fn follow(&self, step: fn(&mut Streams, Duration)) {
+    /// So many bytes of the request's body were passed on.
+    pub(super) fn delivered(&self, count: usize) {
+        if let Some(streams) = &mut self.0.on.line().streams {
+            streams.delivered(count);
+        }
+    }
+
+    fn follow(&self, step: impl FnOnce(&mut Streams, Duration)) {
         let now = self.0.on.gate.now();
         if let Some(streams) = &mut self.0.on.line().streams {
             step(streams, now);
@@ -189,24 +199,30 @@ async fn serve_http1(
 ) -> Option<hyper::Result<()>> {
     let service = service_fn(|request| proxy::serve(Arc::clone(gate), Arc::clone(watched), request));
     let limits = &gate.settings.limits;
+    let mut was_idle = false;
     // half_close: a client may end its sending side and still wait for its answer, and cannot be told from one that is gone
     // until bytes are written to it. hyper then reads nothing during a request, so that `keep` must look whether it is there.
-    let connection = http1::Builder::new()
-        .half_close(true)
-        .header_read_timeout(None)
-        .max_header_size(limits.header_bytes)
-        .max_buf_size(limits.header_bytes.max(BUFFER_BYTES))
-        .serve_connection(TokioIo::new(socket), service)
-        .with_upgrades();
-    let connection = pin!(connection);
-    let ended = keep(gate, watched, &wire, connection, |connection| {
-        connection.graceful_shutdown();
-        true
-    })
-    .await;
-    drop(wire);
+    let ended = {
+        let connection = http1::Builder::new()
+            .half_close(true)
+            .header_read_timeout(None)
+            .max_header_size(limits.header_bytes)
+            .max_buf_size(limits.header_bytes.max(BUFFER_BYTES))
+            .serve_connection(TokioIo::new(socket), service)
+            .with_upgrades();
+        keep(gate, watched, &wire, pin!(connection), |connection| {
+            was_idle = true;
+            connection.graceful_shutdown();
+            true
+        })
+        .await
+    };
     if let Some(tunnel) = watched.tunnel() {
+        drop(wire);
         tunnel.run(gate).await;
+    } else if ended.is_some() && !was_idle {
+        // After hyper's last word, a 400 or 431 of its own or an answer that says `close`, more may have been sent.
+        wire.linger().await;
     }
     ended
 }

@@ -44,11 +44,10 @@ pub enum Fate {
 impl Line {
     /// So many bytes arrived. Those of HTTP/2 do not tell whether they begin a request.
     pub fn bytes_read(&mut self, count: usize, now: Duration) {
-        if self.running > 0 {
-            return;
-        }
         match &mut self.streams {
+            Some(streams) if self.running > 0 => streams.arrived(count, now),
             Some(streams) => streams.stray(count),
+            None if self.running > 0 => {}
             None => self.head_since = self.head_since.or(Some(now)),
         }
     }

@@ -4,9 +4,17 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
+use rustix::net::{Shutdown, shutdown};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+
+/// How much of what its client still sends is read when a connection is closed, and for how long: closing with unread bytes
+/// makes the kernel send a reset, and the client may lose the last answer.
+const LINGER_BYTES: usize = 256 << 10;
+const LINGER_TIME: Duration = Duration::from_secs(5);
+const LINGER_BUFFER_BYTES: usize = 8 << 10;
 
 /// One of the holders of a connection, which is closed when the last one lets go.
 #[derive(Debug, Clone)]
@@ -28,6 +36,29 @@ impl Wire {
     pub(super) fn has_ended(&self) -> bool {
         let known = pin!(self.0.ready(Interest::READABLE)).poll(&mut Context::from_waker(Waker::noop()));
         matches!(known, Poll::Ready(Ok(ready)) if ready.is_read_closed())
+    }
+}
+
+impl Wire {
+    /// Ends our side, and reads on until the client has ended its own, or enough has been read.
+    pub(super) async fn linger(self) {
+        if shutdown(&*self.0, Shutdown::Write).is_err() {
+            // There is no connection any more.
+            return;
+        }
+        let reading = async {
+            let (mut buffer, mut left) = (vec![0; LINGER_BUFFER_BYTES], LINGER_BYTES);
+            while left > 0 && self.0.readable().await.is_ok() {
+                match self.0.try_read(&mut buffer) {
+                    Ok(0) => return,
+                    Ok(count) => left = left.saturating_sub(count),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(_) => return,
+                }
+            }
+        };
+        // What came in that time is enough.
+        let _either = tokio::time::timeout(LINGER_TIME, reading).await;
     }
 }
 
@@ -78,7 +109,7 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(rustix::net::shutdown(&*self.0, rustix::net::Shutdown::Write).map_err(io::Error::from))
+        Poll::Ready(shutdown(&*self.0, Shutdown::Write).map_err(io::Error::from))
     }
 
     fn poll_write_vectored(

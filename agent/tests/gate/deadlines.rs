@@ -81,3 +81,16 @@ async fn the_time_for_a_request_is_over_although_the_service_is_always_ahead_of_
     assert!(tokio::time::timeout(PATIENCE, broken).await.expect("broken off in time"), "and not as if it were whole");
     gate.upstream_when(&a, "it is over", |one| one.in_flight == 0).await;
 }
+
+#[tokio::test]
+async fn the_time_for_a_request_is_over_for_a_stream_that_is_not_read_and_its_connection_goes_on() {
+    let (a, b) = (Service::start(1).await, Service::start(2).await);
+    let gate = gate_before_an_endless_service(&a).await;
+    let (mut client, _connection) = Client2::connect(&gate).await;
+    let unread = client.begin(Method::GET, "/", &[], "").await.expect("the head");
+    gate.upstream_when(&a, "it is over", |one| one.in_flight == 0 && one.reads.client_cut == 1).await;
+    gate.open(&[b.upstream(1, 1)]).await;
+    assert_eq!(client.get("/").await.body, b.name());
+    let rest = tokio::time::timeout(PATIENCE, unread.into_body().collect()).await.expect("broken off in time");
+    assert!(rest.is_err(), "what comes in the end does not look whole");
+}

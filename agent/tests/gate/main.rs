@@ -14,6 +14,7 @@ mod http2;
 mod http2_limits;
 mod killed;
 mod limits;
+mod lingering;
 mod planned;
 mod process;
 mod program;
