@@ -120,7 +120,8 @@ pub fn judge(evidence: &Evidence<'_>) -> Result<Outcome> {
     let (tick, tick_report) = ticks::check(&ledger.commits, ledger.schedule, *until, None);
     let (mut dark, table, idle) = darkness(&holders, &ledger, &faults(deeds), *until);
     dark.found.extend(evidence.rested.clone());
-    let struck = struck(deeds);
+    let struck = at_hosts(deeds, |deed| &deed.hosts);
+    let silent = at_hosts(deeds, |deed| &deed.silent);
     let began = evidence.load_began;
     let said: Vec<_> = record.said.iter().filter(|said| began <= said.at && said.at <= *until).cloned().collect();
     let written = writes::check(load, &ledger.payments);
@@ -133,7 +134,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Result<Outcome> {
         tick,
         registers(record, watched, &by_hand, claims),
         dark,
-        floor::check(&evidence::floor(&said), evidence.agents.len(), FLOOR, &struck),
+        floor::check(&evidence::floor(&said), evidence.agents.len(), FLOOR, &struck, &silent),
         loss::check(load, &written, evidence.load_began, evidence.patience, &excuses),
         ops::check(&story(record, watched, &by_hand, &lines)),
         blockers::check(&evidence::blockers(&said)),
@@ -242,10 +243,10 @@ fn faults(deeds: &[Deed]) -> Vec<Fault> {
     done(deeds).map(fault).collect()
 }
 
-fn struck(deeds: &[Deed]) -> Vec<(String, Window)> {
+fn at_hosts(deeds: &[Deed], which: fn(&Deed) -> &Vec<String>) -> Vec<(String, Window)> {
     let hosts = |(deed, window): (&Deed, &Window)| -> Vec<(String, Window)> {
         let window = Window { from: window.from, to: window.to.after(deed.traffic_after) };
-        deed.hosts.iter().map(|host| (host.clone(), window.clone())).collect()
+        which(deed).iter().map(|host| (host.clone(), window.clone())).collect()
     };
     done(deeds).flat_map(hosts).collect()
 }

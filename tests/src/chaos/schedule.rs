@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use handover_proto::ids::InstanceId;
 use nix::sys::signal::Signal;
 
 use super::checkers::leaks::Inventory;
@@ -16,6 +17,7 @@ use super::record::{Recorder, Watched};
 use super::site::coordinators::Operator;
 use super::site::{Site, VERSION, Wanted, wait_for, wait_within};
 use super::stand_in::{self, Asking, StandIn};
+use crate::billing::ledger::{Ledger, Writer};
 use crate::clock::BootNs;
 use crate::fleet::{Process, Spec};
 use crate::load::{Load, LoadSpec};
@@ -80,6 +82,7 @@ pub fn run(order: &Order) -> Result<Outcome> {
     let watched = Watched { prefix: env.prefix(), holder: lease.holder(), beat: lease.beat(), leader: env.leader() };
     let mut recorder = Recorder::start(site.etcd.endpoints(), &watched, &order.dir)?;
     let before = inventory::take(&site, &lease.prefix())?;
+    make_tables(&site)?;
     site.start_hosts()?;
     recorder.ask(&site.hosts)?;
     let agents: Vec<String> = site.hosts.iter().map(|host| host.spot.name.clone()).collect();
@@ -122,6 +125,13 @@ pub fn run(order: &Order) -> Result<Outcome> {
     })
 }
 
+/// Three services that make them at once wait for each other for longer than they may on a busy machine, and a version that
+/// ends by itself is not brought up.
+fn make_tables(site: &Site) -> Result<()> {
+    let writer = Writer { instance: InstanceId::random(), version: VERSION.parse()? };
+    Ledger::open(&site.shared.ledger.parse()?, writer, PATIENCE).map(drop).context("making the ledger's tables")
+}
+
 /// Who asks for hand-overs.
 enum Asker {
     StandIn(StandIn),
@@ -138,7 +148,8 @@ impl Asker {
         };
         let operator = coordinators.operator.clone();
         let wave = agents.len();
-        let spec = Spec { min_serving: wave, wave_size: wave, soak: "200ms", ..Spec::to(VERSION) };
+        let times = Spec { soak: "200ms", start_deadline: "60s", ..Spec::to(VERSION) };
+        let spec = Spec { min_serving: wave, wave_size: wave, ..times };
         operator.bring_up(&spec.text(), wave)?;
         Ok(Self::Operator(operator))
     }

@@ -110,6 +110,8 @@ pub struct Deed {
     pub hosts: Vec<String>,
     /// How long beyond its end it may.
     pub traffic_after: Duration,
+    /// Hosts whose agent says nothing meanwhile.
+    pub silent: Vec<String>,
     /// Instances that were stopped without noticing.
     pub paused: Vec<String>,
     /// The service lies about its own work: what it did not keep to, nobody can hold it to but the fence.
