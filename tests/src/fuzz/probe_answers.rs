@@ -19,13 +19,16 @@ use super::{Outcome, must};
 /// No reading is longer, beside what stands in the config.
 const LONGEST_CHARS: usize = 400;
 
+/// A count of jobs and the oldest's age, or why they are not known.
+pub type Counted = Result<(u64, Duration), String>;
+
 /// The code that is judged.
 #[derive(Clone, Copy)]
 pub struct Subject {
     /// A probe's reading.
     pub judged: fn(&HttpCheck, StatusCode, Result<&[u8], String>) -> Reading,
     /// A count of jobs and the oldest's age.
-    pub counted: fn(&JobsSettings, StatusCode, Result<&[u8], String>) -> Result<(u64, Duration), String>,
+    pub counted: fn(&JobsSettings, StatusCode, Result<&[u8], String>) -> Counted,
 }
 
 /// As it is shipped.
