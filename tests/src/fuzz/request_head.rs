@@ -101,7 +101,7 @@ fn parsed(data: &[u8]) -> Option<(&[u8], Parts)> {
     let chunked = head.headers.contains_key(header::TRANSFER_ENCODING);
     let numeric = lengths.iter().all(|length| !length.is_empty() && length.iter().all(u8::is_ascii_digit));
     let possible = lengths.len() <= usize::from(!chunked) && numeric && (!chunked || head.version == Version::HTTP_11);
-    (possible && !(by_http2 && ONE_HOP.iter().any(|name| one_hop(name)))).then_some((marks, head))
+    (possible && !(by_http2 && ONE_HOP.iter().any(one_hop))).then_some((marks, head))
 }
 
 fn copy(head: &Parts) -> Parts {
