@@ -37,7 +37,7 @@ pub const REAL: Subject = Subject { answer, asked };
 pub fn check(data: &[u8], subject: &Subject) -> Outcome {
     let (first, moves) = data.split_first().unwrap_or((&0, &[]));
     let slot = |name: &str| name.parse().map(Target::Slot).map_err(|error| format!("{error}"));
-    let targets = if first % 2 == 0 { vec![Target::Host] } else { vec![slot("a")?, slot("b")?] };
+    let targets = if first.is_multiple_of(2) { vec![Target::Host] } else { vec![slot("a")?, slot("b")?] };
     is_named(moves, &targets, subject)?;
     let mut world = World { targets, subject: *subject, ..World::new() };
     let mut bytes = moves.iter().copied();
