@@ -20,6 +20,8 @@ use crate::pki::{Pki, Subject};
 
 const PORT: u16 = 2791;
 const ENV: &str = "demo";
+/// How often a rollout is started until one ends well.
+const STARTS: usize = 3;
 
 /// Who signs for the site.
 pub struct Authority {
@@ -194,11 +196,15 @@ impl Operator {
         wait_for("the coordinators to hear every agent", || Ok(self.heard()? >= hosts))?;
         let file = self.dir.join("bring-up.toml");
         std::fs::write(&file, spec)?;
-        let ended = self.run(&["--timeout", "60s", "rollout", "start", &file.display().to_string()])?;
-        if ended.code != 0 {
-            bail!("the version could not be brought up (exit code {}): {}", ended.code, ended.said);
+        let start = || self.run(&["--timeout", "90s", "rollout", "start", &file.display().to_string()]);
+        let mut ended = start()?;
+        // On a busy machine a coordinator may not answer in time, or a service end while it starts.
+        for _ in 1..STARTS {
+            if ended.code != 0 {
+                ended = start()?;
+            }
         }
-        Ok(())
+        if ended.code == 0 { Ok(()) } else { bail!("not brought up (exit code {}): {}", ended.code, ended.said) }
     }
 
     /// Asks for a hand-over; whether the heir worked in time.
