@@ -86,7 +86,10 @@ fn under_a_freeze_the_lease_stays_where_it_is() {
     bench.change(1, |local| local.life = Life::GiveUp);
     bench.pass(ms(5_000));
     assert!(bench.is_held_by(1), "given up, nobody could take it");
-    assert_eq!(bench.waits, Some(Waiting::Frozen));
+    assert_eq!((bench.told(1), &bench.waits), (Told::Active, &Some(Waiting::Frozen)), "so its service works on");
+    bench.delete(keys().freeze());
+    bench.pass(ms(1_000));
+    assert!(!bench.is_held_by(1), "{:?}", bench.waits);
 
     let mut bench = Bench::holding();
     bench.put(keys().freeze(), &"{}", 0);

@@ -78,11 +78,7 @@ impl Core {
             // Without the beat T3 would be refused for ever, and the lease stay dark: then T5 comes first.
             Hand::Ready(_) if recorded && self.is_beating(local, turn) => return Ok(Some(Move::HandOver)),
             Hand::Park(_) if recorded => return Ok(Some(Move::Release(StopProof::Quiesced))),
-            // A lease that is given up under a freeze could be taken by nobody.
-            Hand::None if recorded && local.wanted.life == Life::GiveUp && self.picture.view().frozen => {
-                return Err(Waiting::Frozen);
-            }
-            Hand::None if recorded && local.wanted.life == Life::GiveUp => {
+            Hand::None if recorded && self.gives_up(local) => {
                 return Ok(Some(Move::Release(StopProof::Quiesced)));
             }
             Hand::Ready(_) | Hand::Waiting(_) | Hand::Park(_) | Hand::None => {}
@@ -114,6 +110,9 @@ impl Core {
     fn holding(&self, local: &Local, turn: &MyTurn) -> Result<Option<Move>, Waiting> {
         if let Hand::Waiting(op) = self.hand(local) {
             return Err(Waiting::Successor(op));
+        }
+        if local.wanted.life == Life::GiveUp && !self.gives_up(local) {
+            return Err(Waiting::Frozen);
         }
         if turn.leaving && !self.leaving_is_saved(&local.wanted.owner.instance, turn) {
             return Err(Waiting::Disk(self.disk_trouble.clone()));

@@ -84,7 +84,7 @@ impl Core {
         match self.hand(local) {
             Hand::Ready(op) if recorded => return Some(Why::HandOver(op)),
             Hand::Park(op) if recorded => return Some(Why::Park(op)),
-            Hand::None if recorded && local.wanted.life == Life::GiveUp => return Some(Why::GiveUp),
+            Hand::None if recorded && self.gives_up(local) => return Some(Why::GiveUp),
             Hand::Ready(_) | Hand::Waiting(_) | Hand::Park(_) | Hand::None => {}
         }
         turn.haunted.then_some(Why::Haunted)
@@ -94,9 +94,14 @@ impl Core {
     pub(super) fn wants_to_leave(&self, local: &Local) -> bool {
         match self.hand(local) {
             Hand::Ready(_) | Hand::Park(_) => true,
-            Hand::None => local.wanted.life == Life::GiveUp,
+            Hand::None => self.gives_up(local),
             Hand::Waiting(_) => false,
         }
+    }
+
+    /// Whether `local` is to end its turn for nobody in particular. Not under a freeze: nobody could take the lease then.
+    pub(super) fn gives_up(&self, local: &Local) -> bool {
+        local.wanted.life == Life::GiveUp && !self.picture.view().frozen
     }
 
     /// The open intent that asks `local` to hand over or to park, unless it declined.
