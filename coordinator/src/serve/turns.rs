@@ -80,8 +80,7 @@ impl Recorder {
     async fn look(&self, service: &Service) -> Result<(), RecordError> {
         let (lease, newest, gone, orders) = {
             let world = self.world.borrow();
-            // By revision: a holder key that was deleted begins to count its turns anew.
-            let newest = world.turns(service)?.into_iter().max_by_key(|turn| turn.revision);
+            let newest = world.turns(service)?.pop();
             (world.lease(service)?, newest, world.beat_gone(service), world.orders(service)?)
         };
         let Some(holder) = &lease.holder else { return Ok(()) };

@@ -61,7 +61,12 @@ impl World {
     /// [`StoredError::Garbled`], which names the key.
     pub fn turns(&self, service: &Service) -> Result<Vec<TurnRecord>, StoredError> {
         let prefix = self.keys.service(service).turns();
-        self.under(&prefix).map(|entry| decode(&entry.key, &entry.value)).collect()
+        let turns: Result<Vec<TurnRecord>, _> =
+            self.under(&prefix).map(|entry| decode(&entry.key, &entry.value)).collect();
+        let mut turns = turns?;
+        // Not by their count, which begins anew when the holder key was deleted.
+        turns.sort_by_key(|turn| (turn.era, turn.revision));
+        Ok(turns)
     }
 
     /// When the beat of the service's lease was seen to vanish, Unix milliseconds; none: it is there, or was never seen.

@@ -105,3 +105,39 @@ fn rollouts_are_ordered_by_their_first_record() {
     wrote(&mut world, entry(&key, "{}", 12));
     assert_eq!(world.rollouts(), vec![early, late]);
 }
+
+#[test]
+fn turns_stand_in_the_order_in_which_they_were_though_their_count_began_anew() {
+    use handover_proto::lease::{Held, Holder, HolderState, LeaseCause, Owner, Seen};
+    use handover_proto::numbers::{Era, Term};
+
+    let service = "billing".parse().expect("a service");
+    let mut world = world();
+    let owner = Owner {
+        instance: "00000000000000aa".parse().expect("an id"),
+        agent: "app-01".parse().expect("an agent"),
+        host: "app-01".to_owned(),
+        boot_id: "boot".to_owned(),
+        version: "1.0.0".parse().expect("a version"),
+    };
+    // The holder key was deleted after turn 500; and a restore took revisions back.
+    for (turn, revision, era) in [(500, 70, 0), (1, 80, 0), (2, 60, 1)] {
+        let value = Holder {
+            v: 1,
+            state: HolderState::Held(Held { owner: owner.clone(), lease_id: 7, ttl_s: 10 }),
+            era: Era(era),
+            turn,
+            op: "00000000000000bb".parse().expect("an op"),
+            cause: LeaseCause::Acquire,
+            at_ms: 0,
+            stopped_at_ms: None,
+        };
+        let holder = Seen { value, mod_revision: revision, create_revision: revision, lease: 0 };
+        let record = crate::core::turns::TurnRecord::of(&holder, &[], Term::new(Era(0), 1).expect("a term"));
+        let key = world.keys.service(&service).turn(turn);
+        let text = String::from_utf8(handover_proto::stored::encode(&record).expect("json")).expect("text");
+        wrote(&mut world, entry(&key, &text, 100 + revision));
+    }
+    let turns: Vec<u64> = world.turns(&service).expect("readable").iter().map(|turn| turn.turn).collect();
+    assert_eq!(turns, [500, 1, 2], "the newest one is last");
+}
