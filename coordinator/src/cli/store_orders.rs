@@ -23,15 +23,15 @@ use crate::world::World;
 /// Without an assertion the store must not believe in the holder for this long at least: the longest quarantine of the
 /// presets (`SAFETY.md` §1.9, T = 20 s), since what the holder's agent is set to is not known for sure.
 const QUARANTINE: Duration = Duration::from_secs(22);
-/// And what a holder with this TTL may have left: T (1 + rho) and the margin, both generous.
+/// A TTL beyond every sane one: the holder key is somebody else's word, and must not overflow a span of time.
+const MAX_TTL_S: u64 = 86_400;
+
+/// How long that is for this holder: T (1 + rho) and the margin, both generous, if that is longer.
 fn quarantine(view: &LeaseView) -> Duration {
     let held = view.holder.as_ref().and_then(|seen| seen.value.held());
     let ttl = Duration::from_secs(held.map_or(0, |held| held.ttl_s.min(MAX_TTL_S)));
     QUARANTINE.max(ttl.mul_f64(1.085) + Duration::from_millis(250))
 }
-
-/// Longest TTL that etcd grants (about 285 years) would overflow; a day is beyond every sane one.
-const MAX_TTL_S: u64 = 86_400;
 
 /// Why the store was not changed.
 #[derive(Debug, thiserror::Error)]
