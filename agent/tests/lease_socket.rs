@@ -191,3 +191,38 @@ async fn a_stranger_is_refused_by_its_credentials_until_the_config_names_it() {
         }
     }
 }
+
+#[tokio::test]
+async fn strangers_take_nobodys_place_on_the_socket() {
+    if !nix::unistd::geteuid().is_root() {
+        return println!("SKIPPED: only root can play two users");
+    }
+    let store = StoreSite::start();
+    let service = TestService::start("a", &Ledger::default()).await;
+    let named = BTreeMap::from([("a".parse().expect("slot"), SlotPeer { uid: Some(1), gid: None })]);
+    let agent = Agent::start_for("app-01", store.address, settings(), 0, named);
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(agent.runtime_dir.path(), open).expect("a directory of ours");
+    let id = agent.run(&service);
+    let target = format!("/v1/lease?instance={id}");
+    agent.until("the instance to be there", |status| status.instances.contains_key(&id)).await;
+    let socket = agent.runtime_dir.path().join("lease.sock");
+    // As many as there are places for those who may ask, and more; it says how many were turned away, and holds the others.
+    let program = "import socket, sys\nheld = []\naway = 0\nfor _ in range(100):\n    s = socket.socket(socket.AF_UNIX)\n    \
+                   s.connect(sys.argv[1])\n    s.settimeout(0.05)\n    held.append(s)\nfor s in held:\n    try:\n        \
+                   away += b'503' in s.recv(99)\n    except TimeoutError:\n        pass\nprint(away, flush=True)\nsys.stdin.read()";
+    let mut stranger = Command::new("python3");
+    stranger.args(["-c", program]).arg(&socket).uid(NOBODY).gid(NOBODY);
+    let mut stranger =
+        stranger.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().expect("python3");
+    let mut away = String::new();
+    let mut said = std::io::BufReader::new(stranger.stdout.take().expect("piped"));
+    std::io::BufRead::read_line(&mut said, &mut away).expect("a line");
+    assert_eq!(away.trim(), "96", "four of a hundred are let in");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while request(&agent, "GET", &target, "").await.0 != 200 {
+        assert!(std::time::Instant::now() < deadline, "whoever may ask is not let in");
+    }
+    drop(stranger.stdin.take());
+    stranger.wait().expect("its end");
+}
