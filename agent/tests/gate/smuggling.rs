@@ -141,6 +141,21 @@ async fn bare_line_feeds_are_one_request_and_for_the_service_they_are_proper_lin
     assert!(!seen.contains("hello"), "in a chunked body it is a fault: {answer} {seen:?}");
 }
 
+/// What a client gets of a service that says just this.
+async fn answered(says: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(says.as_bytes()).await;
+        }
+    });
+    let (gate, service) = (TestGate::start().await, Service::start(1).await);
+    gate.open(&[Upstream { address, ..service.upstream(1, 1) }]).await;
+    raw(gate.address, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await
+}
+
 #[tokio::test]
 async fn an_answer_that_two_could_read_in_two_ways_is_no_answer() {
     for head in [
@@ -149,18 +164,7 @@ async fn an_answer_that_two_could_read_in_two_ways_is_no_answer() {
         "X: y\r\n folded: z\r\nContent-Length: 0\r\n",
         "Content Length: 0\r\n",
     ] {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let answer = format!("HTTP/1.1 200 OK\r\n{head}\r\nhello");
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let _ = stream.read(&mut [0; 4096]).await;
-                let _ = stream.write_all(answer.as_bytes()).await;
-            }
-        });
-        let (gate, service) = (TestGate::start().await, Service::start(1).await);
-        gate.open(&[Upstream { address, ..service.upstream(1, 1) }]).await;
-        let answer = raw(gate.address, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+        let answer = answered(format!("HTTP/1.1 200 OK\r\n{head}\r\nhello")).await;
         assert!(answer.starts_with("HTTP/1.1 502"), "{head:?}: {answer}");
     }
 }
@@ -185,18 +189,7 @@ async fn an_answer_in_a_coding_that_would_be_lost_is_no_answer_and_the_length_of
         ("Transfer-Encoding: chunked\r\nContent-Length: 5", "HTTP/1.1 200"),
         ("Content-Length: 5\r\nTransfer-Encoding: chunked", "HTTP/1.1 200"),
     ] {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let answer = format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n{chunks}");
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let _ = stream.read(&mut [0; 4096]).await;
-                let _ = stream.write_all(answer.as_bytes()).await;
-            }
-        });
-        let (gate, service) = (TestGate::start().await, Service::start(1).await);
-        gate.open(&[Upstream { address, ..service.upstream(1, 1) }]).await;
-        let answer = raw(gate.address, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+        let answer = answered(format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n{chunks}")).await;
         assert!(answer.starts_with(begins), "{fields:?}: {answer}");
         if begins.ends_with("200") {
             let length = answer.to_ascii_lowercase().contains("content-length");
