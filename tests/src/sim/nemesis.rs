@@ -12,7 +12,7 @@ use super::mistake::Slip;
 use super::service::Wrong;
 use super::slot::Wish;
 use super::weather::{At, Fault};
-use super::world::{Act, MS, SECOND, World};
+use super::world::{Act, MS, World};
 
 impl World {
     pub(crate) fn fault(&mut self, n: usize) {
@@ -316,6 +316,5 @@ impl World {
         if let Some(intent) = view.intent.filter(|_| !self.weather.rollout) {
             self.fact(Fact::Left { what: format!("intent {}", intent.value.op) });
         }
-        let _: (u64, Option<Event>) = (SECOND, None);
     }
 }

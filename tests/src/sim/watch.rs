@@ -5,7 +5,7 @@ use handover_proto::lease::{Candidate, Holder, HolderState, LeaseCause};
 use handover_proto::numbers::Token as Minted;
 use handover_proto::stored::decode;
 use handover_proto::txn::Revision;
-use handover_store::client::{Change, Entry};
+use handover_store::client::Entry;
 use std::time::Duration;
 
 use super::fact::{Fact, Kind, Turn};
@@ -33,7 +33,6 @@ impl World {
                 None if lost => self.fact(Fact::BeatLost { revision }),
                 None => {}
             }
-            let _: &Vec<Change> = &changes;
         }
         for host in 0..self.hosts.len() {
             let slow = !self.healed && self.chance.percent(6);
