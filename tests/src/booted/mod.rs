@@ -79,7 +79,7 @@ impl Booted {
         let programs = crate::fleet::Binaries::find()?.dir().to_owned();
         let units = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?.join("systemd");
         let shared =
-            tempfile::Builder::new().prefix("handover-booted-").tempdir().context("cannot make a directory")?;
+            tempfile::Builder::new().prefix(&leftovers::prefix()).tempdir().context("cannot make a directory")?;
         open_to_all(shared.path())?;
         let cgroups = Cgroups::new(NUMBER.fetch_add(1, Ordering::Relaxed));
         let mut keeper = Command::new("unshare");
