@@ -112,9 +112,10 @@ impl Host {
             }
             Adopted::Gone { proven, .. } => {
                 warn!(%slot, instance = %record.instance, "the instance ended while no agent watched");
-                // A boot of the host ends every process; a mere restart of the agent proves nothing of its descendants.
-                let rebooted = record.process.as_ref().is_some_and(|process| process.boot_id != self.boot_id);
-                self.depart(&slot, &record, rebooted || proven);
+                // A restart of the agent proves nothing of its descendants, unless the driver saw them gone. Nor does another
+                // boot: this may be a copy of the state directory on another machine, while the instance goes on working on
+                // the first.
+                self.depart(&slot, &record, proven);
                 self.file.change(|state| drop(state.instances.remove(&slot)))?;
             }
         }

@@ -42,6 +42,8 @@ struct Metrics {
     latency: Family<Labels, latency::Latency>,
     gate: Gauges,
     held: Gauges,
+    own_answers: Counters,
+    refused: Counters,
     lease: Gauges,
     behind: Gauges,
 }
@@ -86,6 +88,8 @@ impl Metrics {
                 "Requests without a whole answer, by class and kind; a client that left is one",
                 &self.failures,
             ),
+            ("gate_own_answers", "Requests that the gate answered itself, by reason", &self.own_answers),
+            ("gate_refused_connections", "Connections closed because their address has too many", &self.refused),
         ];
         for (name, help, family) in counters {
             to.register(name, help, family.clone());
@@ -100,6 +104,10 @@ impl Metrics {
         let gate = report.gate.clone().unwrap_or_default();
         self.gate.get_or_create(&none).set(i64::from(gate.connected));
         self.held.get_or_create(&none).set(gauge(gate.held));
+        self.refused.get_or_create(&none).inc_by(gate.refused_connections);
+        for one in &gate.own_answers {
+            self.own_answers.get_or_create(&Labels(vec![("reason", one.reason.clone())])).inc_by(one.count);
+        }
         let holds = report.lease.as_ref().is_some_and(|lease| !lease.token.is_empty());
         self.lease.get_or_create(&none).set(i64::from(holds));
         self.behind.get_or_create(&none).set(i64::from(report.accepted != report.reached));
@@ -164,7 +172,7 @@ fn gauge(count: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use handover_proto::wire::{Drain, DrainLine, SlotReport};
+    use handover_proto::wire::{Drain, DrainLine, GateReport, OwnAnswers, SlotReport};
 
     #[test]
     fn a_report_becomes_the_metrics_that_it_says() {
@@ -188,7 +196,10 @@ mod tests {
             ..Default::default()
         };
         let slot = SlotReport { slot: "a".into(), instance: Some(instance), ..Default::default() };
-        let text = render(&Report { slots: vec![slot], accepted: 2, ..Default::default() }).expect("text");
+        let own_answers = vec![OwnAnswers { reason: "hold-expired".into(), count: 3 }];
+        let gate = GateReport { refused_connections: 5, own_answers, ..Default::default() };
+        let report = Report { slots: vec![slot], accepted: 2, gate: Some(gate), ..Default::default() };
+        let text = render(&report).expect("text");
         for line in [
             "handover_instance_ready{slot=\"a\",version=\"1.4.2\"} 1",
             "handover_instance_in_flight{slot=\"a\",version=\"1.4.2\",kind=\"requests\"} 4",
@@ -202,6 +213,8 @@ mod tests {
             "handover_latency_seconds_bucket{le=\"+Inf\",slot=\"a\",version=\"1.4.2\",class=\"read\"} 11",
             "handover_instance_oldest_seconds{slot=\"a\",version=\"1.4.2\",kind=\"requests\"} 9.0",
             "handover_assignment_behind{} 1",
+            "handover_gate_own_answers_total{reason=\"hold-expired\"} 3",
+            "handover_gate_refused_connections_total{} 5",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

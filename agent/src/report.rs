@@ -8,7 +8,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::core::front::{BalancerSeen, Wishes};
 use crate::core::observed::{Instance, Observed, Process, Routes};
-use crate::gate::control::{Admission, GateReport, UpstreamReport};
+use crate::gate::control::{Admission, GateReport, Reason, UpstreamReport};
 use crate::gate::counts::{ClassCounts, LATENCY_BOUNDS_MS};
 use crate::host::Host;
 use crate::lease::wanted::{KeeperStatus, LeaseState};
@@ -159,6 +159,7 @@ fn gate(report: Option<&GateReport>) -> wire::GateReport {
         Admission::Hold => "hold",
         Admission::Shut => "shut",
     });
+    let tls = report.and_then(|report| report.tls.as_ref());
     wire::GateReport {
         connected: report.is_some(),
         admission: admission.to_owned(),
@@ -167,7 +168,17 @@ fn gate(report: Option<&GateReport>) -> wire::GateReport {
         start_id: report.map_or_else(String::new, |report| report.gate_start_id.clone()),
         pid: report.map_or(0, |report| report.pid),
         older: report.map_or(0, |report| u32::try_from(report.forerunners.len()).unwrap_or(u32::MAX)),
+        refused_connections: report.map_or(0, |report| report.refused_connections),
+        own_answers: report.map_or_else(Vec::new, own_answers),
+        save_error: report.and_then(|report| report.save_error.clone()).unwrap_or_default(),
+        tls_error: tls.and_then(|tls| tls.error.clone()).unwrap_or_default(),
+        tls_not_after_unix_s: tls.and_then(|tls| tls.not_after_unix_s).unwrap_or_default(),
     }
+}
+
+fn own_answers(report: &GateReport) -> Vec<wire::OwnAnswers> {
+    let one = |(reason, count): (&Reason, &u64)| wire::OwnAnswers { reason: reason.name().to_owned(), count: *count };
+    report.own_answers.iter().map(one).collect()
 }
 
 /// In mode `signal` the agent itself stands where the gate would.
@@ -230,4 +241,28 @@ fn lease_state(state: LeaseState) -> &'static str {
 
 fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::gate::admission::{Bounds, Core};
+    use crate::gate::control::TlsReport;
+
+    #[test]
+    fn what_a_gate_refuses_and_what_it_cannot_do_stands_in_the_report() {
+        let mut core = Core::new(Bounds { held: 1, in_flight: 1 });
+        core.own_answer(Reason::HoldExpired);
+        core.own_answer(Reason::HoldExpired);
+        let tls = TlsReport { not_after_unix_s: Some(7), error: Some("no key".into()) };
+        let save_error = Some("the disk is full".to_owned());
+        let report = GateReport { refused_connections: 3, tls: Some(tls), save_error, ..core.report(Duration::ZERO) };
+        let told = gate(Some(&report));
+        assert_eq!(told.own_answers, [wire::OwnAnswers { reason: "hold-expired".into(), count: 2 }]);
+        assert_eq!((told.refused_connections, told.tls_not_after_unix_s), (3, 7));
+        assert_eq!((told.save_error.as_str(), told.tls_error.as_str()), ("the disk is full", "no key"));
+        assert_eq!(gate(None), wire::GateReport::default());
+    }
 }

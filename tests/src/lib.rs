@@ -12,6 +12,7 @@ pub mod clock;
 pub mod cluster;
 pub mod demo;
 pub mod fleet;
+pub mod fuzz;
 pub mod guard;
 pub mod load;
 pub mod pki;

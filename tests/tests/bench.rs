@@ -64,3 +64,12 @@ fn the_gate_bench_measures_each_scenario_through_each_proxy() {
     }
     assert_eq!(value(&rows, "switch, gate: requests lost"), 0.0);
 }
+
+#[test]
+fn the_losses_bench_sees_a_lost_host_missed_until_its_lease_has_expired() {
+    let rows = rows(Name::Losses);
+    // Ten seconds of lease, the last renewal of which was a second and a half old at most.
+    let dark = value(&rows, "host is lost: dark");
+    assert!(dark > 8_000.0, "nobody can have followed so soon: {rows:?}");
+    assert_eq!(value(&rows, "two at once"), 0.0);
+}

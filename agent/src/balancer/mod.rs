@@ -59,7 +59,8 @@ impl Balancers {
             let taken = || format!("`balancer.agent_check.listen`: cannot listen on {}; free the port", check.listen);
             let listener = TcpListener::bind(check.listen).await.with_context(taken)?;
             let post = all.post("agent-check", wake);
-            all.tasks.push(tokio::spawn(agent_check::serve(listener, check.settle, record.clone(), post)));
+            let (check, record) = (check.clone(), record.clone());
+            all.tasks.push(tokio::spawn(async move { agent_check::serve(listener, &check, record, post).await }));
         }
         for haproxy in &settings.haproxy {
             let haproxy = haproxy::Haproxy::new(haproxy.clone(), record.clone());

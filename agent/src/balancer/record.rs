@@ -51,6 +51,12 @@ impl Record {
         content.ours.get(line).copied().unwrap_or_default()
     }
 
+    /// How many lines of this kind are ours.
+    pub fn count(&self, kind: &str) -> usize {
+        let content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
+        content.ours.keys().filter(|line| line.starts_with(kind)).count()
+    }
+
     /// Remembers it, durably, before anything is done about it.
     ///
     /// # Errors

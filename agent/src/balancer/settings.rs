@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -36,6 +36,10 @@ pub struct AgentCheckSettings {
     /// Longer than two of HAProxy's `agent-inter`: within this every HAProxy has asked.
     #[serde(default = "two_polls", with = "crate::duration")]
     pub settle: Duration,
+    /// Where HAProxies ask from; nobody else is answered. Empty: whoever asks is taken for one, waited for in a drain for a
+    /// minute after its last question, and recorded.
+    #[serde(default)]
+    pub from: Vec<IpAddr>,
 }
 
 /// `agent-inter` is 2 s where the config of HAProxy does not say otherwise.

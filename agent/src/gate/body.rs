@@ -5,21 +5,27 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::HeaderMap;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::connection::Running;
 use super::counts::Event;
 use super::pool::Link;
 use super::ticket::{Gate, Ticket};
+use super::upgraded::AtDrain;
 use super::upload::{self, Upload};
 use super::{grpc, headers, tunnel};
+
+/// How long a client of HTTP/2 may take to hear that its answer ends before its end.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// An answer on its way to the client.
 pub(super) enum ResponseBody {
@@ -52,10 +58,10 @@ struct Delivery {
 }
 
 impl Delivery {
-    fn offer(&mut self) {
+    fn offer(&mut self, count: usize) {
         if let (true, Some(running)) = (self.http2, &self.running) {
             self.offered = true;
-            running.offered();
+            running.offered(count);
         }
     }
 
@@ -97,14 +103,53 @@ pub(super) enum AnswerError {
 pub(super) struct PassedBody {
     inner: Incoming,
     gate: Arc<Gate>,
-    /// Gone once the body has ended.
-    open: Option<Exchange>,
+    open: Open,
     manner: Manner,
     /// What may end it before its end.
     cutter: Option<Pin<Box<dyn Future<Output = AnswerError> + Send + Sync>>>,
     delivery: Delivery,
     /// The last word has been said: trailers of the gate's own.
     cut: bool,
+}
+
+/// What is held until the body has ended, and gone then.
+enum Open {
+    Own(Option<Exchange>),
+    /// Also by a task that lets go of it when the answer must end. By HTTP/2 nobody asks for the next piece of an answer whose
+    /// client takes nothing, and its connection serves others.
+    Overseen {
+        exchange: Arc<Mutex<Option<Exchange>>>,
+        _task: AbortOnDropHandle<()>,
+    },
+}
+
+impl Open {
+    fn overseen(exchange: Exchange, end: impl Future<Output = AnswerError> + Send + 'static) -> Self {
+        let both = Arc::new(Mutex::new(Some(exchange)));
+        let ours = Arc::clone(&both);
+        let task = tokio::spawn(async move {
+            let error = end.await;
+            // A client that takes what it is told hears it from the body itself.
+            tokio::time::sleep(LAST_WORD).await;
+            if let Some(exchange) = take(&ours) {
+                tracing::debug!(%error, "an answer is given up: its client takes nothing of it");
+                exchange.link.cutter().cut();
+                exchange.ticket.record(Event::ClientCut);
+            }
+        });
+        Self::Overseen { exchange: both, _task: AbortOnDropHandle::new(task) }
+    }
+
+    fn take(&mut self) -> Option<Exchange> {
+        match self {
+            Self::Own(exchange) => exchange.take(),
+            Self::Overseen { exchange, .. } => take(exchange),
+        }
+    }
+}
+
+fn take(exchange: &Mutex<Option<Exchange>>) -> Option<Exchange> {
+    exchange.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// How an answer goes to its client.
@@ -140,7 +185,14 @@ impl PassedBody {
             let stream = grpc.then(|| (Arc::clone(&gate), Arc::clone(&exchange.ticket)));
             Box::pin(cut_off(stream, manner.deadline)) as Pin<Box<dyn Future<Output = AnswerError> + Send + Sync>>
         });
-        let mut body = Self { inner, gate, open: Some(exchange), manner, cutter, delivery, cut: false };
+        let policy = grpc && gate.settings.upgraded.grpc != AtDrain::Finish;
+        let open = if manner.http2 && (policy || manner.deadline.is_some()) {
+            let stream = policy.then(|| (Arc::clone(&gate), Arc::clone(&exchange.ticket)));
+            Open::overseen(exchange, cut_off(stream, manner.deadline))
+        } else {
+            Open::Own(Some(exchange))
+        };
+        let mut body = Self { inner, gate, open, manner, cutter, delivery, cut: false };
         if body.inner.is_end_stream() {
             body.end();
         }
@@ -165,23 +217,24 @@ impl PassedBody {
             return Poll::Ready(None);
         }
         self.delivery.taken();
+        // Before the answer itself, which may always have more ready than its client takes.
+        if let Some(Poll::Ready(error)) = self.cutter.as_mut().map(|cutter| cutter.as_mut().poll(cx)) {
+            return self.break_off(error);
+        }
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                self.delivery.offer();
+                self.delivery.offer(frame.data_ref().map_or(0, Bytes::len));
                 if self.inner.is_end_stream() {
                     self.end();
                 }
-                Poll::Ready(Some(Ok(without_connection_fields(frame))))
+                Poll::Ready(Some(Ok(headers::fit_to_pass(frame))))
             }
             Poll::Ready(None) => {
                 self.end();
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => self.break_off(AnswerError::Lost(error)),
-            Poll::Pending => match self.cutter.as_mut().map(|cutter| cutter.as_mut().poll(cx)) {
-                Some(Poll::Ready(error)) => self.break_off(error),
-                Some(Poll::Pending) | None => Poll::Pending,
-            },
+            Poll::Pending => Poll::Pending,
         }
     }
 
@@ -230,17 +283,6 @@ async fn cut_off(stream: Option<(Arc<Gate>, Arc<Ticket>)>, deadline: Option<Inst
     }
 }
 
-/// Trailers may no more speak of one connection than heads.
-fn without_connection_fields(frame: Frame<Bytes>) -> Frame<Bytes> {
-    match frame.into_trailers() {
-        Ok(mut trailers) => {
-            headers::strip_hop_by_hop(&mut trailers);
-            Frame::trailers(trailers)
-        }
-        Err(data) => data,
-    }
-}
-
 impl Drop for PassedBody {
     fn drop(&mut self) {
         if self.inner.is_end_stream() {
@@ -261,7 +303,8 @@ impl Body for ResponseBody {
             ResponseBody::Own(own) => {
                 own.delivery.taken();
                 let polled = Pin::new(&mut own.full).poll_frame(cx).map_err(|never| match never {});
-                own.delivery.offer();
+                // Its size is no matter: it is a sentence.
+                own.delivery.offer(0);
                 polled
             }
             ResponseBody::Passed(passed) => passed.poll_inner(cx),

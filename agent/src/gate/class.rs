@@ -29,6 +29,7 @@ fn by_method(method: &str) -> Class {
     if matches!(method, "GET" | "HEAD" | "OPTIONS") { Class::Read } else { Class::Write }
 }
 
+/// It leads out of the segments before.
 fn climbs(path: &str) -> bool {
     path.split('/').any(|segment| segment.len() <= 6 && segment.to_ascii_lowercase().replace("%2e", ".") == "..")
 }

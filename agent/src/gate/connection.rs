@@ -12,15 +12,18 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::headers::Origin;
 use super::line::{Fate, Line};
+use super::peers::Share;
 use super::proxy;
 use super::settings::GateSettings;
 use super::socket::{Socket, Stream};
 use super::streams::Streams;
 use super::ticket::Gate;
 use super::tunnel::Tunnel;
+use super::wire::Wire;
 
 /// Least read buffer of a connection. hyper takes nothing below 8 KiB; 64 KiB keeps large bodies fast.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -34,6 +37,8 @@ pub(super) struct Watched {
     peer: SocketAddr,
     /// Where its requests come from.
     pub(super) origin: Origin,
+    /// What its client's address has of the gate.
+    pub(super) share: Arc<Share>,
 }
 
 impl Watched {
@@ -44,6 +49,7 @@ impl Watched {
     /// A request's head is complete; it runs until the last clone of the answer is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> Running {
         self.line().begin();
+        self.share.begin();
         Running(Arc::new(RunningRequest { on: Arc::clone(self), whole: AtomicBool::new(false) }))
     }
 
@@ -67,6 +73,12 @@ impl Watched {
         self.line().wrote(taken, now);
     }
 
+    /// The head of an upstream's answer is on its way, and when the time for all of it is over.
+    pub(super) fn answers(&self, deadline: Option<Instant>) {
+        let until = deadline.map(|at| self.gate.now() + at.saturating_duration_since(Instant::now()));
+        self.line().answers(until);
+    }
+
     /// Keeps a tunnel for when hyper lets go of the connection.
     pub(super) fn becomes(&self, tunnel: Tunnel) {
         *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
@@ -87,9 +99,12 @@ struct RunningRequest {
 }
 
 impl Running {
-    /// Something of the answer is ready for a client of HTTP/2.
-    pub(super) fn offered(&self) {
-        self.follow(Streams::offered);
+    /// So many bytes of the answer are ready for a client of HTTP/2.
+    pub(super) fn offered(&self, count: usize) {
+        self.follow(|streams, now| {
+            streams.offered(now);
+            streams.passed(count);
+        });
     }
 
     /// The client has taken it.
@@ -97,7 +112,14 @@ impl Running {
         self.follow(Streams::taken);
     }
 
-    fn follow(&self, step: fn(&mut Streams, Duration)) {
+    /// So many bytes of the request's body were passed on.
+    pub(super) fn delivered(&self, count: usize) {
+        if let Some(streams) = &mut self.0.on.line().streams {
+            streams.delivered(count);
+        }
+    }
+
+    fn follow(&self, step: impl FnOnce(&mut Streams, Duration)) {
         let now = self.0.on.gate.now();
         if let Some(streams) = &mut self.0.on.line().streams {
             step(streams, now);
@@ -112,6 +134,7 @@ impl Running {
 
 impl Drop for RunningRequest {
     fn drop(&mut self) {
+        self.on.share.end();
         let now = self.on.gate.now();
         self.on.line().end(self.whole.load(Ordering::Relaxed), now);
     }
@@ -119,15 +142,23 @@ impl Drop for RunningRequest {
 
 /// Serves one client until it leaves, is too slow, or the gate wants it to go.
 pub(super) async fn serve(gate: Arc<Gate>, stream: TcpStream, peer: SocketAddr) {
-    let Some(_place) = gate.peers.enter(peer.ip()) else {
+    let Some(place) = gate.peers.enter(peer.ip()) else {
         gate.refused_connections.fetch_add(1, Ordering::Relaxed);
         return;
     };
     let line = Mutex::new(Line { idle_since: gate.now(), ..Line::default() });
     let origin = Origin::new(peer, gate.tls.is_some());
-    let watched = Arc::new(Watched { line, tunnel: Mutex::default(), gate: Arc::clone(&gate), peer, origin });
-    let opening = pin!(open(&gate, stream, Arc::clone(&watched)));
-    let (socket, http2) = match keep(&gate, &watched, opening, |_| false).await {
+    let watched = Arc::new(Watched {
+        line,
+        tunnel: Mutex::default(),
+        gate: Arc::clone(&gate),
+        peer,
+        origin,
+        share: Arc::clone(&place.share),
+    });
+    let wire = Wire::new(stream);
+    let opening = pin!(open(&gate, wire.clone(), Arc::clone(&watched)));
+    let (socket, http2) = match keep(&gate, &watched, &wire, opening, |_| false).await {
         Some(Ok(opened)) => opened,
         Some(Err(error)) => {
             tracing::debug!(%peer, %error, "client connection ended before its first request");
@@ -135,15 +166,18 @@ pub(super) async fn serve(gate: Arc<Gate>, stream: TcpStream, peer: SocketAddr) 
         }
         None => return,
     };
-    let ended =
-        if http2 { serve_http2(&gate, &watched, socket).await } else { serve_http1(&gate, &watched, socket).await };
+    let ended = if http2 {
+        serve_http2(&gate, &watched, &wire, socket).await
+    } else {
+        serve_http1(&gate, &watched, wire, socket).await
+    };
     if let Some(Err(error)) = ended {
         tracing::debug!(%peer, %error, "client connection ended");
     }
 }
 
 /// Finds out what the client speaks.
-async fn open(gate: &Gate, stream: TcpStream, watched: Arc<Watched>) -> io::Result<(Socket, bool)> {
+async fn open(gate: &Gate, stream: Wire, watched: Arc<Watched>) -> io::Result<(Socket, bool)> {
     let Some(tls) = &gate.tls else {
         let mut socket = Socket::new(Stream::Plain(stream), watched);
         let http2 = socket.speaks_http2().await?;
@@ -157,31 +191,48 @@ async fn open(gate: &Gate, stream: TcpStream, watched: Arc<Watched>) -> io::Resu
     Ok((socket, http2))
 }
 
-async fn serve_http1(gate: &Arc<Gate>, watched: &Arc<Watched>, socket: Socket) -> Option<hyper::Result<()>> {
+async fn serve_http1(
+    gate: &Arc<Gate>,
+    watched: &Arc<Watched>,
+    wire: Wire,
+    socket: Socket,
+) -> Option<hyper::Result<()>> {
     let service = service_fn(|request| proxy::serve(Arc::clone(gate), Arc::clone(watched), request));
     let limits = &gate.settings.limits;
+    let mut was_idle = false;
     // half_close: a client may end its sending side and still wait for its answer, and cannot be told from one that is gone
-    // until bytes are written to it. So a request goes on without its client until then, which is what the service sees too.
-    let connection = http1::Builder::new()
-        .half_close(true)
-        .header_read_timeout(None)
-        .max_header_size(limits.header_bytes)
-        .max_buf_size(limits.header_bytes.max(BUFFER_BYTES))
-        .serve_connection(TokioIo::new(socket), service)
-        .with_upgrades();
-    let connection = pin!(connection);
-    let ended = keep(gate, watched, connection, |connection| {
-        connection.graceful_shutdown();
-        true
-    })
-    .await;
+    // until bytes are written to it. hyper then reads nothing during a request, so that `keep` must look whether it is there.
+    let ended = {
+        let connection = http1::Builder::new()
+            .half_close(true)
+            .header_read_timeout(None)
+            .max_header_size(limits.header_bytes)
+            .max_buf_size(limits.header_bytes.max(BUFFER_BYTES))
+            .serve_connection(TokioIo::new(socket), service)
+            .with_upgrades();
+        keep(gate, watched, &wire, pin!(connection), |connection| {
+            was_idle = true;
+            connection.graceful_shutdown();
+            true
+        })
+        .await
+    };
     if let Some(tunnel) = watched.tunnel() {
+        drop(wire);
         tunnel.run(gate).await;
+    } else if ended.is_some() && !was_idle {
+        // After hyper's last word, a 400 or 431 of its own or an answer that says `close`, more may have been sent.
+        wire.linger().await;
     }
     ended
 }
 
-async fn serve_http2(gate: &Arc<Gate>, watched: &Arc<Watched>, socket: Socket) -> Option<hyper::Result<()>> {
+async fn serve_http2(
+    gate: &Arc<Gate>,
+    watched: &Arc<Watched>,
+    wire: &Wire,
+    socket: Socket,
+) -> Option<hyper::Result<()>> {
     watched.line().speaks_http2(gate.now());
     let service = service_fn({
         let (gate, watched) = (Arc::clone(gate), Arc::clone(watched));
@@ -189,7 +240,7 @@ async fn serve_http2(gate: &Arc<Gate>, watched: &Arc<Watched>, socket: Socket) -
     });
     let connection = http2_server(&gate.settings).serve_connection(TokioIo::new(socket), service);
     // GOAWAY twice, with a round trip in between: a stream that the client has just opened is still served.
-    keep(gate, watched, pin!(connection), |connection| {
+    keep(gate, watched, wire, pin!(connection), |connection| {
         connection.graceful_shutdown();
         true
     })
@@ -215,6 +266,7 @@ fn http2_server(settings: &GateSettings) -> http2::Builder<TokioExecutor> {
 async fn keep<F: Future>(
     gate: &Gate,
     watched: &Watched,
+    wire: &Wire,
     mut serving: Pin<&mut F>,
     mut leave: impl FnMut(Pin<&mut F>) -> bool,
 ) -> Option<F::Output> {
@@ -228,7 +280,8 @@ async fn keep<F: Future>(
         let now = gate.now();
         let wanted = *leaving.borrow_and_update();
         let (fate, notice) = {
-            let line = watched.line();
+            let mut line = watched.line();
+            line.look(now, || wire.has_ended());
             (line.fate(limits, http2, wanted.since, now), wanted.dismissing && line.wants_notice())
         };
         if notice && !closing {
@@ -253,6 +306,10 @@ async fn keep<F: Future>(
         tokio::select! {
             biased;
             ended = serving.as_mut() => return Some(ended),
+            () = wire.broken() => {
+                tracing::debug!(peer = %watched.peer, "the client is gone");
+                return None;
+            }
             changed = leaving.changed() => if changed.is_err() { return None },
             () = tokio::time::sleep(wake.saturating_sub(now).max(Duration::from_millis(1))) => {}
         }

@@ -166,6 +166,8 @@ pub enum Reason {
     Shut,
     /// 503: as many requests as allowed are in flight.
     InFlightLimit,
+    /// 503: this client's address has as many requests in flight, or waiting, as one may have.
+    PeerLimit,
     /// 502: no connection to any ready upstream; none received a byte of the request.
     Connect,
     /// 502: the request was sent, and the connection ended without an answer; it may or may not have been executed.

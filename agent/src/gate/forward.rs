@@ -19,6 +19,8 @@ use tokio::time::Instant;
 use super::admission::Ask;
 use super::control::Reason;
 use super::counts::Event;
+use super::headers;
+use super::peers::Share;
 use super::pool::{Cutter, Link, SendFailure};
 use super::ticket::{Gate, Ticket};
 use super::upload::{RequestBody, Upload};
@@ -70,6 +72,7 @@ enum Attempt {
 pub(super) async fn forward(
     gate: &Arc<Gate>,
     way: Way,
+    share: &Arc<Share>,
     ticket: Ticket,
     mut request: Request<RequestBody>,
 ) -> Result<Answer, Reason> {
@@ -96,15 +99,26 @@ pub(super) async fn forward(
                     Err(Reason::Connect) => {
                         // Out of every book while it waits: nothing of it is in flight anywhere.
                         drop(ticket);
-                        gate.wait_for_reach(&mut patience).await?;
+                        in_time(way.deadline, gate.wait_for_reach(&mut patience, share)).await?;
                         tried.clear();
-                        Arc::new(gate.enter(way.ask).await?)
+                        Arc::new(in_time(way.deadline, gate.enter(way.ask, share)).await?)
                     }
                     other => Arc::new(other?),
                 };
                 request = whole;
             }
         }
+    }
+}
+
+/// Gives a wait up when the request's time is over.
+pub(super) async fn in_time<T>(
+    deadline: Option<Instant>,
+    wait: impl Future<Output = Result<T, Reason>>,
+) -> Result<T, Reason> {
+    match deadline {
+        Some(at) => tokio::time::timeout_at(at, wait).await.unwrap_or(Err(Reason::RequestTimeout)),
+        None => wait.await,
     }
 }
 
@@ -164,6 +178,11 @@ async fn send(
     Ok(match answer {
         // Switching protocols is no answer if that was not asked for.
         Ok(response) if response.status().is_informational() && !way.upgrade => Attempt::Failed(Reason::NoAnswer),
+        Ok(response) if !headers::is_chunked_or_plain(response.headers()) => {
+            tracing::debug!("an answer came in a transfer coding other than chunked");
+            link.cutter().cut();
+            Attempt::Failed(Reason::NoAnswer)
+        }
         Ok(response) => Attempt::Answered(response, link, upload),
         Err(SendFailure::NotWritten(whole, error)) => {
             tracing::debug!(%error, "a connection was closed before the request was written");

@@ -31,6 +31,7 @@ pub(super) fn status_of(reason: Reason) -> u8 {
         | Reason::HoldExpired
         | Reason::Shut
         | Reason::InFlightLimit
+        | Reason::PeerLimit
         | Reason::Connect
         | Reason::Refused
         | Reason::NoAnswer => UNAVAILABLE,

@@ -1,8 +1,10 @@
 //! What the gate changes in the heads that pass it, and which requests it does not pass.
 
 mod forwarded;
+mod passage;
 mod to_client;
 mod to_upstream;
+mod trailers;
 
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::{request, uri};
@@ -10,9 +12,12 @@ use hyper::{Method, Version};
 
 use super::control::Reason;
 
+pub use passage::Passage;
+
 pub(super) use forwarded::{Origin, RequestIds};
 pub(super) use to_client::to_client;
 pub(super) use to_upstream::{Hop, to_upstream};
+pub(super) use trailers::fit_to_pass;
 
 /// On an answer that the gate made itself: the [`Reason`].
 pub(super) const OWN: HeaderName = HeaderName::from_static("handover-gate");
@@ -46,13 +51,46 @@ pub(super) fn check(head: &request::Parts) -> Result<(), (Reason, &'static str)>
         (Some(host), None) if !is_host(host) => return Err((Reason::BadRequest, "the request's Host is no host name")),
         _ => {}
     }
+    // RFC 9110 §4.2.4: who passes it on as the host has other programs see another one.
+    if head.uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err((Reason::BadRequest, "the request's authority is no host name"));
+    }
     if head.version == Version::HTTP_2 {
         check_authority(head.uri.authority(), first)?;
+        // The crate `http` takes this one sign that no name has (RFC 9110 §5.6.2); hyper's HTTP/1.1 does not.
+        if head.headers.keys().any(|name| name.as_str().contains('"')) {
+            return Err((Reason::BadRequest, "a field's name is none"));
+        }
     }
-    if head.uri.path_and_query().is_none() {
+    if !is_chunked_or_plain(&head.headers) {
+        return Err((Reason::NotSupported, "the gate takes no transfer coding but chunked"));
+    }
+    if !has_one_length(&head.headers) {
+        return Err((Reason::BadRequest, "the request's Content-Length is not one number"));
+    }
+    if head.uri.path_and_query().is_none_or(|path| head.version == Version::HTTP_2 && !is_whole(path)) {
         return Err((Reason::BadRequest, "the request names no path"));
     }
     Ok(())
+}
+
+/// RFC 9113 §8.3.1: HTTP/2 may not leave the path out, as an absolute target may. (One that is left out reads as "/".)
+fn is_whole(path: &uri::PathAndQuery) -> bool {
+    match path.as_str() {
+        "/" => *path == uri::PathAndQuery::from_static("/"),
+        "*" => true,
+        other => other.starts_with('/'),
+    }
+}
+
+/// None, or one that is a number: h2 lets several equal ones through, and an empty one (RFC 9110 §8.6).
+fn has_one_length(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    match (lengths.next(), lengths.next()) {
+        (None, _) => true,
+        (Some(length), None) => !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit),
+        (Some(_), Some(_)) => false,
+    }
 }
 
 /// RFC 9113 §8.3.1: a Host that differs from `:authority` makes a request malformed; one of them there must be.
@@ -62,9 +100,6 @@ fn check_authority(
 ) -> Result<(), (Reason, &'static str)> {
     match (authority, host) {
         (None, None) => Err((Reason::BadRequest, "the request names no host")),
-        (Some(authority), _) if authority.as_str().contains('@') => {
-            Err((Reason::BadRequest, "the request's authority is no host name"))
-        }
         (Some(authority), Some(host)) if !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) => {
             Err((Reason::BadRequest, "the request's Host and :authority differ"))
         }
@@ -77,9 +112,23 @@ fn is_host(value: &HeaderValue) -> bool {
     bytes.is_empty() || (!bytes.contains(&b'@') && uri::Authority::try_from(bytes).is_ok())
 }
 
+/// hyper takes any list that ends in `chunked`, and the other side would be told of that one alone (RFC 9112 §6.1).
+pub(super) fn is_chunked_or_plain(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
+}
+
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    let lists = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    lists.flat_map(|list| list.split(',')).any(|item| item.trim().eq_ignore_ascii_case(token))
+    headers.get_all(name).iter().flat_map(items).any(|item| item.eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// What a list names. By bytes: one that is no text must not hide the others.
+fn items(list: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    list.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 
 /// The protocol to which a request offers to switch, if the gate passes the offer on. It may be ignored (RFC 9110 §7.8), and
@@ -102,13 +151,13 @@ pub(super) fn is_websocket(protocol: &HeaderValue) -> bool {
 }
 
 /// Takes out what concerns one connection only.
-pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let lists = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let named: Vec<HeaderName> =
-        lists.flat_map(|list| list.split(',')).filter_map(|name| name.trim().parse().ok()).collect();
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let lists = headers.get_all(header::CONNECTION).iter();
+    let named: Vec<HeaderName> = lists.flat_map(items).filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
     for name in named {
-        // These two frame and address the message; a client must not be able to have them taken away.
-        if name != header::CONTENT_LENGTH && name != header::HOST {
+        // These frame, address and name the message; a client must not be able to have them taken away. (What else only the gate
+        // says is said afterwards.)
+        if name != header::CONTENT_LENGTH && name != header::HOST && name != REQUEST_ID {
             headers.remove(name);
         }
     }

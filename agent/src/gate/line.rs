@@ -20,6 +20,12 @@ pub struct Line {
     pub blocked_since: Option<Duration>,
     /// When the connection was made or its last answer ended.
     pub idle_since: Duration,
+    /// The head of the answer to the request that runs is on its way. Not of HTTP/2.
+    pub answering: bool,
+    /// When the time for the request that runs is over, which its answer's body sees to unless the client takes nothing of it.
+    pub deadline: Option<Duration>,
+    /// Since when nothing was taken by a client that has ended its side, while its answer is on its way.
+    pub ended_since: Option<Duration>,
     /// For a connection that speaks HTTP/2.
     pub streams: Option<Streams>,
 }
@@ -38,11 +44,10 @@ pub enum Fate {
 impl Line {
     /// So many bytes arrived. Those of HTTP/2 do not tell whether they begin a request.
     pub fn bytes_read(&mut self, count: usize, now: Duration) {
-        if self.running > 0 {
-            return;
-        }
         match &mut self.streams {
+            Some(streams) if self.running > 0 => streams.arrived(count, now),
             Some(streams) => streams.stray(count),
+            None if self.running > 0 => {}
             None => self.head_since = self.head_since.or(Some(now)),
         }
     }
@@ -56,6 +61,9 @@ impl Line {
 
     /// A write was taken, or was refused for now.
     pub fn wrote(&mut self, taken: bool, now: Duration) {
+        if taken && self.ended_since.is_some() {
+            self.ended_since = Some(now);
+        }
         match (taken, self.blocked_since) {
             (true, Some(_)) => {
                 self.blocked_since = None;
@@ -70,8 +78,23 @@ impl Line {
     pub fn begin(&mut self) {
         self.running += 1;
         self.head_since = None;
+        (self.answering, self.deadline, self.ended_since) = (false, None, None);
         if let Some(streams) = &mut self.streams {
             streams.begin();
+        }
+    }
+
+    /// The head of an answer is on its way, and when the time for all of it is over.
+    pub fn answers(&mut self, deadline: Option<Duration>) {
+        // By HTTP/2 there are others on the connection.
+        (self.answering, self.deadline) = (true, deadline.filter(|_| self.streams.is_none()));
+    }
+
+    /// Time to look whether the client has ended its side. Before the head of its answer that says nothing: it may wait for
+    /// it, and for that there is a limit. After it there is none, and who has ended its side and is told nothing mostly is gone.
+    pub fn look(&mut self, now: Duration, has_ended: impl FnOnce() -> bool) {
+        if self.running > 0 && self.answering && self.streams.is_none() && self.ended_since.is_none() && has_ended() {
+            self.ended_since = Some(now);
         }
     }
 
@@ -96,7 +119,13 @@ impl Line {
         }
         let stalled = self.streams.and_then(|streams| streams.stalled_since());
         let (until, overdue) = if let Some(since) = self.blocked_since.or(stalled) {
-            (since + limits.stall_time, Fate::Cut("the client reads nothing"))
+            let until = since + limits.stall_time;
+            match self.deadline.filter(|deadline| self.running > 0 && *deadline < until) {
+                Some(deadline) => (deadline, Fate::Cut("the time for its request is over, and it reads nothing")),
+                None => (until, Fate::Cut("the client reads nothing")),
+            }
+        } else if let (Some(since), true) = (self.ended_since, self.running > 0) {
+            (since + limits.stall_time, Fate::Cut("the client has ended its side, and nothing is said to it"))
         } else if self.running > 0 {
             return Fate::KeepUntil(now + limits.stall_time);
         } else if let Some(since) = self.head_since {
@@ -161,6 +190,41 @@ mod tests {
         line.wrote(true, S(69));
         line.wrote(false, S(69));
         assert_eq!(line.fate(&limits(), &Http2Limits::default(), None, S(70)), Fate::KeepUntil(S(129)));
+    }
+
+    #[test]
+    fn a_client_that_reads_nothing_is_cut_off_when_the_time_for_its_request_is_over() {
+        let mut line = Line::default();
+        let fate = |line: &Line, now| line.fate(&limits(), &Http2Limits::default(), None, now);
+        line.begin();
+        line.answers(Some(S(30)));
+        assert_eq!(fate(&line, S(40)), Fate::KeepUntil(S(100)), "the answer's body sees to that");
+        line.wrote(false, S(10));
+        assert_eq!(fate(&line, S(20)), Fate::KeepUntil(S(30)));
+        assert!(matches!(fate(&line, S(30)), Fate::Cut(_)));
+        line.end(false, S(31));
+        line.begin();
+        assert_eq!(fate(&line, S(31)), Fate::KeepUntil(S(70)), "another request");
+    }
+
+    #[test]
+    fn a_client_that_has_ended_its_side_is_cut_off_once_it_is_told_nothing_for_long_after_the_head_of_its_answer() {
+        let mut line = Line::default();
+        let fate = |line: &Line, now| line.fate(&limits(), &Http2Limits::default(), None, now);
+        line.begin();
+        line.look(S(1), || true);
+        assert_eq!(fate(&line, S(400)), Fate::KeepUntil(S(460)), "it waits for its answer");
+        line.answers(None);
+        line.look(S(400), || false);
+        assert_eq!(fate(&line, S(500)), Fate::KeepUntil(S(560)), "it has not ended its side");
+        line.look(S(500), || true);
+        line.wrote(true, S(530));
+        line.look(S(535), || true);
+        assert_eq!(fate(&line, S(589)), Fate::KeepUntil(S(590)), "what it is told shows whether it is there");
+        assert!(matches!(fate(&line, S(590)), Fate::Cut(_)));
+        line.end(true, S(591));
+        line.begin();
+        assert_eq!(fate(&line, S(592)), Fate::KeepUntil(S(652)), "another request");
     }
 
     #[test]

@@ -38,6 +38,7 @@ mod endpoint;
 mod forward;
 mod grpc;
 mod headers;
+mod keep_alive;
 mod multiplex;
 mod open_files;
 mod peers;
@@ -56,6 +57,9 @@ mod ticket;
 mod tunnel;
 mod upload;
 mod validity;
+mod wire;
+
+pub use headers::Passage;
 
 #[cfg(test)]
 mod tests {

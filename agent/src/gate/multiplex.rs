@@ -15,6 +15,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 
+use super::keep_alive;
 use super::pool::SendFailure;
 use super::upload::RequestBody;
 
@@ -135,6 +136,7 @@ impl Upstream {
 async fn connect(address: SocketAddr) -> std::io::Result<Shared> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
+    keep_alive::ask(&stream);
     let handshake = http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)

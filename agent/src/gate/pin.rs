@@ -50,7 +50,7 @@ impl PinSettings {
     }
 
     /// Which version a request asks for.
-    pub(super) fn asked(&self, headers: &HeaderMap) -> Option<Pin> {
+    pub fn asked(&self, headers: &HeaderMap) -> Option<Pin> {
         if self.is_off() {
             return None;
         }
@@ -59,7 +59,7 @@ impl PinSettings {
     }
 
     /// The cookie for a client that was answered by `version` and had asked for `asked`.
-    pub(super) fn cookie_for(&self, version: &Version, asked: Option<Pin>) -> Option<HeaderValue> {
+    pub fn cookie_for(&self, version: &Version, asked: Option<Pin>) -> Option<HeaderValue> {
         let name = self.cookie.as_ref().filter(|_| self.sticky && asked != Some(Pin::of(version.as_str())))?;
         HeaderValue::try_from(format!("{name}={version}; Path=/; HttpOnly; SameSite=Lax")).ok()
     }

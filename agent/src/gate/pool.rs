@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
+use super::keep_alive;
 use super::multiplex::Place;
 use super::upload::RequestBody;
 
@@ -58,6 +59,7 @@ impl Link {
         let connecting = async {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
+            keep_alive::ask(&stream);
             http1::handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)
         };
         let (sender, connection) = tokio::time::timeout(limit, connecting).await??;

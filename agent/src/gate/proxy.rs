@@ -14,6 +14,7 @@ use super::admission::Ask;
 use super::body::{Exchange, Manner, OwnBody, PassedBody, ResponseBody};
 use super::class::class_of;
 use super::connection::{Running, Watched};
+use super::control::Reason;
 use super::forward::{self, Answer, Way};
 use super::grpc;
 use super::headers::{self, Hop};
@@ -58,7 +59,11 @@ pub(super) async fn serve(
         upgrade: offer.is_some(),
         deadline: gate.settings.limits.request_time.map(|time| Instant::now() + time),
     };
-    let ticket = match gate.enter(ask).await {
+    let entered = match line.share.is_within(gate.settings.limits.in_flight_per_peer) {
+        true => forward::in_time(way.deadline, gate.enter(ask, &line.share)).await,
+        false => Err(Reason::PeerLimit),
+    };
+    let ticket = match entered {
         Ok(ticket) => ticket,
         Err(reason) => return Ok(reply::own(&gate, reason, None, running, &asked)),
     };
@@ -72,7 +77,7 @@ pub(super) async fn serve(
     };
     headers::to_upstream(&mut head, &hop);
     let request = Request::from_parts(head, body);
-    Ok(match forward::forward(&gate, way, ticket, request).await {
+    Ok(match forward::forward(&gate, way, &line.share, ticket, request).await {
         Ok(answer) => pass_on(&gate, &line, answer, running, asked, way, offer),
         Err(reason) => reply::own(&gate, reason, None, running, &asked),
     })
@@ -117,6 +122,7 @@ fn pass_on(
     if let Some(cookie) = gate.settings.pin.cookie_for(&answer.ticket.upstream().version, way.ask.pin) {
         head.headers.append(header::SET_COOKIE, cookie);
     }
+    line.answers(way.deadline);
     let exchange = Exchange::of(answer.link, answer.ticket, answer.upload);
     let body = PassedBody::new(body, Arc::clone(gate), exchange, running, manner);
     Response::from_parts(head, ResponseBody::Passed(body))

@@ -14,7 +14,12 @@ impl Reason {
     /// The status that it is answered with.
     pub fn status(self) -> u16 {
         match self {
-            Reason::HoldFull | Reason::HoldExpired | Reason::Shut | Reason::InFlightLimit | Reason::Refused => 503,
+            Reason::HoldFull
+            | Reason::HoldExpired
+            | Reason::Shut
+            | Reason::InFlightLimit
+            | Reason::PeerLimit
+            | Reason::Refused => 503,
             Reason::Connect | Reason::NoAnswer => 502,
             Reason::AnswerTimeout | Reason::RequestTimeout => 504,
             Reason::NotSupported => 501,
@@ -31,6 +36,7 @@ impl Reason {
             Reason::HoldExpired => "hold-expired",
             Reason::Shut => "shut",
             Reason::InFlightLimit => "in-flight-limit",
+            Reason::PeerLimit => "peer-limit",
             Reason::Connect => "connect",
             Reason::NoAnswer => "no-answer",
             Reason::Refused => "refused",
@@ -50,6 +56,7 @@ impl Reason {
             Reason::HoldExpired => "no instance took the request in the time that it may wait",
             Reason::Shut => "the gate is shut",
             Reason::InFlightLimit => "too many requests are in flight",
+            Reason::PeerLimit => "your address has too many requests in flight, or waiting",
             Reason::Connect => "no ready instance accepts connections; the request was not sent",
             Reason::NoAnswer => {
                 "the instance ended the connection without an answer; the request may have been executed"
@@ -92,7 +99,9 @@ pub(super) fn own(
     let fields = response.headers_mut();
     fields.insert(headers::OWN, HeaderValue::from_static(reason.name()));
     fields.insert(headers::REQUEST_ID, asked.id.clone());
-    let spoiled = matches!(reason, Reason::BadRequest | Reason::UploadBroken | Reason::UploadStalled);
+    // What follows on the connection may be no request: the rest of a body, or what was meant for a tunnel.
+    let spoiled =
+        matches!(reason, Reason::BadRequest | Reason::NotSupported | Reason::UploadBroken | Reason::UploadStalled);
     if !asked.http2 && (spoiled || gate.dismisses_clients()) {
         fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

@@ -98,6 +98,8 @@ pub enum UpstreamProtocol {
 pub struct HoldSettings {
     /// How many may wait at one time.
     pub count: u64,
+    /// How many of one address may wait at one time. Behind balancers, which have few addresses, set it to `count`.
+    pub count_per_peer: u64,
     /// How long each may wait; then it is answered 503.
     #[serde(with = "crate::duration")]
     pub time: Duration,
@@ -106,7 +108,7 @@ pub struct HoldSettings {
 impl Default for HoldSettings {
     fn default() -> Self {
         // Half of the in-flight limit; and ten seconds, which most clients' own limit (30 s) still leaves room for.
-        Self { count: 1024, time: Duration::from_secs(10) }
+        Self { count: 1024, count_per_peer: 512, time: Duration::from_secs(10) }
     }
 }
 
@@ -121,6 +123,9 @@ pub struct Limits {
     pub connections_per_peer: usize,
     /// Requests in flight at one time; more are answered 503.
     pub in_flight: u64,
+    /// Requests of one address in hand at one time, held ones too; more are answered 503. Half of all, for the same reason
+    /// as `connections_per_peer`; behind balancers set it to `in_flight`.
+    pub in_flight_per_peer: u64,
     /// Size of a request's head in bytes (request line and headers); larger is answered 431. 32 KiB is what most servers take.
     pub header_bytes: usize,
     /// Time for a request's head to arrive, from its first byte.
@@ -172,6 +177,7 @@ impl Default for Limits {
             connections: 4096,
             connections_per_peer: 2048,
             in_flight: 2048,
+            in_flight_per_peer: 1024,
             header_bytes: 32 << 10,
             header_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(75),
@@ -255,6 +261,8 @@ impl GateSettings {
         at_least("limits.connections", limits.connections as u64, 1, "nobody could connect")?;
         at_least("limits.connections_per_peer", limits.connections_per_peer as u64, 1, "nobody could connect")?;
         at_least("limits.in_flight", limits.in_flight, 1, "every request would be refused")?;
+        at_least("limits.in_flight_per_peer", limits.in_flight_per_peer, 1, "every request would be refused")?;
+        at_least("hold.count_per_peer", self.hold.count_per_peer, self.hold.count.min(1), "nobody could wait")?;
         at_least("limits.header_bytes", limits.header_bytes as u64, 1024, "ordinary requests would be refused")?;
         let times = [
             ("limits.header_time", limits.header_time),
@@ -313,6 +321,8 @@ mod tests {
             settings.check().expect_err(text).to_string()
         };
         assert!(check("[limits]\nconnections = 0").contains("at least 1"));
+        assert!(check("[limits]\nin_flight_per_peer = 0").contains("at least 1"));
+        assert!(check("[hold]\ncount_per_peer = 0").contains("nobody could wait"));
         assert!(check("mode = 'tcp'\n[tls]\ncertificate = 'a'\nkey = 'b'").contains("does not go with mode"));
         let error = check("[limits]\nstop_time = '1s'\nleave_grace = '2s'");
         assert!(error.contains("1s") && error.contains("2s"), "{error}");

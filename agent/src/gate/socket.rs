@@ -7,10 +7,10 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::connection::Watched;
+use super::wire::Wire;
 
 /// What an HTTP/2 client sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -20,9 +20,9 @@ const FIRST_READ_BYTES: usize = 1024;
 /// What the bytes travel through.
 pub(super) enum Stream {
     /// TCP.
-    Plain(TcpStream),
+    Plain(Wire),
     /// TLS over TCP.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Wire>>),
 }
 
 /// A client's socket.

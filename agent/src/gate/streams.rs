@@ -29,9 +29,10 @@ pub struct Http2Limits {
     /// Streams that a client may reset before their answers have ended, within ten seconds; then the connection is cut. A
     /// person who leaves a page cancels dozens of requests, an attack thousands in a second.
     pub resets: u32,
-    /// Bytes that may arrive while there is no stream, since the last one: pings, settings, window updates. Ten thousand
-    /// pings are 170 KB; keep-alive pings are one a second at most. `connection_window_bytes` come on top: so much of a body
-    /// may be on its way to a stream that is over, or be read together with the head that begins one.
+    /// Bytes that may arrive beside requests and their bodies: pings, settings, window updates. Without a stream: since the
+    /// last one; with one: in ten seconds, less what window updates for the answers take. Ten thousand pings are 170 KB;
+    /// keep-alive pings are one a second at most. `connection_window_bytes` come on top: so much of a body may be on its way to
+    /// a stream that is over, be read together with the head that begins one, or wait for the service.
     pub stray_bytes: u64,
 }
 
@@ -52,6 +53,13 @@ impl Default for Http2Limits {
 
 /// Over which time resets are counted.
 const RESETS_OVER: Duration = Duration::from_secs(10);
+/// The same for bytes beside bodies, while there is a stream.
+const STRAY_OVER: Duration = Duration::from_secs(10);
+/// Of a frame of a body: its head.
+const FRAME_BYTES: u64 = 9;
+/// What a client may send for a piece of an answer: two window updates of 13 bytes, for each 2 KiB of it.
+const UPDATE_BYTES: u64 = 26;
+const UPDATED_BYTES: u64 = 2 << 10;
 
 /// What is known about the streams of one connection. All times are since the gate's start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -59,6 +67,7 @@ pub struct Streams {
     /// Requests so far.
     served: u64,
     stray_bytes: u64,
+    stray_since: Duration,
     resets: u32,
     resets_since: Duration,
     /// Answers of which the client has not taken what was ready for it.
@@ -71,6 +80,24 @@ impl Streams {
     /// Bytes arrived while no stream was open.
     pub fn stray(&mut self, count: usize) {
         self.stray_bytes = self.stray_bytes.saturating_add(count as u64);
+    }
+
+    /// Bytes arrived while a stream was open: perhaps of a body, which shows when it is passed on.
+    pub fn arrived(&mut self, count: usize, now: Duration) {
+        if now.saturating_sub(self.stray_since) >= STRAY_OVER {
+            (self.stray_bytes, self.stray_since) = (0, now);
+        }
+        self.stray(count);
+    }
+
+    /// So many of the bytes that arrived were a piece of a body.
+    pub fn delivered(&mut self, count: usize) {
+        self.stray_bytes = self.stray_bytes.saturating_sub(count as u64 + FRAME_BYTES);
+    }
+
+    /// A piece of an answer goes out, for which its client may make room again.
+    pub fn passed(&mut self, count: usize) {
+        self.stray_bytes = self.stray_bytes.saturating_sub((count as u64 / UPDATED_BYTES + 1) * UPDATE_BYTES);
     }
 
     /// A stream was opened.
@@ -153,6 +180,26 @@ mod tests {
         streams.stray(1000);
         assert_eq!(streams.excess(&limits), None);
         streams.stray(1);
+        assert!(streams.excess(&limits).is_some());
+    }
+
+    #[test]
+    fn beside_a_stream_bytes_are_counted_over_ten_seconds_without_bodies_and_what_answers_cost() {
+        let limits = Http2Limits { stray_bytes: 9000, connection_window_bytes: 1000, ..Http2Limits::default() };
+        let mut streams = Streams::default();
+        streams.begin();
+        for n in 0..1000 {
+            streams.arrived(1009, S(100));
+            streams.delivered(1000);
+            streams.arrived(26 * 8, S(100));
+            streams.passed(16 << 10);
+            streams.arrived(500, S(100 + 10 * n));
+        }
+        assert_eq!(streams.excess(&limits), None, "an upload, a download, and some pings, all the time");
+        streams.arrived(5000, S(20_000));
+        streams.arrived(5000, S(20_009));
+        assert_eq!(streams.excess(&limits), None);
+        streams.arrived(1, S(20_009));
         assert!(streams.excess(&limits).is_some());
     }
 

@@ -12,7 +12,7 @@ use super::counts::Event;
 use super::handover::succession::Succession;
 use super::headers::RequestIds;
 use super::multiplex::Multiplex;
-use super::peers::Peers;
+use super::peers::{Peers, Share, Waiting};
 use super::pool::Pool;
 use super::settings::GateSettings;
 use super::tls::Tls;
@@ -160,18 +160,23 @@ impl Gate {
     }
 
     /// Lets a request in, at once or after it was held.
-    pub(super) async fn enter(self: &Arc<Self>, ask: impl Into<Ask>) -> Result<Ticket, Reason> {
+    pub(super) async fn enter(self: &Arc<Self>, ask: impl Into<Ask>, share: &Arc<Share>) -> Result<Ticket, Reason> {
         let ask = ask.into();
         let first = self.core().admit(ask, Arrival::New, self.now());
         match first {
             Verdict::Go(route) => Ok(Ticket { gate: Arc::clone(self), route }),
             Verdict::Refuse(reason) => Err(reason),
-            Verdict::Hold => self.wait_to_enter(ask).await,
+            Verdict::Hold => self.wait_to_enter(ask, share).await,
         }
     }
 
-    async fn wait_to_enter(self: &Arc<Self>, ask: Ask) -> Result<Ticket, Reason> {
-        let mut place = HeldPlace { gate: Arc::clone(self), given_up: true };
+    async fn wait_to_enter(self: &Arc<Self>, ask: Ask, share: &Arc<Share>) -> Result<Ticket, Reason> {
+        let waiting = share.wait(self.settings.hold.count_per_peer);
+        let allowed = waiting.is_some();
+        let mut place = HeldPlace { gate: Arc::clone(self), given_up: true, _waiting: waiting };
+        if !allowed {
+            return Err(Reason::PeerLimit);
+        }
         let mut changes = self.applied.subscribe();
         let deadline = tokio::time::Instant::now() + self.settings.hold.time;
         loop {
@@ -201,13 +206,15 @@ impl Gate {
     pub(super) async fn wait_for_reach(
         self: &Arc<Self>,
         patience: &mut Option<tokio::time::Instant>,
+        share: &Arc<Share>,
     ) -> Result<(), Reason> {
         let now = tokio::time::Instant::now();
         let until = *patience.get_or_insert(now + self.settings.hold.time);
-        if now >= until || !self.core().begin_hold() {
+        let waiting = share.wait(self.settings.hold.count_per_peer);
+        if now >= until || waiting.is_none() || !self.core().begin_hold() {
             return Err(Reason::Connect);
         }
-        let _place = HeldPlace { gate: Arc::clone(self), given_up: true };
+        let _place = HeldPlace { gate: Arc::clone(self), given_up: true, _waiting: waiting };
         let mut changes = self.applied.subscribe();
         // That it ran out of time, and that the gate ends, both show at the next try.
         let _either = tokio::time::timeout_at(until.min(now + RECONNECT), changes.changed()).await;
@@ -229,6 +236,7 @@ fn dismisses(admission: Admission) -> bool {
 struct HeldPlace {
     gate: Arc<Gate>,
     given_up: bool,
+    _waiting: Option<Waiting>,
 }
 
 impl Drop for HeldPlace {

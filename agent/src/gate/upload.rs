@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::connection::Running;
 use super::control::Reason;
+use super::headers;
 use super::pool::Cutter;
 use super::replay::{Again, Replay};
 use super::ticket::{Gate, Ticket};
@@ -182,11 +183,14 @@ impl Body for RequestBody {
                 if let Some(replay) = &mut this.replay {
                     replay.keep_frame(&frame);
                 }
+                if let (Some(running), Some(data)) = (&this.running, frame.data_ref()) {
+                    running.delivered(data.len());
+                }
                 this.moved();
                 if ended {
                     this.end();
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(Some(Ok(headers::fit_to_pass(frame))))
             }
             Poll::Ready(Some(Err(error))) => {
                 this.upload.failed.store(1, Ordering::Relaxed);
@@ -236,8 +240,11 @@ async fn linger(mut body: Incoming, running: Option<Running>) {
     let mut left = LINGER_BYTES;
     let deadline = Instant::now() + LINGER_TIME;
     while let Ok(Some(Ok(frame))) = tokio::time::timeout_at(deadline, body.frame()).await {
-        let read = frame.data_ref().map_or(0, |data| data.len() as u64);
-        left = left.saturating_sub(read);
+        let read = frame.data_ref().map_or(0, Bytes::len);
+        if let Some(running) = &running {
+            running.delivered(read);
+        }
+        left = left.saturating_sub(read as u64);
         if left == 0 {
             break;
         }

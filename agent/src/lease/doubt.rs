@@ -9,14 +9,22 @@ impl Core {
     /// Takes in a suspicion that was found at `at`. A renewal that can dispel it begins at once.
     pub(super) fn suspect(&mut self, what: Suspicion, at: Boot) {
         self.suspected = Some((what, at));
+        if what == Suspicion::Copied {
+            self.confirmed = None;
+        }
         for local in self.locals.values_mut() {
             local.service.pulse.restart(at);
             if let Some(live) = &mut local.live {
                 live.renew.not_before = at;
             }
-            // Both copies of a host hold the same token, and etcd takes renewals from both. Only one can mint the next.
-            if let (Suspicion::Copied, Some(turn)) = (what, &mut local.turn) {
-                turn.haunted = true;
+            if what == Suspicion::Copied {
+                local.copied = true;
+                match &mut local.turn {
+                    // Both copies hold the same token, and etcd takes renewals from both. Only one can mint the next.
+                    Some(turn) => turn.haunted = true,
+                    // Not revoked: it is the other copy's too.
+                    None => local.live = None,
+                }
             }
         }
     }

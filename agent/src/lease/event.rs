@@ -181,6 +181,10 @@ impl Core {
                 }
             },
         }
+        // K5 measures this agent's restart, and not an outage of the store that happened to fall into it.
+        if let Some(began) = self.host.began.as_mut().filter(|_| self.store_trouble.is_some()) {
+            *began = now;
+        }
         self.look(now);
     }
 

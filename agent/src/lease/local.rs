@@ -31,6 +31,8 @@ pub(super) struct Local {
     pub(super) kill_trouble: Option<String>,
     pub(super) turn: Option<MyTurn>,
     pub(super) service: Service,
+    /// Its host was copied while it ran: another instance of the same name may hold the lease.
+    pub(super) copied: bool,
     /// The intent that it declined.
     pub(super) declined: Option<OpId>,
     /// Since when its service is known to have stopped; none: it may be at work.
@@ -141,6 +143,7 @@ impl Local {
             kill_trouble: None,
             turn,
             service: Service::new(now),
+            copied: false,
             declined: None,
             stopped_since: None,
         }

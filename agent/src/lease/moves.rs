@@ -55,6 +55,9 @@ impl Core {
         if let Some(waiting) = self.ladder(local) {
             return Err(waiting);
         }
+        if local.copied && local.turn.is_none() {
+            return Err(Waiting::Copied);
+        }
         let Some(turn) = local.turn.as_ref().filter(|turn| self.is_present(&local.wanted.owner.instance, turn)) else {
             return Ok(None);
         };
@@ -75,6 +78,10 @@ impl Core {
             // Without the beat T3 would be refused for ever, and the lease stay dark: then T5 comes first.
             Hand::Ready(_) if recorded && self.is_beating(local, turn) => return Ok(Some(Move::HandOver)),
             Hand::Park(_) if recorded => return Ok(Some(Move::Release(StopProof::Quiesced))),
+            // A lease that is given up under a freeze could be taken by nobody.
+            Hand::None if recorded && local.wanted.life == Life::GiveUp && self.picture.view().frozen => {
+                return Err(Waiting::Frozen);
+            }
             Hand::None if recorded && local.wanted.life == Life::GiveUp => {
                 return Ok(Some(Move::Release(StopProof::Quiesced)));
             }
@@ -134,7 +141,14 @@ impl Core {
     /// Everything that makes `local` a candidate that may receive a turn, apart from the store's state.
     pub(super) fn is_ready_candidate(&self, local: &Local, now: Boot) -> bool {
         let wanted = &local.wanted;
-        let asks = wanted.life == Life::Running && wanted.eligible && wanted.ready && local.turn.is_none();
+        let picture = &self.picture;
+        let troubled = picture.trouble().is_some() || picture.takers_trouble().is_some() || self.unsaved().is_some();
+        let asks = wanted.life == Life::Running
+            && wanted.eligible
+            && wanted.ready
+            && local.turn.is_none()
+            && !troubled
+            && !local.copied;
         asks && self.greeting(local).is_ok()
             && self.fits_in(local).is_ok()
             && local.live.as_ref().is_some_and(|live| self.is_tried(live, now))

@@ -134,6 +134,10 @@ impl Core {
         if !self.picture.is_known() || !local.is_alive() {
             return Ok(None);
         }
+        // A copy of this host goes by the same name: only the one whose transaction it was may work under it (F26).
+        if local.copied && self.confirmed.as_ref() != Some(&seen.value.op) {
+            return Ok(None);
+        }
         let base =
             local.live.as_ref().filter(|live| live.id == held.lease_id).and_then(|live| Some((live.base?, live.ttl)));
         let base = base.or_else(|| planted(Mistake::BaseFromRestart).then_some((now, self.settings.ttl)));

@@ -140,8 +140,17 @@ impl Picture {
             let (shown, known_era) = (shown.0, known.0);
             return Some(format!("the era key shows {shown} after {known_era}; {}", super::belief::command(known)));
         }
-        let unreadable = self.unreadable.values().next().cloned();
+        let unreadable = self.unreadable.iter().find(|(key, _)| !self.is_for_takers(key)).map(|(_, why)| why.clone());
         unreadable.or_else(|| self.view.check().err().map(|corrupt| corrupt.to_string()))
+    }
+
+    /// Why nobody may take the lease or receive it, though whoever holds it goes on: a key that only takers need.
+    pub fn takers_trouble(&self) -> Option<String> {
+        self.unreadable.iter().find(|(key, _)| self.is_for_takers(key)).map(|(_, why)| why.clone())
+    }
+
+    fn is_for_takers(&self, key: &str) -> bool {
+        key == self.keys.intent() || key == self.keys.roster()
     }
 
     /// Takes in a listing of everything under the lease's prefix.

@@ -89,7 +89,11 @@ impl Core {
                     self.picture.apply_changes(reply.revision, &[change], now);
                 }
             }
-            Ok(reply) => drop(self.picture.apply_read(asked, &reply, 0, now)),
+            Ok(reply) => {
+                // Else it would be due again at once, and fail again, for as long as what it read does not count.
+                let counts = self.picture.apply_read(asked, &reply, 0, now);
+                local.put.end(if counts { now } else { now.plus(REST) });
+            }
             Err(StoreError::LeaseGone { .. }) => {
                 // One that carries a beat is judged by the beat.
                 local.live.take_if(|live| !live.used);
@@ -152,7 +156,9 @@ impl Core {
     pub(super) fn moved(&mut self, op: &OpId, asked: &Txn, result: Result<TxnReply, StoreError>, now: Boot) {
         if let Ok(reply) = &result {
             self.store_trouble = None;
-            if !reply.succeeded {
+            if reply.succeeded {
+                self.confirmed = Some(op.clone());
+            } else {
                 self.picture.apply_read(asked, reply, 0, now);
             }
         }
@@ -229,7 +235,9 @@ impl Local {
             return;
         };
         turn.deadlines = Some(turn.deadlines.map_or(deadlines, |old| old.extended_by(deadlines)));
-        if self.service.order == Order::Active {
+        // A service that is taking up its work answers the call that it has, however many renewals that takes; the next
+        // renewal afterwards brings it the later deadline.
+        if self.service.order == Order::Active && !self.is_taking_up_work() {
             self.service.renumber(now);
         }
     }

@@ -32,6 +32,8 @@ const MODE: u32 = 0o660;
 const MODE_FOR_OTHERS: u32 = 0o666;
 /// Connections at once: a service needs one or two, a host has few slots, and each costs a few kilobytes.
 pub const MAX_CONNECTIONS: usize = 64;
+/// And so many of peers whom nothing is answered: they are told so, and take nobody's place.
+const MAX_STRANGERS: usize = 4;
 /// The least that hyper takes; a record is below 1 KiB.
 const MAX_BUFFER_BYTES: usize = 8 << 10;
 
@@ -71,18 +73,26 @@ pub(super) fn bind(path: &Path, for_others: bool) -> Result<std::os::unix::net::
 /// Answers until it is dropped.
 pub(super) async fn serve(listener: UnixListener, desk: Desk) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let for_strangers = Arc::new(Semaphore::new(MAX_STRANGERS));
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => match Arc::clone(&room).try_acquire_owned() {
-                Ok(permit) => {
-                    let desk = desk.clone();
-                    drop(tokio::spawn(async move {
-                        converse(stream, desk).await;
-                        drop(permit);
-                    }));
+            Ok((stream, _)) => {
+                let Some(peer) = peer_of(&stream) else { continue };
+                let (places, limit) = match desk.callers.check(peer, None) {
+                    Ok(()) => (&room, MAX_CONNECTIONS),
+                    Err(_) => (&for_strangers, MAX_STRANGERS),
+                };
+                match Arc::clone(places).try_acquire_owned() {
+                    Ok(permit) => {
+                        let desk = desk.clone();
+                        drop(tokio::spawn(async move {
+                            converse(stream, peer, desk).await;
+                            drop(permit);
+                        }));
+                    }
+                    Err(_) => turn_away(&stream, limit),
                 }
-                Err(_) => turn_away(&stream),
-            },
+            }
             Err(error) => {
                 tracing::warn!(error = %error, "cannot accept on lease.sock");
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -92,25 +102,28 @@ pub(super) async fn serve(listener: UnixListener, desk: Desk) {
 }
 
 /// Says why there is no answer, without waiting for the question.
-fn turn_away(stream: &UnixStream) {
-    let text = format!("{MAX_CONNECTIONS} connections are open to lease.sock, and no more are taken; close some\n");
+fn turn_away(stream: &UnixStream, limit: usize) {
+    let text = format!("{limit} connections are open to lease.sock, and no more are taken; close some\n");
     let answer = format!(
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}",
         text.len()
     );
-    tracing::warn!(limit = MAX_CONNECTIONS, "turned somebody away from lease.sock: too many connections");
+    tracing::warn!(limit, "turned somebody away from lease.sock: too many connections");
     // A fresh socket's buffer has room for it; a peer that is gone already does not miss it.
     drop(stream.try_write(answer.as_bytes()));
 }
 
-async fn converse(stream: UnixStream, desk: Desk) {
-    let peer = match stream.peer_cred() {
-        Ok(cred) => Peer { uid: cred.uid(), gid: cred.gid(), pid: cred.pid() },
+fn peer_of(stream: &UnixStream) -> Option<Peer> {
+    match stream.peer_cred() {
+        Ok(cred) => Some(Peer { uid: cred.uid(), gid: cred.gid(), pid: cred.pid() }),
         Err(error) => {
             tracing::warn!(error = %error, "cannot tell who asks on lease.sock");
-            return;
+            None
         }
-    };
+    }
+}
+
+async fn converse(stream: UnixStream, peer: Peer, desk: Desk) {
     let service = service_fn(|request| {
         let desk = &desk;
         async move { Ok::<_, Infallible>(desk.answer(peer, request).await) }

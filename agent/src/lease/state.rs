@@ -63,6 +63,8 @@ pub struct Core {
     pub(super) store_trouble: Option<String>,
     /// The last failure of the state file; none: it was written since.
     pub(super) disk_trouble: Option<String>,
+    /// The last transaction that the store has told this very process that it did.
+    pub(super) confirmed: Option<OpId>,
     /// What may have happened to this host last, and when it was found: no renewal from before that counts any more.
     pub(super) suspected: Option<(Suspicion, Boot)>,
     pub(super) host: HostFacts,
@@ -195,6 +197,7 @@ impl Core {
             restored,
             store_trouble: None,
             disk_trouble: None,
+            confirmed: None,
             suspected: None,
             host: HostFacts::default(),
             restarted_in: None,
@@ -219,6 +222,11 @@ impl Core {
         let (cluster, era, went_back) = (belief.cluster(), belief.era(), belief.went_back());
         let last_turn = belief.last_turn();
         Memory { cluster, era, last_turn, went_back, turns, ..Memory::of_boot(&self.boot_id) }
+    }
+
+    /// Why the state file does not say what it should.
+    pub(super) fn unsaved(&self) -> Option<String> {
+        self.disk_trouble.clone().filter(|_| self.memory() != self.saved)
     }
 
     /// Whether the state file says for certain that this turn may end.

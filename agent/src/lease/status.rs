@@ -89,7 +89,8 @@ impl Core {
         let pending = self.pending.as_ref().is_some_and(|pending| pending.instance == *id);
         // A turn ends only when the service has stopped.
         let rests = local.turn.is_none() && !pending;
-        local.wanted.life != Life::Running && self.picture.is_known() && !self.is_holder(id) && rests
+        let others = !self.is_holder(id) || local.copied;
+        local.wanted.life != Life::Running && self.picture.is_known() && others && rests
     }
 }
 

@@ -48,12 +48,22 @@ impl Core {
         if local.wanted.life != Life::Running || !local.wanted.eligible {
             return Ok(None);
         }
+        if local.copied {
+            return Err(Waiting::Copied);
+        }
         let view = self.picture.view();
         if view.beat.is_some() {
             return Ok(None);
         }
+        if let Some(trouble) = self.picture.takers_trouble() {
+            return Err(Waiting::Corrupt(trouble));
+        }
         if !local.wanted.ready {
             return Err(Waiting::Readiness);
+        }
+        // F24: a turn that the state file does not show could never be ended.
+        if let Some(trouble) = self.unsaved() {
+            return Err(Waiting::Disk(Some(trouble)));
         }
         self.greeting(local)?;
         self.fits_in(local)?;
@@ -61,10 +71,10 @@ impl Core {
         if !self.is_fit(local, live, now) {
             return Err(Waiting::Renewal(local.doubt()));
         }
-        if view.frozen {
+        let owner = &local.wanted.owner;
+        if view.is_frozen_for(&owner.agent) {
             return Err(Waiting::Frozen);
         }
-        let owner = &local.wanted.owner;
         if let Some(intent) = view.kept_for_other(&owner.instance) {
             return Err(Waiting::IntentForOther(intent.value.op.clone()));
         }
@@ -102,14 +112,15 @@ impl Core {
         (stored >= token && !own).then_some(Waiting::FenceRegression { token, stored })
     }
 
-    /// K7: whoever differs from the holder's candidate, or else from the first ready one, stands back.
+    /// K7: whoever differs from the holder's candidate, or else from the first that could take the lease, stands back.
     fn unequal(&self, local: &Local) -> Option<Waiting> {
         let me = &local.wanted.owner;
         let candidates = &self.picture.view().candidates;
         let holder = self.picture.held().map(|(_, held)| &held.owner.instance);
         let others = || candidates.values().map(|seen| &seen.value).filter(|other| other.owner.instance != me.instance);
+        let able = |other: &&Candidate| self.picture.view().could_take(&other.owner.instance);
         let before_me =
-            |other: &&Candidate| other.ready && (&other.owner.agent, &other.owner.instance) < (&me.agent, &me.instance);
+            |other: &&Candidate| able(other) && (&other.owner.agent, &other.owner.instance) < (&me.agent, &me.instance);
         let first = others().find(|other| Some(&other.owner.instance) == holder);
         let first = first.or_else(|| others().filter(before_me).min_by_key(|other| &other.owner.agent))?;
         let (ttl_s, rho_ppm) = (self.settings.ttl.as_secs(), self.settings.rho_ppm());

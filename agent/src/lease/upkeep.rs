@@ -37,7 +37,8 @@ impl Core {
 
     /// Whether `local` needs a new etcd lease: to be a candidate, or for a new turn after it lost the old one.
     pub(super) fn needs_lease(&self, local: &Local) -> bool {
-        let runs = local.wanted.life == Life::Running;
+        // A copied one may go on with a turn, if that is its own, and never begin one.
+        let runs = local.wanted.life == Life::Running && (!local.copied || local.turn.is_some());
         runs && self.picture.is_known() && local.live.is_none() && (local.wanted.eligible || local.turn.is_some())
     }
 
@@ -87,7 +88,9 @@ impl Core {
     /// # Errors
     /// If it has no stored form.
     pub(super) fn candidate_due(&self, local: &Local, now: &Now) -> Result<Option<Txn>, StoredError> {
-        let due = local.put.is_due(now.boot) && local.is_alive() && !local.is_taking_up_work();
+        // A store that is not believed shows nothing to compare with.
+        let believed = self.picture.belief().trouble().is_none();
+        let due = believed && local.put.is_due(now.boot) && local.is_alive() && !local.is_taking_up_work();
         let Some(live) = local.live.as_ref().filter(|_| due) else {
             return Ok(None);
         };

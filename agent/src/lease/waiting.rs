@@ -57,6 +57,12 @@ pub enum Waiting {
         /// As theirs.
         ours: (u64, u32),
     },
+    /// F26.
+    #[error(
+        "a restart of the instance: this host was copied while it ran (a snapshot or clone of the machine), and the copy \
+         may hold the lease under the same name"
+    )]
+    Copied,
     /// Not in the roster.
     #[error("a listed agent: {0} is not in the roster (key lease/roster), so it may not take over")]
     NotListed(AgentId),
@@ -141,7 +147,9 @@ impl Waiting {
         match self {
             Self::Store(_) | Self::Renewal(_) => BlockerKind::Store,
             Self::Outcome(_) => BlockerKind::Unknown,
-            Self::Corrupt(_) | Self::Frozen | Self::UnitTooLong { .. } | Self::Unequal { .. } => BlockerKind::Operator,
+            Self::Corrupt(_) | Self::Frozen | Self::Copied | Self::UnitTooLong { .. } | Self::Unequal { .. } => {
+                BlockerKind::Operator
+            }
             Self::FenceRegression { .. } => BlockerKind::FenceRegression,
             Self::Quiesce(_) => BlockerKind::Quiesce,
             Self::Start(_) | Self::Greeting(_) => BlockerKind::Start,

@@ -38,16 +38,21 @@ impl FieldPath {
     pub(super) fn find<'a>(&self, document: &'a Value) -> Option<&'a Value> {
         self.0.iter().try_fold(document, |value, name| match value {
             Value::Object(fields) => fields.get(name),
-            Value::Array(items) => items.get(name.parse::<usize>().ok()?),
+            Value::Array(items) => items.get(position(name)?),
             _ => None,
         })
     }
 }
 
-/// Equal as people mean it: 1 and 1.0 are one number.
+/// As it is usually written: `00` and `+0` are names that no array has.
+fn position(name: &str) -> Option<usize> {
+    name.parse::<usize>().ok().filter(|position| position.to_string() == name)
+}
+
+/// Equal as people mean it: 1 and 1.0 are one number. Two whole numbers are compared by every digit, which a float has not.
 pub(super) fn equal(found: &Value, wanted: &Value) -> bool {
     match (found, wanted) {
-        (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
+        (Value::Number(a), Value::Number(b)) if a.is_f64() || b.is_f64() => a.as_f64() == b.as_f64(),
         _ => found == wanted,
     }
 }
@@ -66,7 +71,7 @@ mod tests {
         let document = json!({"a": {"b": [{"c": null}, 7]}});
         assert_eq!(find("a.b.1", &document), Some(json!(7)));
         assert_eq!(find("a.b.0.c", &document), Some(Value::Null));
-        for missing in ["x", "a.x", "a.b.2", "a.b.-1", "a.b.1.c", "b"] {
+        for missing in ["x", "a.x", "a.b.2", "a.b.-1", "a.b.01", "a.b.+1", "a.b.1.c", "b"] {
             assert_eq!(find(missing, &document), None, "{missing}");
         }
     }
@@ -81,6 +86,7 @@ mod tests {
     #[test]
     fn numbers_are_equal_by_value_and_nothing_else_is_converted() {
         assert!(equal(&json!(1), &json!(1.0)) && equal(&json!("a"), &json!("a")));
+        assert!(!equal(&json!(9_007_199_254_740_993_u64), &json!(9_007_199_254_740_992_u64)), "one as floats");
         assert!(!equal(&json!("1"), &json!(1)) && !equal(&json!("true"), &json!(true)) && !equal(&json!(2), &json!(1)));
     }
 }

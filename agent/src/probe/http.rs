@@ -27,17 +27,21 @@ pub(super) async fn look(check: &HttpCheck, target: &Target) -> Reading {
     }
 }
 
-/// The JSON document that is answered with the wanted status; otherwise what is wrong, in words.
-pub(super) async fn document(check: &HttpCheck, target: &Target) -> Result<Value, String> {
+/// The status that is answered, and the body.
+pub(super) async fn answer(check: &HttpCheck, target: &Target) -> Result<(StatusCode, Result<Bytes, String>), String> {
     let (response, _connection) = get(check, target).await.map_err(|reading| match reading {
         Reading::Good(text) | Reading::Bad(text) | Reading::NotTaken(text) => text,
     })?;
-    let status = response.status();
-    let body = body(response).await.map_err(|error| format!("its body cannot be read: {error}"))?;
+    Ok((response.status(), body(response).await))
+}
+
+/// The JSON document that is answered with the wanted status; otherwise what is wrong, in words.
+pub(super) fn document(check: &HttpCheck, status: StatusCode, body: Result<&[u8], String>) -> Result<Value, String> {
+    let body = body.map_err(|error| format!("its body cannot be read: {error}"))?;
     if status.as_u16() != check.status {
-        return Err(format!("{}, wanted {}{}", shown(status), check.status, excerpt(&body)));
+        return Err(format!("{}, wanted {}{}", shown(status), check.status, excerpt(body)));
     }
-    serde_json::from_slice(&body).map_err(|error| format!("the body is not JSON ({error}){}", excerpt(&body)))
+    serde_json::from_slice(body).map_err(|error| format!("the body is not JSON ({error}){}", excerpt(body)))
 }
 
 /// Asks; the connection must live until the body has been read.
@@ -78,13 +82,24 @@ async fn ask(
 
 async fn judge(check: &HttpCheck, response: Response<Incoming>) -> Reading {
     let status = response.status();
+    let wanted = check.field.is_some() || status.as_u16() != check.status;
+    let body = if wanted { body(response).await } else { Ok(Bytes::new()) };
+    judged(check, status, body.as_deref().map_err(String::clone))
+}
+
+/// What a whole answer says; the body's error is why it could not be read.
+pub fn judged(check: &HttpCheck, status: StatusCode, body: Result<&[u8], String>) -> Reading {
     if status.as_u16() != check.status {
-        let body = body(response).await.unwrap_or_default();
-        return Reading::Bad(format!("{}, wanted {}{}", shown(status), check.status, excerpt(&body)));
+        return Reading::Bad(format!(
+            "{}, wanted {}{}",
+            shown(status),
+            check.status,
+            excerpt(body.unwrap_or_default())
+        ));
     }
     let Some((field, wanted)) = &check.field else { return Reading::Good(shown(status)) };
-    match body(response).await {
-        Ok(body) => field_reading(field, wanted, &body),
+    match body {
+        Ok(body) => field_reading(field, wanted, body),
         Err(error) => Reading::Bad(format!("{}, but its body cannot be read: {error}", shown(status))),
     }
 }
@@ -122,7 +137,7 @@ fn excerpt(body: &[u8]) -> String {
 }
 
 /// One line, and not a long one.
-fn short(text: &str) -> String {
+pub(super) fn short(text: &str) -> String {
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(SHOWN_CHARS).collect();
     if text.chars().nth(SHOWN_CHARS).is_some() { format!("{line}…") } else { line }
 }

@@ -16,5 +16,5 @@
 mod counter;
 mod settings;
 
-pub use counter::JobCounter;
+pub use counter::{JobCounter, counted};
 pub use settings::{DrainSettings, JobsError, JobsSettings};

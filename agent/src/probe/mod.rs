@@ -15,6 +15,7 @@ pub mod settings;
 mod tcp;
 
 pub use check::Target;
+pub use http::judged;
 pub use readiness::{ConditionReport, Readiness};
 pub use runner::ProbeRunner;
 pub use settings::{Affects, Check, ProbeSettings};

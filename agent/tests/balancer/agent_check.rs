@@ -111,3 +111,46 @@ fn whatever_is_sent_is_bounded_and_the_answer_arrives_whole() {
     }
     assert_eq!(ask(port, ""), "up 100%\n", "and others are answered");
 }
+
+#[test]
+fn who_is_not_among_those_that_may_ask_is_not_answered_and_not_waited_for() {
+    let port = free();
+    let mut proxy = Proxy::new(&format!("agent-check agent-port {} agent-inter 20ms", port.port()));
+    let others = format!("{}from = ['192.0.2.1']\n", settings(port));
+    let agent = Agent::start(&others, proxy.dir.path());
+    agent.tell(ALL);
+    agent.waits(Wish::Drain, "no HAProxy asks");
+    for _ in 0..20 {
+        assert_eq!(ask(port, ""), "");
+    }
+    drop(agent);
+    proxy.start();
+    let agent = Agent::start(&format!("{}from = ['127.0.0.1']\n", settings(port)), proxy.dir.path());
+    agent.confirmed(ALL);
+}
+
+/// Asks from another address of the loopback network.
+fn ask_from(source: [u8; 4], port: SocketAddr) -> String {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let stream = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.bind((source, 0).into()).expect("bound");
+        socket.connect(port).await.expect("the port").into_std().expect("a stream")
+    });
+    stream.set_nonblocking(false).expect("set");
+    stream.shutdown(std::net::Shutdown::Write).expect("all is said");
+    let mut answer = String::new();
+    (&stream).read_to_string(&mut answer).expect("a whole answer");
+    answer
+}
+
+#[test]
+fn strangers_cannot_fill_the_record_of_drains() {
+    let (dir, port) = (tempfile::tempdir().expect("a directory"), free());
+    let agent = Agent::start(&settings(port), dir.path());
+    agent.tell(Wish::Drain);
+    let answers: Vec<String> = (1..=200).map(|n| ask_from([127, 0, 1, n], port)).collect();
+    assert_eq!(answers.iter().filter(|answer| answer.contains("drain")).count(), 64);
+    let record = std::fs::read_to_string(dir.path().join("balancers.json")).expect("the record");
+    assert_eq!(record.matches("agent-check ").count(), 64, "{record}");
+}

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::Path;
 
 use handover_agent::gate::control::{Admission, FromGate, GateState, Offer, ToGate};
+use nix::sys::signal::Signal;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -53,6 +54,26 @@ async fn a_newer_gate_that_dies_before_it_accepts_has_changed_nothing() {
     let mut newer = site.start(&["--replace"]);
     newer.in_charge(&link).await;
     assert_eq!(gate.ended().await.code(), Some(0), "and it can still be replaced");
+}
+
+#[tokio::test]
+async fn a_gate_that_was_frozen_in_the_middle_of_a_hand_over_does_not_leave_for_a_newer_one_that_has_given_up() {
+    let (site, a) = (Site::new(""), Service::start(1).await);
+    let mut gate = site.start(&[]);
+    let link = site.link();
+    gate.in_charge(&link).await;
+    route(&link, 1, &[a.upstream(1, 1)]).await;
+    let mut newer = ask_for_the_listener(&site.control).await;
+    gate.signal(Signal::SIGSTOP);
+    say(&mut newer, &ToGate::Accepting { same_listener: true }).await;
+    // The subject of the test: longer than the older one may wait.
+    tokio::time::sleep(std::time::Duration::from_millis(3200)).await;
+    gate.signal(Signal::SIGCONT);
+    let mut said = String::new();
+    while newer.read_line(&mut said).await.is_ok_and(|count| count > 0) {}
+    assert!(!said.contains("left"), "{said}");
+    assert_eq!(Client::connect(site.listen).await.get("/").await.status, 200);
+    route(&link, 2, &[a.upstream(1, 1)]).await;
 }
 
 #[tokio::test]
@@ -175,6 +196,6 @@ async fn reload_replaces_the_gate_and_says_so_and_without_a_gate_or_with_a_bad_c
     assert!(cannot.said().contains("the one before goes on"), "{}", cannot.said());
     assert_eq!(get(site.listen, "/").await.expect("it does").body, a.name());
     let pid = nix::unistd::Pid::from_raw(report.pid.try_into().expect("a pid"));
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("sent");
+    nix::sys::signal::kill(pid, Signal::SIGTERM).expect("sent");
     until("it ends", async || nix::sys::signal::kill(pid, None).is_err()).await;
 }

@@ -4,6 +4,7 @@
 
 mod bench;
 mod control;
+mod deadlines;
 mod errors;
 mod frames;
 mod grpc;
@@ -13,15 +14,18 @@ mod http2;
 mod http2_limits;
 mod killed;
 mod limits;
+mod lingering;
 mod planned;
 mod process;
 mod program;
 mod restless;
 mod routes;
+mod shares;
 mod smuggling;
 mod tcp;
 mod tls;
 mod tools;
 mod upgraded;
+mod vanished;
 mod visitor;
 mod waiting;

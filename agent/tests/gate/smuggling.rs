@@ -69,6 +69,7 @@ async fn what_is_ambiguous_is_refused_and_the_service_sees_nothing_of_it() {
         format!("GET / HTTP/1.1\r\n Host: a\r\n\r\n{smuggled}"),
         format!("GET / HTTP/1.1\r\nHost: a b\r\n\r\n{smuggled}"),
         format!("GET / HTTP/1.1\r\n\r\n{smuggled}"),
+        format!("GET http://user@a/ HTTP/1.1\r\nHost: a\r\n\r\n{smuggled}"),
         format!("GET / HTTP/1.1 HTTP/1.1\r\nHost: a\r\n\r\n{smuggled}"),
         format!("GET\t/\tHTTP/1.1\r\nHost: a\r\n\r\n{smuggled}"),
         format!("GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n{smuggled}"),
@@ -77,6 +78,10 @@ async fn what_is_ambiguous_is_refused_and_the_service_sees_nothing_of_it() {
         format!("GE(T / HTTP/1.1\r\nHost: a\r\n\r\n{smuggled}"),
         format!("POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}"),
     ];
+    for coding in ["gzip, chunked", "chunked, chunked", "identity, chunked"] {
+        let (answer, seen) = through(&post(&format!("Transfer-Encoding: {coding}\r\n"), "0\r\n\r\n")).await;
+        assert!(seen.is_empty() && answer.starts_with("HTTP/1.1 501"), "{coding}: {answer} {seen}");
+    }
     for bytes in refused {
         let (answer, seen) = through(&bytes).await;
         assert_eq!(seen, "", "{bytes:?} reached the service; answered {answer:?}");
@@ -157,5 +162,75 @@ async fn an_answer_that_two_could_read_in_two_ways_is_no_answer() {
         gate.open(&[Upstream { address, ..service.upstream(1, 1) }]).await;
         let answer = raw(gate.address, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 502"), "{head:?}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_in_a_coding_that_would_be_lost_is_refused() {
+    let body = "5\r\nhello\r\n0\r\n\r\n";
+    for coding in ["gzip, chunked", "chunked, chunked", "chunked\r\nTransfer-Encoding: chunked", "identity, chunked"] {
+        let fields = format!("Host: a\r\nConnection: close\r\nTransfer-Encoding: {coding}");
+        let (answer, seen) = through(&format!("POST / HTTP/1.1\r\n{fields}\r\n\r\n{body}")).await;
+        assert!(answer.starts_with("HTTP/1.1 501"), "{coding:?}: {answer:?}");
+        assert_eq!(seen, "", "{coding:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_in_a_coding_that_would_be_lost_is_no_answer_and_the_length_of_a_chunked_one_does_not_count() {
+    let chunks = "b\r\nhello world\r\n0\r\n\r\n";
+    for (fields, begins) in [
+        ("Transfer-Encoding: gzip, chunked", "HTTP/1.1 502"),
+        ("Transfer-Encoding: gzip", "HTTP/1.1 502"),
+        ("Transfer-Encoding: chunked\r\nContent-Length: 5", "HTTP/1.1 200"),
+        ("Content-Length: 5\r\nTransfer-Encoding: chunked", "HTTP/1.1 200"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let answer = format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n{chunks}");
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 4096]).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        let (gate, service) = (TestGate::start().await, Service::start(1).await);
+        gate.open(&[Upstream { address, ..service.upstream(1, 1) }]).await;
+        let answer = raw(gate.address, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+        assert!(answer.starts_with(begins), "{fields:?}: {answer}");
+        if begins.ends_with("200") {
+            let length = answer.to_ascii_lowercase().contains("content-length");
+            assert!(answer.contains("hello world") && !length, "{fields:?}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_cannot_take_the_requests_id_from_the_service() {
+    let (answer, seen) = through("GET / HTTP/1.1\r\nHost: a\r\nConnection: close, X-Request-Id\r\n\r\n").await;
+    let id = answer.lines().find_map(|line| line.strip_prefix("x-request-id: ")).expect("an id");
+    assert!(seen.contains(&format!("x-request-id: {id}\r\n")), "{seen}");
+}
+
+#[tokio::test]
+async fn an_absolute_target_with_a_users_name_is_refused() {
+    for target in ["http://a@b/", "http://a:c@b/"] {
+        let (answer, seen) = through(&format!("GET {target} HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{target}: {answer}");
+        assert_eq!(seen, "", "{target}");
+    }
+}
+
+#[tokio::test]
+async fn trailers_of_a_request_cannot_say_what_only_the_gate_says() {
+    let trailers =
+        "X-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nX-Request-Id: mine\r\nHost: evil\r\nX-Sum: 7\r\n";
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum, \
+                x-forwarded-for, forwarded, x-request-id, host\r\n\r\n";
+    let (_, seen) = through(&format!("{head}5\r\nhello\r\n0\r\n{trailers}\r\n")).await;
+    let (_, after) = seen.split_once("hello").expect("the body");
+    assert!(after.to_ascii_lowercase().contains("x-sum: 7"), "{after:?}");
+    for lost in ["6.6.6.6", "mine", "evil"] {
+        assert!(!after.contains(lost), "{after:?}");
     }
 }

@@ -36,7 +36,10 @@ impl Answer {
 
 impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.expect("connected");
+        Self::over(TcpStream::connect(address).await.expect("connected")).await
+    }
+
+    pub(crate) async fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("nodelay");
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("http");
         tokio::spawn(connection);

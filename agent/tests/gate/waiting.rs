@@ -152,7 +152,8 @@ async fn a_held_request_is_refused_when_the_gate_shuts() {
 
 #[tokio::test]
 async fn a_client_that_vanishes_while_it_waits_keeps_its_place_no_longer_than_the_hold_time() {
-    let gate = TestGate::start_with(|settings| settings.hold.time = Duration::from_millis(300)).await;
+    // Longer than two reports are apart, so that it is seen to wait.
+    let gate = TestGate::start_with(|settings| settings.hold.time = Duration::from_secs(3)).await;
     gate.put(Admission::Hold, &[]).await;
     let address = gate.address;
     let held = tokio::spawn(async move { Client::connect(address).await.get("/").await });

@@ -164,7 +164,7 @@ impl Session {
                 Ok(Some(outcome)) => return Ok(outcome),
                 Ok(None) | Err(CliError::NoCoordinator { .. }) => {
                     if !std::mem::replace(&mut said.away, true) {
-                        tracing::warn!("the coordinator went away; the order stands, waiting for it or another one");
+                        eprintln!("handover: the coordinator went away; the order stands, waiting for it or another");
                     }
                     tokio::time::sleep(AGAIN).await;
                 }

@@ -20,9 +20,18 @@ use crate::clock::wall_ms;
 use crate::view;
 use crate::world::World;
 
-/// Without an assertion the store must not believe in the holder for this long: the longest quarantine of the presets
-/// (`SAFETY.md` §1.9, T = 20 s), since the holder's own is not known for sure.
+/// Without an assertion the store must not believe in the holder for this long at least: the longest quarantine of the
+/// presets (`SAFETY.md` §1.9, T = 20 s), since what the holder's agent is set to is not known for sure.
 const QUARANTINE: Duration = Duration::from_secs(22);
+/// And what a holder with this TTL may have left: T (1 + rho) and the margin, both generous.
+fn quarantine(view: &LeaseView) -> Duration {
+    let held = view.holder.as_ref().and_then(|seen| seen.value.held());
+    let ttl = Duration::from_secs(held.map_or(0, |held| held.ttl_s.min(MAX_TTL_S)));
+    QUARANTINE.max(ttl.mul_f64(1.085) + Duration::from_millis(250))
+}
+
+/// Longest TTL that etcd grants (about 285 years) would overflow; a day is beyond every sane one.
+const MAX_TTL_S: u64 = 86_400;
 
 /// Why the store was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +40,7 @@ pub enum StraightError {
     #[error(transparent)]
     Refused(#[from] Refused),
     /// The named host has no instance that could hold.
-    #[error("{0} has no candidate; `handover lease show` lists who could take the lease")]
+    #[error("{0} has no ready candidate; `handover lease show` lists who could take the lease")]
     NoCandidate(handover_proto::ids::AgentId),
     /// Something moved.
     #[error(
@@ -83,11 +92,12 @@ impl Session {
     pub(super) async fn break_glass(&self, args: &Release) -> Result<Outcome, CliError> {
         let mut straight = self.straight().await?;
         if args.asserting.is_none() && straight.view.beat.is_none() {
+            let wait = quarantine(&straight.view);
             eprintln!(
                 "handover: nothing is asserted, so the holder gets {} s to stop by himself first",
-                QUARANTINE.as_secs()
+                wait.as_secs_f64().ceil()
             );
-            tokio::time::sleep(QUARANTINE).await;
+            tokio::time::sleep(wait).await;
             let before = straight.view.turn_revision();
             straight = self.straight().await?;
             if straight.view.turn_revision() != before {
@@ -107,8 +117,9 @@ impl Session {
         let to = match &args.to {
             None => None,
             Some(agent) => {
-                let mut there = straight.view.candidates.values().map(|seen| &seen.value);
-                let found = there.find(|candidate| candidate.owner.agent == *agent);
+                let there = straight.view.candidates.values().map(|seen| &seen.value);
+                let of_agent = there.filter(|candidate| candidate.ready && candidate.owner.agent == *agent);
+                let found = of_agent.min_by_key(|candidate| candidate.rank);
                 Some(found.ok_or_else(|| StraightError::NoCandidate(agent.clone()))?.owner.instance.clone())
             }
         };

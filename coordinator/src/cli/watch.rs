@@ -64,8 +64,8 @@ async fn follow(
             Err(error @ CliError::NoCoordinator { .. }) if !seen => return Err(error),
             Ok(End::Lost) | Err(CliError::NoCoordinator { .. }) => {
                 if !std::mem::replace(&mut away, true) {
-                    tracing::warn!(
-                        "the coordinator went away; the agents keep what they have, waiting for it or another"
+                    eprintln!(
+                        "handover: the coordinator went away; the agents keep what they have, waiting for it or another"
                     );
                 }
             }

@@ -24,7 +24,7 @@ pub const LEADER_TTL: Duration = Duration::from_secs(5);
 const RENEW_EVERY: Duration = Duration::from_millis(1500);
 /// One renewal attempt.
 const ATTEMPT: Duration = Duration::from_secs(1);
-/// Pause after a campaign that the store did not answer.
+/// Pause after the store did not answer.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// One coordinator's part in the election.
@@ -144,6 +144,8 @@ impl Election {
         let txn = Txn { cmp, then: vec![Op::Delete(self.key.clone())], or_else: vec![] };
         if let Err(error) = self.store.txn(&txn).await {
             tracing::debug!(%error, "the predecessor's leader key was not deleted and expires by itself");
+            // The world moves on while the store is away; each of its changes must not be another try.
+            tokio::time::sleep(RETRY).await;
         }
     }
 

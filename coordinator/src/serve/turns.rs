@@ -80,7 +80,8 @@ impl Recorder {
     async fn look(&self, service: &Service) -> Result<(), RecordError> {
         let (lease, newest, gone, orders) = {
             let world = self.world.borrow();
-            let newest = world.turns(service)?.pop();
+            // By revision: a holder key that was deleted begins to count its turns anew.
+            let newest = world.turns(service)?.into_iter().max_by_key(|turn| turn.revision);
             (world.lease(service)?, newest, world.beat_gone(service), world.orders(service)?)
         };
         let Some(holder) = &lease.holder else { return Ok(()) };

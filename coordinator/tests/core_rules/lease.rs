@@ -67,6 +67,24 @@ fn the_holder_is_asked_once_to_hand_over_to_the_candidate_that_soaked_longest() 
 }
 
 #[test]
+fn a_frozen_lease_is_not_asked_for_and_the_wait_names_the_freeze() {
+    let mut world = before_the_move();
+    world.fleet.lease.frozen = true;
+    assert_eq!(blockers(&world.lap()), [BlockerKind::Operator]);
+    assert_eq!(intent(&world), None);
+    world.pass(Duration::from_secs(60));
+    let decision = world.lap();
+    let Event::Paused { reason, .. } = event(&decision) else { panic!("{decision:?}") };
+    assert!(reason.contains("unfreeze"), "{reason}");
+
+    let mut world = before_the_move();
+    world.fleet.lease.frozen = true;
+    assert_eq!(blockers(&world.lap()), [BlockerKind::Operator]);
+    world.fleet.lease.frozen = false;
+    assert_eq!(asked(&world.lap()), (IntentKind::Handoff, id(3, "a"), id(1, "b")));
+}
+
+#[test]
 fn a_restarted_coordinator_does_not_ask_again() {
     let mut world = before_the_move();
     world.lap();

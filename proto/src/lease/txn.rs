@@ -159,14 +159,16 @@ fn take(keys: &LeaseKeys, view: &LeaseView, turn: &Turn<'_>, cause: LeaseCause) 
     if view.beat.is_some() {
         return Err(Refused::Beating);
     }
-    if view.frozen {
+    if view.is_frozen_for(&turn.owner.agent) {
         return Err(Refused::Frozen);
     }
     if let Some(intent) = view.kept_for_other(&turn.owner.instance) {
         return Err(Refused::IntentForOther(intent.value.op.clone()));
     }
     let mut cmp = compare_turn(keys, view, 0);
-    cmp.push(Cmp::ModRevision(keys.freeze(), 0));
+    if !view.frozen {
+        cmp.push(Cmp::ModRevision(keys.freeze(), 0));
+    }
     cmp.push(Cmp::ModRevision(keys.intent(), view.intent.as_ref().map_or(0, |seen| seen.mod_revision)));
     write_turn(keys, view, turn, cause, cmp)
 }

@@ -263,6 +263,15 @@ fn a_freeze_and_an_intent_for_somebody_else_hold_takers_back() {
     store.put(keys().intent(), &intent(1, 2), 0);
     assert!(matches!(take_over(&keys(), &store.view(), &turn(&third, 33)), Err(Refused::IntentForOther(_))));
     take_over(&keys(), &store.view(), &turn(&owner(2), 22)).expect("the one that it names may");
+    let unready = Candidate { ready: false, ..candidate(2, 22, None) };
+    let mut other = store.clone();
+    other.put(keys().candidate(&owner(2).instance), &unready, 22);
+    take_over(&keys(), &other.view(), &turn(&third, 33)).expect("the one that it names is not ready");
+    let mut other = store.clone();
+    let alone = Roster { v: STORED_VERSION, agents: [third.agent.clone()].into(), rest: Rest::new() };
+    other.put(keys().roster(), &alone, 0);
+    take_over(&keys(), &other.view(), &turn(&third, 33))
+        .expect("the one that it names is not listed, so it never could");
     store.keys.remove(&keys().candidate(&owner(2).instance));
     take_over(&keys(), &store.view(), &turn(&third, 33)).expect("the one that it names is gone");
 }

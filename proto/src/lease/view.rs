@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::values::{Beat, Candidate, EraValue, Holder, Intent, IntentKind, Roster};
-use crate::ids::InstanceId;
+use super::values::{Beat, Candidate, EraValue, Holder, HolderState, Intent, IntentKind, Roster, StopProof};
+use crate::ids::{AgentId, InstanceId};
 use crate::keys::LeaseKeys;
 use crate::numbers::{Era, NumberError, Token};
 use crate::stored::{StoredError, decode};
@@ -83,12 +83,30 @@ impl LeaseView {
         self.intent.as_ref().filter(|seen| holder.op != seen.value.op && asks_owner(seen) && !past(seen))
     }
 
-    /// The open intent that keeps `instance` from taking the lease: it names another, which is a candidate.
+    /// The open intent that keeps `instance` from taking the lease: it names another, which could take it.
     ///
-    /// One that names nobody who is there keeps nobody waiting: its coordinator may be gone.
+    /// One that names nobody who could keeps nobody waiting: its coordinator may be gone.
     pub fn kept_for_other(&self, instance: &InstanceId) -> Option<&Seen<Intent>> {
-        let is_there = |to: &InstanceId| self.candidates.contains_key(to);
-        self.open_intent().filter(|seen| seen.value.to.as_ref().is_some_and(|to| to != instance && is_there(to)))
+        self.open_intent().filter(|seen| seen.value.to.as_ref().is_some_and(|to| to != instance && self.could_take(to)))
+    }
+
+    /// Whether `to` is a ready candidate that may take the lease: over from a holder only if the roster lists its agent.
+    pub fn could_take(&self, to: &InstanceId) -> bool {
+        let held = self.holder.as_ref().is_some_and(|seen| seen.value.held().is_some());
+        self.candidates.get(to).is_some_and(|seen| seen.value.ready && (!held || self.lists(&seen.value.owner.agent)))
+    }
+
+    /// Whether a freeze keeps `agent` from taking the lease. Not the one that lost its own process: a freeze keeps the
+    /// lease where it is.
+    pub fn is_frozen_for(&self, agent: &AgentId) -> bool {
+        let stays = |holder: &Holder| {
+            let died = match &holder.state {
+                HolderState::Held(_) => true,
+                HolderState::Free(free) => free.stop_proof == StopProof::Dead,
+            };
+            died && holder.owner().agent == *agent
+        };
+        self.frozen && !self.holder.as_ref().is_some_and(|seen| stays(&seen.value))
     }
 
     /// Attachment rule 2 (`SAFETY.md` §1.4): a beat belongs to the turn that wrote it.
@@ -129,15 +147,18 @@ impl LeaseView {
     /// Takes in what one key holds now; `None`: it does not exist. Keys that are not the lease's are left alone.
     ///
     /// # Errors
-    /// [`StoredError::Garbled`]; the view is then as before.
+    /// [`StoredError::Garbled`]; the view is then as before, but an intent or a roster that cannot be read is none: what
+    /// others write must not stop the holder.
     pub fn put(&mut self, keys: &LeaseKeys, key: &str, entry: Option<RawEntry<'_>>) -> Result<(), StoredError> {
         if key == keys.holder() {
             self.holder = entry.map(|raw| raw.seen(key)).transpose()?;
         } else if key == keys.beat() {
             self.beat = entry.map(|raw| raw.seen(key)).transpose()?;
         } else if key == keys.intent() {
+            self.intent = None;
             self.intent = entry.map(|raw| raw.seen(key)).transpose()?;
         } else if key == keys.roster() {
+            self.roster = None;
             self.roster = entry.map(|raw| raw.seen(key)).transpose()?;
         } else if key == keys.freeze() {
             self.frozen = entry.is_some();

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::row::{Aim, Row, Unit, ms};
 use super::site::Site;
@@ -24,9 +24,7 @@ const LOCKS: usize = 50;
 const SWITCHOVERS: usize = 3;
 
 pub(super) fn measure(sizes: &Sizes) -> Result<Found> {
-    let Some((etcd, name)) = etcd() else {
-        anyhow::bail!("the lease is measured on real etcd: set HANDOVER_TEST_ETCD (tests/run --tools installs one)");
-    };
+    let (etcd, name) = real_etcd()?;
     let heading = format!("lease: {} planned hand-overs on one and on three members of {name}", sizes.handovers);
     let mut rows =
         planned_rows(&Site::start(HOSTS, StoreKind::Etcd(etcd.clone()))?, sizes, "one member", P99_ONE_MS)?.1;
@@ -53,6 +51,17 @@ pub(super) fn measure(sizes: &Sizes) -> Result<Found> {
     }
     rows.extend(losses::rows(site, sizes)?);
     Ok(Found { heading, rows })
+}
+
+/// Only what `measure` does last.
+pub(super) fn losses(sizes: &Sizes) -> Result<Found> {
+    let (etcd, name) = real_etcd()?;
+    let rows = losses::rows(Site::start(HOSTS, StoreKind::Cluster(etcd))?, sizes)?;
+    Ok(Found { heading: format!("losses: on three members of {name}"), rows })
+}
+
+fn real_etcd() -> Result<(PathBuf, &'static str)> {
+    etcd().context("the lease is measured on real etcd: set HANDOVER_TEST_ETCD (tests/run --tools installs one)")
 }
 
 /// Minutes go by; who waits should see for what.

@@ -1,11 +1,15 @@
 //! Each kind of loss, from the moment that it was made until somebody works under the lease again.
 
+use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use handover_proto::lease::LeaseView;
+use anyhow::{Context, Result, bail, ensure};
+use handover_proto::ids::InstanceId;
+use handover_proto::lease::{Guard, LeaseView};
+use handover_proto::stored::{Rest, STORED_VERSION, encode};
+use handover_proto::txn::{Op, Txn};
 use handover_store::client::Listing;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -24,10 +28,12 @@ use crate::receipt::{holders, rows};
 /// Aims.
 const PROCESS_MS: f64 = 200.0;
 const HOST_MS: f64 = 12_000.0;
+/// Without the guard key, or on an etcd that may revoke leases early.
+const UNGUARDED_MS: f64 = 22_000.0;
 /// Longest that anything here may stay dark: a whole quarantine, and a renewal before and after it.
 const LIMIT: Duration = Duration::from_secs(40);
-/// The host's loss takes ten seconds each time.
-const HOSTS_LOST: usize = 2;
+/// A host's loss takes twelve seconds each time, and twice that without the guard key.
+const HOSTS_LOST: usize = 3;
 
 pub(super) fn rows(mut site: Site, sizes: &Sizes) -> Result<Vec<Row>> {
     progress("store traffic");
@@ -45,8 +51,13 @@ pub(super) fn rows(mut site: Site, sizes: &Sizes) -> Result<Vec<Row>> {
     found.push(frozen(&site, "the leader of etcd", Some(sizes.quiet), sizes.frozen.0)?);
     found.push(frozen(&site, "all of etcd", None, sizes.frozen.1)?);
     progress("the loss of a host");
-    let lost = (0..sizes.losses.min(HOSTS_LOST)).map(|_| host_lost(&mut site)).collect::<Result<Vec<_>>>()?;
-    found.push(dark("the holder's host is lost: dark", lost, HOST_MS)?);
+    let lost = |site: &mut Site, times: usize| (0..times).map(|_| host_lost(site)).collect::<Result<Vec<_>>>();
+    let times = sizes.losses.min(HOSTS_LOST);
+    if times > 1 {
+        found.push(dark("the holder's host is lost, no guard key: dark", lost(&mut site, times - 1)?, UNGUARDED_MS)?);
+    }
+    guard(&mut site)?;
+    found.push(dark("the holder's host is lost: dark", lost(&mut site, times)?, HOST_MS)?);
     let lines = lines(&site)?;
     let overlaps = holders::check(&holders::intervals(&lines), &lines).overlaps.len();
     found.push(Row::new("two at once, in all of this", overlaps as f64, Unit::Count).aim(Aim::AtMost(0.0)));
@@ -58,43 +69,51 @@ fn lines(site: &Site) -> Result<Vec<Line>> {
 }
 
 /// Whoever works under the lease.
+#[derive(Debug, Clone)]
 struct Holder {
     token: i64,
+    instance: InstanceId,
     /// Index of its host.
     host: usize,
 }
 
 /// Waits for somebody who works under a token above `after`, with all others ready beside it.
 fn holder(site: &Site, after: i64) -> Result<Holder> {
-    let mut found = None;
-    let end = Instant::now() + LIMIT;
-    while found.is_none() {
-        let listing = site.runtime.block_on(site.store.list(&site.service.lease().prefix()));
-        found = listing.ok().and_then(|listing| working(site, &listing).filter(|holder| holder.token > after));
-        if found.is_none() && Instant::now() >= end {
-            bail!(
-                "nobody works under a token above {after} within {LIMIT:?}; logs are in {}",
-                site.fleet.dir().display()
-            );
-        }
-        // Between two looks at the store; what is measured are the services' own stamps.
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    found.context("somebody works")
+    let found = RefCell::new(None);
+    site.fleet.wait_within(LIMIT, &format!("somebody to work under a token above {after}"), |_| {
+        let listing = site.runtime.block_on(site.store.list(&site.service.lease().prefix()))?;
+        let shown = working(site, &listing)?;
+        ensure!(shown.token > after, "{} works under token {}", shown.instance, shown.token);
+        // What the store shows may be old: one that was away shows the holder of then until its leases have expired.
+        ensure!(works(&lines(site)?, &shown), "{} has stopped, whatever the store shows", shown.instance);
+        *found.borrow_mut() = Some(shown);
+        Ok(true)
+    })?;
+    found.into_inner().context("somebody works")
 }
 
-fn working(site: &Site, listing: &Listing) -> Option<Holder> {
+fn working(site: &Site, listing: &Listing) -> Result<Holder> {
     let keys = site.service.lease();
     let mut view = LeaseView::default();
     for entry in &listing.entries {
-        view.put(&keys, &entry.key, Some(raw(entry))).ok()?;
+        view.put(&keys, &entry.key, Some(raw(entry)))?;
     }
-    let (token, owner) = (view.token().ok()??, &view.holder.as_ref()?.value.held()?.owner);
-    let active = view.candidates.get(&owner.instance)?.value.active == Some(token);
-    let ready = view.candidates.values().filter(|seen| seen.value.ready).count();
-    let rested = active && ready + 1 >= site.fleet.hosts.len();
-    let host = site.fleet.hosts.iter().position(|host| host.name == owner.agent.as_str())?;
-    rested.then_some(Holder { token: token.get(), host })
+    let token = view.token()?.context("nobody has held yet")?;
+    let owner = &view.holder.as_ref().and_then(|holder| holder.value.held()).context("the lease is free")?.owner;
+    let active = view.candidates.get(&owner.instance).and_then(|seen| seen.value.active);
+    ensure!(active == Some(token), "{} holds {token} and says that it works under {active:?}", owner.agent);
+    let ready: Vec<_> =
+        view.candidates.values().filter(|seen| seen.value.ready).map(|seen| &seen.value.owner.agent).collect();
+    ensure!(ready.len() + 1 >= site.fleet.hosts.len(), "beside {} only {ready:?} are ready", owner.agent);
+    let host =
+        site.fleet.hosts.iter().position(|host| host.name == owner.agent.as_str()).context("a stranger holds")?;
+    Ok(Holder { token: token.get(), instance: owner.instance.clone(), host })
+}
+
+/// Whether the holder's service itself says so: its last word is not that it has stopped.
+fn works(lines: &[Line], holder: &Holder) -> bool {
+    let its = |line: &&Line| line.instance == holder.instance && line.token.as_i64() == holder.token;
+    lines.iter().rev().find(its).is_some_and(|line| !matches!(line.event, Event::Inactive { .. }))
 }
 
 /// From `lost` until a service works under a token above `after`, by the services' own stamps.
@@ -179,6 +198,7 @@ fn frozen(site: &Site, what: &str, leader_only: Option<Duration>, span: Duration
     let dark = dark_within(site, before.token, since)?;
     let lines = lines(site)?;
     let back = lines.iter().find(|line| line.event == Event::Active && line.at_boot_ns.0 >= thawed.0);
+    // Nobody began anew: the holder worked on all the time.
     let back = back.map_or(Duration::ZERO, |line| line.at_boot_ns.since(thawed));
     Ok(Row::span(format!("{name}: back at work after it returned"), back).beside_span("dark in all", dark))
 }
@@ -190,9 +210,13 @@ fn leader(site: &Site) -> Result<u32> {
     Ok(site.fleet.etcd[leads.context("no member leads")?].pid())
 }
 
+/// From the loss until another host's service works, by the services' own stamps.
 fn host_lost(site: &mut Site) -> Result<Duration> {
     let before = holder(site, 0)?;
     let pids = instances(site, before.host);
+    if pids.is_empty() {
+        bail!("no process of the holder's service was found at {}", site.fleet.hosts[before.host].name);
+    }
     let host = &mut site.fleet.hosts[before.host];
     let lost = BootNs::now();
     // The agent first, so that it cannot prove that its service has stopped.
@@ -202,13 +226,12 @@ fn host_lost(site: &mut Site) -> Result<Duration> {
     for pid in pids {
         kill(Pid::from_raw(pid), Signal::SIGKILL)?;
     }
+    let gone = BootNs::now();
     // Only two are left, so not all can be ready.
     let end = Instant::now() + LIMIT;
     let begun = loop {
-        let lines = lines(site)?;
-        if let Some(line) = lines.iter().find(|line| line.event == Event::Active && line.token.as_i64() > before.token)
-        {
-            break line.at_boot_ns;
+        if let Some(begun) = followed(&lines(site)?, &before, gone)? {
+            break begun;
         }
         if Instant::now() >= end {
             bail!("nobody took over within {LIMIT:?}");
@@ -218,6 +241,31 @@ fn host_lost(site: &mut Site) -> Result<Duration> {
     site.fleet.start_gate(before.host)?;
     site.fleet.start_agent(before.host)?;
     Ok(begun.since(lost))
+}
+
+/// When the next one began, whose host was `gone` by then. If the lease moved before, no holder was lost.
+fn followed(lines: &[Line], before: &Holder, gone: BootNs) -> Result<Option<BootNs>> {
+    let next = lines.iter().find(|line| line.event == Event::Active && line.token.as_i64() > before.token);
+    match next {
+        Some(line) if line.at_boot_ns <= gone || line.instance == before.instance => {
+            bail!("the lease moved on to token {} while its holder's host was being killed", line.token)
+        }
+        next => Ok(next.map(|line| line.at_boot_ns)),
+    }
+}
+
+/// Says what `handover store setup --apply` would: that nobody but agents can end the holder's beat. Agents look for it
+/// when they start.
+fn guard(site: &mut Site) -> Result<()> {
+    let guard = Guard { v: STORED_VERSION, at_ms: 0, rest: Rest::default() };
+    let put = Txn { then: vec![Op::put(site.keys.guard(), encode(&guard)?)], ..Txn::default() };
+    site.runtime.block_on(site.store.txn(&put))?;
+    holder(site, 0)?;
+    for host in 0..site.fleet.hosts.len() {
+        site.fleet.hosts[host].agent.as_mut().context("an agent")?.kill()?;
+        site.fleet.start_agent(host)?;
+    }
+    Ok(())
 }
 
 /// What an idle fleet asks of etcd, counted by etcd itself.
@@ -254,6 +302,37 @@ fn calls(metrics: &str) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::billing::activity::Why;
+    use crate::billing::contract::Token;
+
+    fn line(at: u64, instance: u8, token: i64, event: Event) -> Line {
+        Line {
+            at_boot_ns: BootNs(at),
+            instance: format!("{instance:016x}").parse().expect("id"),
+            version: "1.0.0".parse().expect("version"),
+            token: Token::try_from(token).expect("token"),
+            event,
+        }
+    }
+
+    #[test]
+    fn a_holder_that_has_stopped_does_not_work_whatever_the_store_shows() {
+        let holder = Holder { token: 5, instance: line(0, 1, 5, Event::Active).instance, host: 0 };
+        let mut lines = vec![line(1, 1, 5, Event::Active), line(2, 1, 5, Event::UnitStart { tick: 1 })];
+        assert!(works(&lines, &holder) && !works(&lines, &Holder { token: 6, ..holder.clone() }));
+        lines.push(line(3, 1, 5, Event::Inactive { why: Why::Silence }));
+        assert!(!works(&lines, &holder));
+    }
+
+    #[test]
+    fn only_a_holder_that_began_after_the_loss_has_followed() {
+        let before = Holder { token: 5, instance: line(0, 1, 5, Event::Active).instance, host: 0 };
+        let lines = [line(1, 1, 5, Event::Active), line(20, 2, 9, Event::Active)];
+        assert_eq!(followed(&lines, &before, BootNs(10)).expect("a loss"), Some(BootNs(20)));
+        assert_eq!(followed(&lines[..1], &before, BootNs(10)).expect("a loss"), None);
+        assert!(followed(&lines, &before, BootNs(30)).is_err(), "it moved before");
+        assert!(followed(&[line(20, 1, 9, Event::Active)], &before, BootNs(10)).is_err(), "it was not killed");
+    }
 
     #[test]
     fn messages_of_all_methods_are_summed_from_etcds_own_page() {

@@ -46,6 +46,8 @@ pub enum Name {
     Agent,
     /// The lease on three etcd members, beside `etcdctl lock` and Patroni; and each kind of loss.
     Lease,
+    /// Only each kind of loss.
+    Losses,
     /// The gate beside HAProxy, nginx and no proxy: CPU per request, latencies, memory, and the moment of a switch.
     Gate,
 }
@@ -147,6 +149,7 @@ pub fn measure(name: Name, sizes: &Sizes) -> Result<Found> {
         Name::Rollback => rollback::measure(sizes),
         Name::Agent => idle::measure(sizes),
         Name::Lease => lease::measure(sizes),
+        Name::Losses => lease::losses(sizes),
         Name::Gate => proxies::measure(sizes),
     }
 }

@@ -15,8 +15,10 @@ pub const APP_HANGS: Duration = Duration::from_secs(11 + MACHINE.as_secs());
 pub const CLEARING: Duration = Duration::from_secs(3);
 /// F8: once etcd answers again, it elects a leader (1 to 2 s) and the holder renews or takes its turn anew.
 pub const QUORUM_BACK: Duration = Duration::from_secs(3 + MACHINE.as_secs());
-/// How old a snapshot is that etcd is restored from.
-pub const LOST_HISTORY: Duration = Duration::from_secs(2);
+/// How old a snapshot is that etcd is restored from: long enough for a turn.
+pub const LOST_HISTORY: Duration = Duration::from_secs(3);
+/// Once the era is raised, a whole deadline is waited out, and then the lease is taken up as after a loss.
+pub const RESTORED: Duration = HOST_LOST;
 /// A service that starts anew is ready, and its gate knows it.
 pub const TRAFFIC_BACK: Duration = Duration::from_secs(5);
 /// One that hangs is killed only after the stall.

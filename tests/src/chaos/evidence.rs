@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::checkers::register::{Claim, Keys, Register, Told, Written};
 use super::checkers::{blockers, floor, ops};
 use super::record::{Change, Life, Record, Said, Watched};
+use crate::billing::activity::{Event, Line};
 use crate::clock::BootNs;
 
 /// The register's history in one life of the cluster, beginning from these keys; with the keys at its end.
@@ -69,19 +70,81 @@ fn claim(line: &str) -> Option<Claim> {
     Some(Claim { op, invoke: BootNs(fields.get("sent_boot_ns")?.parse().ok()?), told })
 }
 
-/// Writes of the holder key, in all lives.
+/// Every revision of the history that the store has at the end: what a restore took away is not in it.
+pub fn surviving(record: &Record) -> impl Iterator<Item = (i64, &[Change])> {
+    record.lives.iter().enumerate().flat_map(|(number, life)| {
+        let until = record.lives.get(number + 1).map_or(i64::MAX, |next| next.after);
+        life.changes.range(..=until).map(|(revision, changes)| (*revision, changes.as_slice()))
+    })
+}
+
+/// How many turns a restore took away.
+pub fn lost(record: &Record, watched: &Watched) -> usize {
+    let of_holder = |changes: &&Vec<Change>| changes.iter().any(|change| change.key == watched.holder);
+    let lost = |pair: &[Life]| pair[0].changes.range(pair[1].after + 1..).filter(|(_, all)| of_holder(all)).count();
+    record.lives.windows(2).map(lost).sum()
+}
+
+/// Writes of the holder key that a restore has not taken away.
 pub fn turns(record: &Record, watched: &Watched, by_hand: &[i64]) -> Vec<ops::Turn> {
     let mut turns = Vec::new();
-    for life in &record.lives {
-        for (revision, changes) in &life.changes {
-            let by_operator = by_hand.contains(revision);
-            let of_holder = |change: &&Change| change.key == watched.holder;
-            if let Some(change) = changes.iter().find(of_holder) {
-                turns.extend(turn(*revision, change, by_operator));
-            }
+    for (revision, changes) in surviving(record) {
+        let of_holder = |change: &&Change| change.key == watched.holder;
+        if let Some(change) = changes.iter().find(of_holder) {
+            turns.extend(turn(revision, change, by_hand.contains(&revision)));
         }
     }
     turns
+}
+
+/// Who led, one after the other, and what was decided meanwhile: assignments, requests to the holder, journals. Both by
+/// revision; what a restore took away is not in it.
+pub fn reigns(record: &Record, watched: &Watched) -> (Vec<ops::Decision>, Vec<ops::Record>, usize) {
+    let (mut reign, mut reigns) = (None, 0);
+    let (mut decisions, mut records) = (Vec::new(), Vec::new());
+    for (revision, changes) in surviving(record) {
+        for Change { key, value, .. } in changes {
+            if *key == watched.leader {
+                let begins = value.is_some() && reign.is_none();
+                reigns += usize::from(begins);
+                reign = value.as_ref().and(reign.or(Some(revision)));
+            }
+        }
+        for Change { key, value, .. } in changes {
+            let Some(value) = value.as_deref().and_then(|value| serde_json::from_slice::<Value>(value).ok()) else {
+                continue;
+            };
+            let Some(term) = value["term"].as_i64() else { continue };
+            let what = key.strip_prefix(&watched.prefix).unwrap_or(key).to_owned();
+            if let Some((journal, seq)) = what.split_once("/events/") {
+                let (journal, seq) = (journal.to_owned(), seq.parse().unwrap_or_default());
+                records.push(ops::Record { journal, seq, term, what: value["event"].to_string() });
+            }
+            if DECIDED.iter().any(|part| what.contains(part)) {
+                decisions.push(ops::Decision { what, revision, term, reign });
+            }
+        }
+    }
+    (decisions, records, reigns)
+}
+
+/// Keys that only a leader writes, each with his term.
+const DECIDED: [&str; 3] = ["/assigned/", "/lease/intent", "/events/"];
+
+/// What each agent's service worked under, by time. Instances are known by the turns that they had, lost ones as well.
+pub fn works(record: &Record, watched: &Watched, lines: &[Line]) -> Vec<ops::Work> {
+    let all = record.lives.iter().flat_map(|life| life.changes.values().flatten());
+    let held = all.filter(|change| change.key == watched.holder).filter_map(|change| {
+        let value: Value = serde_json::from_slice(change.value.as_deref()?).ok()?;
+        let text = |field: &str| value["owner"][field].as_str().map(str::to_owned);
+        Some((text("instance")?, text("agent")?))
+    });
+    let agents: BTreeMap<String, String> = held.collect();
+    let works = lines.iter().filter(|line| line.event == Event::Active).filter_map(|line| {
+        let agent = agents.get(&line.instance.to_string())?.clone();
+        Some(ops::Work { agent, token: line.token.as_i64() })
+    });
+    works.collect()
 }
 
 fn turn(revision: i64, change: &Change, by_operator: bool) -> Option<ops::Turn> {
@@ -135,6 +198,69 @@ pub fn blockers(said: &[Said]) -> Vec<blockers::Sample> {
 mod tests {
     use super::*;
 
+    fn watched() -> Watched {
+        let [prefix, holder, beat, leader] = ["p/", "p/holder", "p/beat", "p/leader"].map(str::to_owned);
+        Watched { prefix, holder, beat, leader }
+    }
+
+    fn change(key: &str, value: Option<&str>, heard: u64) -> Change {
+        let value = value.map(|value| value.as_bytes().to_vec());
+        Change { key: key.to_owned(), value, heard: BootNs(heard) }
+    }
+
+    /// A leader of revision 2 decides at 3 and 6, one of 8 at 9; what came after 5 is lost, and one of 7 decides at 8.
+    fn restored() -> Record {
+        let life = |after: i64, all: &[(i64, &str, Option<&str>)]| {
+            let mut life = Life { after, ..Life::default() };
+            for (revision, key, value) in all {
+                life.changes.entry(*revision).or_default().push(change(key, *value, 1));
+            }
+            life
+        };
+        let held = |agent: &str| {
+            format!(r#"{{"op":"{agent}","turn":1,"owner":{{"instance":"{agent:0>16}","agent":"{agent}"}}}}"#)
+        };
+        let (a, b) = (held("a"), held("b"));
+        let before = [
+            (2, "p/leader", Some("{}")),
+            (3, "p/s/assigned/a", Some(r#"{"term":2}"#)),
+            (4, "p/holder", Some(a.as_str())),
+            (6, "p/rollouts/r/events/00000001", Some(r#"{"term":2,"event":"x"}"#)),
+            (7, "p/holder", Some(b.as_str())),
+            (8, "p/leader", None),
+        ];
+        let after = [
+            (6, "p/leader", None),
+            (7, "p/leader", Some("{}")),
+            (8, "p/s/lease/intent", Some(r#"{"term":7}"#)),
+            (9, "p/rollouts/r/events/00000001", Some(r#"{"term":2,"event":"y"}"#)),
+        ];
+        Record { lives: vec![life(0, &before), life(5, &after)], ..Record::default() }
+    }
+
+    #[test]
+    fn what_a_restore_took_away_is_nobodys_decision_and_each_other_one_is_told_with_who_led() {
+        let (decisions, records, reigns) = reigns(&restored(), &watched());
+        let seen: Vec<_> = decisions.iter().map(|d| (d.revision, d.term, d.reign)).collect();
+        assert_eq!(seen, [(3, 2, Some(2)), (8, 7, Some(7)), (9, 2, Some(7))]);
+        assert_eq!((records.len(), records[0].seq, records[0].what.as_str(), reigns), (1, 1, "\"y\"", 2));
+        assert_eq!((turns(&restored(), &watched(), &[]).len(), lost(&restored(), &watched())), (1, 1));
+    }
+
+    #[test]
+    fn works_are_told_by_agent_also_those_of_lost_turns() {
+        let line = |instance: &str, token: i64| Line {
+            at_boot_ns: BootNs(0),
+            instance: format!("{instance:0>16}").parse().expect("id"),
+            version: "1.0.0".parse().expect("version"),
+            token: crate::billing::contract::Token::try_from(token).expect("token"),
+            event: Event::Active,
+        };
+        let works = works(&restored(), &watched(), &[line("a", 4), line("b", 7), line("c", 9)]);
+        let seen: Vec<_> = works.iter().map(|work| (work.agent.as_str(), work.token)).collect();
+        assert_eq!(seen, [("a", 4), ("b", 7)]);
+    }
+
     #[test]
     fn an_agents_answer_is_read_from_its_log() {
         let line = "2026-11-21T14:00:00Z DEBUG handover_agent::lease::effects: answer op=0af3 sent_boot_ns=77 \
@@ -146,12 +272,7 @@ mod tests {
 
     #[test]
     fn a_transaction_of_both_keys_is_one_write_and_an_expiry_another() {
-        let watched = Watched { prefix: "p/".into(), holder: "p/holder".into(), beat: "p/beat".into() };
-        let change = |key: &str, value: Option<&str>, heard: u64| Change {
-            key: key.to_owned(),
-            value: value.map(|value| value.as_bytes().to_vec()),
-            heard: BootNs(heard),
-        };
+        let watched = watched();
         let mut life = Life::default();
         life.changes.insert(5, vec![change("p/holder", Some("{\"op\":\"a\"}"), 9), change("p/beat", Some("{}"), 8)]);
         life.changes.insert(6, vec![change("p/cand/x", Some("{}"), 9)]);

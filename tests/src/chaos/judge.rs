@@ -20,6 +20,7 @@ use super::evidence;
 use super::nemesis::Deed;
 use super::plan::Plan;
 use super::record::{Record, Watched};
+use crate::billing::activity::Line;
 use crate::billing::ledger::LedgerAt;
 use crate::clock::BootNs;
 use crate::load::tally::LoadReceipt;
@@ -119,7 +120,8 @@ pub fn judge(evidence: &Evidence<'_>) -> Result<Outcome> {
     let (tick, tick_report) = ticks::check(&ledger.commits, ledger.schedule, *until, None);
     let (mut dark, table, idle) = darkness(&holders, &ledger, &faults(deeds), *until);
     dark.found.extend(evidence.rested.clone());
-    let struck = struck(deeds);
+    let struck = at_hosts(deeds, |deed| &deed.hosts);
+    let silent = at_hosts(deeds, |deed| &deed.silent);
     let began = evidence.load_began;
     let said: Vec<_> = record.said.iter().filter(|said| began <= said.at && said.at <= *until).cloned().collect();
     let written = writes::check(load, &ledger.payments);
@@ -132,9 +134,9 @@ pub fn judge(evidence: &Evidence<'_>) -> Result<Outcome> {
         tick,
         registers(record, watched, &by_hand, claims),
         dark,
-        floor::check(&evidence::floor(&said), evidence.agents.len(), FLOOR, &struck),
+        floor::check(&evidence::floor(&said), evidence.agents.len(), FLOOR, &struck, &silent),
         loss::check(load, &written, evidence.load_began, evidence.patience, &excuses),
-        ops::check(&evidence::turns(record, watched, &by_hand), &[]),
+        ops::check(&story(record, watched, &by_hand, &lines)),
         blockers::check(&evidence::blockers(&said)),
         leaks::check(evidence.before, evidence.after),
     ];
@@ -151,6 +153,12 @@ pub fn judge(evidence: &Evidence<'_>) -> Result<Outcome> {
         waited_ms: record.waited.as_millis(),
         unjudged,
     })
+}
+
+fn story(record: &Record, watched: &Watched, by_hand: &[i64], lines: &[Line]) -> ops::Story {
+    let (decisions, records, reigns) = evidence::reigns(record, watched);
+    let (turns, works) = (evidence::turns(record, watched, by_hand), evidence::works(record, watched, lines));
+    ops::Story { turns, records, decisions, works, reigns, lost: evidence::lost(record, watched) }
 }
 
 fn set_aside(checked: &mut [Checked]) -> Vec<String> {
@@ -235,10 +243,10 @@ fn faults(deeds: &[Deed]) -> Vec<Fault> {
     done(deeds).map(fault).collect()
 }
 
-fn struck(deeds: &[Deed]) -> Vec<(String, Window)> {
+fn at_hosts(deeds: &[Deed], which: fn(&Deed) -> &Vec<String>) -> Vec<(String, Window)> {
     let hosts = |(deed, window): (&Deed, &Window)| -> Vec<(String, Window)> {
         let window = Window { from: window.from, to: window.to.after(deed.traffic_after) };
-        deed.hosts.iter().map(|host| (host.clone(), window.clone())).collect()
+        which(deed).iter().map(|host| (host.clone(), window.clone())).collect()
     };
     done(deeds).flat_map(hosts).collect()
 }

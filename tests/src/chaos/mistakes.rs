@@ -108,8 +108,9 @@ impl Mistake {
             lasts: Duration::from_secs(*lasts),
             nemesis: *nemesis,
         };
-        let steps = self.faults.iter().map(step).collect();
-        Plan { steps, hand_over_every: Duration::from_millis(1500), ..Plan::of(seed, length) }
+        let steps: Vec<Step> = self.faults.iter().map(step).collect();
+        let coordinators = steps.iter().any(|step| step.nemesis.needs_coordinators());
+        Plan { steps, hand_over_every: Duration::from_millis(1500), coordinators, ..Plan::of(seed, length) }
     }
 }
 

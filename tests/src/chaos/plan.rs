@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::nemesis::Nemesis;
 use super::nemesis::app::AppFault;
+use super::nemesis::coordinator::Rival;
 use super::nemesis::database::DatabaseFault;
 use super::nemesis::network::{Bend, Cut};
 use super::nemesis::process::Victim;
@@ -38,11 +39,13 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Between two planned hand-overs, at least.
     pub hand_over_every: Duration,
+    /// Two coordinators run, and an operator asks them for the hand-overs; else a stand-in does, more often.
+    pub coordinators: bool,
 }
 
 /// Every fault there is, with how long it lasts in milliseconds, from and to. A seed's remainder picks the first fault of
 /// its schedule, so that as many schedules as there are faults have each of them.
-pub const FAULTS: [(Nemesis, u64, u64); 41] = [
+pub const FAULTS: [(Nemesis, u64, u64); 50] = [
     (Nemesis::Kill(Victim::HolderAgent), 200, 2000),
     (Nemesis::Freeze(Victim::HolderHost), 3000, 28_000),
     (Nemesis::Cut(Cut::HolderEtcd), 3000, 28_000),
@@ -84,10 +87,19 @@ pub const FAULTS: [(Nemesis, u64, u64); 41] = [
     (Nemesis::Cut(Cut::LeaderHosts), 3000, 12_000),
     (Nemesis::Operator(Hand::GarbageCandidate), 0, 0),
     (Nemesis::Wire(Bend::Drip), 4000, 12_000),
+    (Nemesis::Coordinator(Rival::Stale), 6500, 14_000),
+    (Nemesis::Store(StoreFault::Restore), 8000, 22_000),
+    (Nemesis::Coordinator(Rival::Deaf), 6500, 14_000),
+    (Nemesis::Coordinator(Rival::Killed), 500, 8000),
+    (Nemesis::Coordinator(Rival::Deposed), 0, 0),
+    (Nemesis::Store(StoreFault::RestoreAlike), 8000, 22_000),
+    (Nemesis::Coordinator(Rival::FollowerKilled), 500, 8000),
+    (Nemesis::Cut(Cut::HolderCoordinators), 3000, 12_000),
+    (Nemesis::Coordinator(Rival::BothKilled), 500, 8000),
 ];
 
 /// Faults that come second, beside or after any other: they end by themselves, and what they cost is short.
-const SECOND: [(Nemesis, u64, u64); 9] = [
+const SECOND: [(Nemesis, u64, u64); 11] = [
     (Nemesis::Kill(Victim::HolderAgent), 200, 1500),
     (Nemesis::Kill(Victim::HolderApp), 0, 0),
     (Nemesis::Kill(Victim::OtherApp), 0, 0),
@@ -97,6 +109,8 @@ const SECOND: [(Nemesis, u64, u64); 9] = [
     (Nemesis::Cut(Cut::HostHost), 1000, 5000),
     (Nemesis::Operator(Hand::DeleteCandidate), 0, 0),
     (Nemesis::Store(StoreFault::Compact), 0, 0),
+    (Nemesis::Coordinator(Rival::Killed), 500, 3000),
+    (Nemesis::Coordinator(Rival::Deposed), 0, 0),
 ];
 
 impl Plan {
@@ -113,7 +127,9 @@ impl Plan {
         }
         steps.sort_by_key(|step| step.at);
         let hand_over_every = Duration::from_millis(rng.random_range(1500..5000));
-        Self { seed, length, steps, hand_over_every }
+        // Whatever else happens: every third schedule has the whole site.
+        let coordinators = seed.is_multiple_of(3) || steps.iter().any(|step| step.nemesis.needs_coordinators());
+        Self { seed, length, steps, hand_over_every, coordinators }
     }
 
     /// Whether agents need wires that can be bent.
@@ -155,9 +171,19 @@ mod tests {
             assert!(plans.iter().any(|plan| plan.steps.iter().any(|step| step.nemesis == nemesis)), "{nemesis:?}");
         }
         let numbers: BTreeSet<_> = FAULTS.iter().map(|(nemesis, ..)| nemesis.number()).collect();
-        for number in ["N1", "N2", "N3", "N4", "N5", "N6", "N7", "N8", "N10", "N16", "N17"] {
+        for number in ["N1", "N2", "N3", "N4", "N5", "N6", "N7", "N8", "N10", "N16", "N17", "N18"] {
             assert!(numbers.contains(number), "{number}");
         }
+    }
+
+    #[test]
+    fn whoever_needs_coordinators_has_them_and_others_have_them_now_and_then() {
+        let plans: Vec<_> = (0..500).map(|seed| Plan::of(seed, LENGTH)).collect();
+        let needs = |plan: &&Plan| plan.steps.iter().any(|step| step.nemesis.needs_coordinators());
+        assert!(plans.iter().filter(needs).all(|plan| plan.coordinators));
+        let rest = plans.iter().filter(|plan| !needs(plan));
+        let (with, without): (Vec<_>, Vec<_>) = rest.partition(|plan| plan.coordinators);
+        assert!(!with.is_empty() && with.len() < without.len());
     }
 
     #[test]

@@ -83,6 +83,8 @@ pub struct Watched {
     pub holder: String,
     /// The beat.
     pub beat: String,
+    /// The coordinators' leader key.
+    pub leader: String,
 }
 
 type Shared = Arc<Mutex<Record>>;
@@ -164,9 +166,9 @@ impl Recorder {
         Ok(())
     }
 
-    /// The cluster begins a new life out of a snapshot of this revision, raised by `bump`.
-    pub fn reborn(&self, snapshot: i64, bump: i64) {
-        lock(&self.shared).lives.push(Life { after: snapshot + bump, ..Life::default() });
+    /// The cluster begins a new life out of a snapshot of this revision. To be said while no member runs.
+    pub fn reborn(&self, snapshot: i64) {
+        lock(&self.shared).lives.push(Life { after: snapshot, ..Life::default() });
     }
 
     /// The last report of an agent.

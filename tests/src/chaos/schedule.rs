@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use handover_proto::ids::InstanceId;
 use nix::sys::signal::Signal;
 
 use super::checkers::leaks::Inventory;
@@ -13,9 +14,12 @@ use super::judge::{self, Evidence, Outcome};
 use super::nemesis::{Deed, Scene, Undo};
 use super::plan::{Plan, Step};
 use super::record::{Recorder, Watched};
-use super::site::{Site, Wanted, wait_for, wait_within};
-use super::stand_in::{self, StandIn};
+use super::site::coordinators::Operator;
+use super::site::{Site, VERSION, Wanted, wait_for, wait_within};
+use super::stand_in::{self, Asking, StandIn};
+use crate::billing::ledger::{Ledger, Writer};
 use crate::clock::BootNs;
+use crate::fleet::{Process, Spec};
 use crate::load::{Load, LoadSpec};
 
 /// Requests a second, over all gates.
@@ -70,25 +74,26 @@ pub fn run(order: &Order) -> Result<Outcome> {
         programs: order.programs.clone(),
         wires: plan.wires(),
         clocks: plan.clocks(),
+        coordinators: plan.coordinators,
     };
     let mut site = Site::start(&wanted)?;
-    let (_, service) = stand_in::keys()?;
+    let (env, service) = stand_in::keys()?;
     let lease = service.lease();
-    let watched = Watched { prefix: service.prefix(), holder: lease.holder(), beat: lease.beat() };
+    let watched = Watched { prefix: env.prefix(), holder: lease.holder(), beat: lease.beat(), leader: env.leader() };
     let mut recorder = Recorder::start(site.etcd.endpoints(), &watched, &order.dir)?;
     let before = inventory::take(&site, &lease.prefix())?;
+    make_tables(&site)?;
     site.start_hosts()?;
     recorder.ask(&site.hosts)?;
-    let stand_in = StandIn::new(&site.etcd.endpoints())?;
     let agents: Vec<String> = site.hosts.iter().map(|host| host.spot.name.clone()).collect();
-    stand_in.assign(&agents, true)?;
+    let asker = Asker::bring_up(&site, &agents)?;
     wait_for("the lease to be held and everybody to serve", || Ok(rests(&recorder, &agents, agents.len())))?;
 
     let mut spec = LoadSpec::new(site.hosts.iter().map(|host| host.gate_listen).collect(), RATE);
     spec.timeout = PATIENCE;
     let load_began = BootNs::now();
     let load = Load::start(spec)?;
-    let asking = stand_in.ask_every(plan.hand_over_every)?;
+    let asking = asker.ask_every(plan.hand_over_every)?;
     let deeds = suffer(plan, &mut Scene { site: &mut site, recorder: &recorder })?;
     let asked = asking.stop()?;
     let rested = come_to_rest(&recorder, &agents);
@@ -118,6 +123,43 @@ pub fn run(order: &Order) -> Result<Outcome> {
         asked,
         rested,
     })
+}
+
+/// Three services that make them at once wait for each other for longer than they may on a busy machine, and a version that
+/// ends by itself is not brought up.
+fn make_tables(site: &Site) -> Result<()> {
+    let writer = Writer { instance: InstanceId::random(), version: VERSION.parse()? };
+    Ledger::open(&site.shared.ledger.parse()?, writer, PATIENCE).map(drop).context("making the ledger's tables")
+}
+
+/// Who asks for hand-overs.
+enum Asker {
+    StandIn(StandIn),
+    Operator(Operator),
+}
+
+impl Asker {
+    /// Brings the version up on every host.
+    fn bring_up(site: &Site, agents: &[String]) -> Result<Self> {
+        let Some(coordinators) = &site.coordinators else {
+            let stand_in = StandIn::new(&site.etcd.endpoints())?;
+            stand_in.assign(agents, true)?;
+            return Ok(Self::StandIn(stand_in));
+        };
+        let operator = coordinators.operator.clone();
+        let wave = agents.len();
+        let times = Spec { soak: "200ms", start_deadline: "60s", ..Spec::to(VERSION) };
+        let spec = Spec { min_serving: wave, wave_size: wave, ..times };
+        operator.bring_up(&spec.text(), wave)?;
+        Ok(Self::Operator(operator))
+    }
+
+    fn ask_every(self, every: Duration) -> Result<Asking> {
+        match self {
+            Self::StandIn(stand_in) => stand_in.ask_every(every),
+            Self::Operator(operator) => Asking::start(every, move || operator.hand_over()),
+        }
+    }
 }
 
 /// Whether somebody holds, and so many serve.
@@ -177,7 +219,7 @@ fn come_to_rest(recorder: &Recorder, agents: &[String]) -> Result<()> {
 /// Ends services, agents and gates as an operator would, and looks what is left.
 fn shut_down(site: &mut Site, recorder: &Recorder, agents: &[String], lease: &str) -> Result<Inventory> {
     for host in 0..site.hosts.len() {
-        let ended = |process: Option<&mut crate::fleet::Process>| process.is_none_or(crate::fleet::Process::has_ended);
+        let ended = |process: Option<&mut Process>| process.is_none_or(Process::has_ended);
         if ended(site.hosts[host].agent.as_mut()) {
             site.start_agent(host)?;
         }
@@ -186,6 +228,7 @@ fn shut_down(site: &mut Site, recorder: &Recorder, agents: &[String], lease: &st
             site.hosts[host].start_gate(&shared)?;
         }
     }
+    end_coordinators(site);
     StandIn::new(&site.etcd.endpoints())?.assign(agents, false)?;
     let gone = |agent: &String| {
         let said = recorder.last_said(agent).unwrap_or_default();
@@ -194,16 +237,27 @@ fn shut_down(site: &mut Site, recorder: &Recorder, agents: &[String], lease: &st
     // Who is not gone is found by the inventory.
     let _late = wait_within(GONE, "every service to end", || Ok(agents.iter().all(gone)));
     for host in &mut site.hosts {
-        for process in [host.agent.as_mut(), host.gate.as_mut(), host.wire.as_mut()].into_iter().flatten() {
-            // One that has ended already is what is wanted.
-            let _ended = process.signal(Signal::SIGTERM);
-        }
-        for process in [host.agent.as_mut(), host.gate.as_mut(), host.wire.as_mut()].into_iter().flatten() {
-            let end = Instant::now() + GONE;
-            while !process.has_ended() && Instant::now() < end {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-        }
+        end([host.agent.as_mut(), host.gate.as_mut(), host.wire.as_mut()].into_iter().flatten().collect());
     }
     inventory::take(site, lease)
+}
+
+/// What they have ordered is done or is not; from here on nobody orders anything but us.
+fn end_coordinators(site: &mut Site) {
+    let members = site.coordinators.iter_mut().flat_map(|coordinators| coordinators.members.iter_mut());
+    end(members.filter_map(|member| member.process.as_mut()).collect());
+}
+
+/// Ends them as a service manager would. Who does not end is found by the inventory.
+fn end(mut processes: Vec<&mut Process>) {
+    for process in &processes {
+        // One that has ended already is what is wanted.
+        let _ended = process.signal(Signal::SIGTERM);
+    }
+    for process in &mut processes {
+        let end = Instant::now() + GONE;
+        while !process.has_ended() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
 }

@@ -12,10 +12,10 @@ use handover_proto::assignment::{
 };
 use handover_proto::ids::{InstanceId, OpId, SlotId};
 use handover_proto::keys::{EnvKeys, ServiceKeys};
-use handover_proto::lease::{self, Intent, IntentKind, LeaseView, RawEntry};
+use handover_proto::lease::{self, EraValue, Intent, IntentKind, LeaseView, RawEntry};
 use handover_proto::lifecycle::Lifecycle;
 use handover_proto::numbers::{Era, Term};
-use handover_proto::stored::{STORED_VERSION, encode};
+use handover_proto::stored::{STORED_VERSION, decode, encode};
 use handover_proto::txn::{Op, Revision, Txn};
 use handover_store::client::Store;
 use tokio::runtime::Runtime;
@@ -55,7 +55,7 @@ pub fn keys() -> Result<(EnvKeys, ServiceKeys)> {
 }
 
 impl StandIn {
-    /// Takes the leader key.
+    /// Takes the leader key, whosever it is: a reign of its own begins.
     ///
     /// # Errors
     /// If the store does not answer.
@@ -64,9 +64,13 @@ impl StandIn {
         let (env, service) = keys()?;
         let store = Store::connect(endpoints)?;
         let key = env.leader();
-        let put = Txn { then: vec![Op::put(key.clone(), b"{}".to_vec())], ..Txn::default() };
-        let revision = runtime.block_on(store.txn(&put))?.revision;
-        let term = Term::new(Era(0), revision)?;
+        let write = |op: Op| runtime.block_on(store.txn(&Txn { then: vec![op], ..Txn::default() }));
+        write(Op::Delete(key.clone()))?;
+        let revision = write(Op::put(key.clone(), b"{}".to_vec()))?.revision;
+        let key_of_era = service.lease().era();
+        let era = runtime.block_on(store.get(&key_of_era))?;
+        let era = era.map(|entry| decode::<EraValue>(&key_of_era, &entry.value)).transpose()?;
+        let term = Term::new(era.map_or(Era(0), |value| value.era), revision)?;
         Ok(Self { runtime, store, service, leader: (key, revision), term })
     }
 
@@ -115,21 +119,7 @@ impl StandIn {
     /// # Errors
     /// If no thread can be started.
     pub fn ask_every(self, every: Duration) -> Result<Asking> {
-        let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (theirs, count) = (stop.clone(), asked.clone());
-        let run = move || {
-            let mut rested = Duration::ZERO;
-            while !theirs.load(Ordering::Relaxed) {
-                std::thread::sleep(LOOK);
-                rested += LOOK;
-                if rested >= every && self.ask().is_ok_and(|asked| asked) {
-                    count.fetch_add(1, Ordering::Relaxed);
-                    rested = Duration::ZERO;
-                }
-            }
-        };
-        let thread = std::thread::Builder::new().name("asking".into()).spawn(run)?;
-        Ok(Asking { stop, asked, thread })
+        Asking::start(every, move || self.ask())
     }
 
     /// Whether the intent was written: the lease rests with a working holder, and another is ready.
@@ -152,6 +142,28 @@ impl StandIn {
 }
 
 impl Asking {
+    /// Asks again and again, from one hand-over that was asked for to the next so long after it.
+    ///
+    /// # Errors
+    /// If no thread can be started.
+    pub fn start(every: Duration, ask: impl Fn() -> Result<bool> + Send + 'static) -> Result<Self> {
+        let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (theirs, count) = (stop.clone(), asked.clone());
+        let run = move || {
+            let mut rested = Duration::ZERO;
+            while !theirs.load(Ordering::Relaxed) {
+                std::thread::sleep(LOOK);
+                rested += LOOK;
+                if rested >= every && ask().is_ok_and(|asked| asked) {
+                    count.fetch_add(1, Ordering::Relaxed);
+                    rested = Duration::ZERO;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("asking".into()).spawn(run)?;
+        Ok(Self { stop, asked, thread })
+    }
+
     /// Ends it; how many hand-overs it asked for.
     ///
     /// # Errors

@@ -204,7 +204,10 @@ impl World {
         let status = core.status(&KeeperStatus::default(), None, state.clock.boot(self.now), 0);
         let works = |lease: &InstanceLease| lease.state == LeaseState::Holder;
         match status.holder {
-            Some(holder) if holder.beating => holds && !status.instances.values().any(works),
+            // One that has not heard of its own turn believes in an earlier holder.
+            Some(holder) if holder.beating => {
+                holds && status.instances.contains_key(&holder.instance) && !status.instances.values().any(works)
+            }
             Some(_) | None => true,
         }
     }

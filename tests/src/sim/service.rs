@@ -124,7 +124,8 @@ impl World {
             (None, Some(Ending::Expired(at))) => Stands::Expired(*at),
             (None, _) => Stands::Revoked,
         };
-        if self.weather.two_at_once() {
+        // A record that comes when its deadline is over, as after a suspend, allows nothing.
+        if self.weather.two_at_once() || hard_us == self.now {
             return;
         }
         self.fact(Fact::Told { who, token, hard_us, stands });

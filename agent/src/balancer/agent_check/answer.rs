@@ -25,7 +25,11 @@ pub fn asked(sent: &[u8], wishes: &Wishes) -> Option<Target> {
     if wishes.len() == 1 {
         return wishes.keys().next().cloned();
     }
-    let line = sent.get(..SEND_LIMIT_BYTES.min(sent.len()))?.split(|byte| matches!(byte, b'\n' | b'\r')).next()?;
+    let line = sent.split(|byte| matches!(byte, b'\n' | b'\r')).next()?;
+    // What was cut off is not what was sent.
+    if line.len() >= SEND_LIMIT_BYTES {
+        return None;
+    }
     let slot: SlotId = std::str::from_utf8(line).ok()?.trim().parse().ok()?;
     Some(Target::Slot(slot)).filter(|target| wishes.contains_key(target))
 }
@@ -71,6 +75,9 @@ mod tests {
             assert_eq!(asked(sent.as_bytes(), &both), None, "{sent:?}");
         }
         assert_eq!(asked(b"\xff\xfe\n", &both), None);
+        let cut_off = format!("a{}b\n", " ".repeat(70));
+        assert_eq!(asked(cut_off.as_bytes(), &both), None, "a beginning is no name");
+        assert_eq!(asked(&cut_off.as_bytes()[..SEND_LIMIT_BYTES], &both), None, "nor as much as is read of it");
         assert_eq!(asked(&vec![b'a'; 1 << 20], &both), None);
     }
 

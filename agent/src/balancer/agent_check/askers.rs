@@ -16,7 +16,7 @@ use crate::core::observed::Boot;
 /// An asker that has been silent for this long is gone: an HAProxy that was taken away, or an old process of it.
 const GONE: Duration = Duration::from_secs(60);
 /// As many are remembered; there are a handful of HAProxies.
-const LIMIT: usize = 64;
+pub const LIMIT: usize = 64;
 
 /// Everybody who asks about one target or another.
 #[derive(Debug, Clone, Default)]

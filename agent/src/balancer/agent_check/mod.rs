@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 
 use super::post::Post;
 use super::record::{Ours, Record};
+use super::settings::AgentCheckSettings;
 use crate::clock;
 use crate::core::front::{BalancerSeen, Target, Wish, Wishes};
 use askers::Askers;
@@ -36,11 +37,14 @@ struct Desk {
     askers: Mutex<Askers>,
     record: Record,
     settle: Duration,
+    /// Who may ask; everybody if it is empty.
+    from: Vec<IpAddr>,
 }
 
 /// Answers until the listener fails, and says what every asker knows.
-pub(super) async fn serve(listener: TcpListener, settle: Duration, record: Record, post: Post) {
-    let desk = Arc::new(Desk { askers: Mutex::default(), record, settle });
+pub(super) async fn serve(listener: TcpListener, settings: &AgentCheckSettings, record: Record, post: Post) {
+    let from = settings.from.iter().map(IpAddr::to_canonical).collect();
+    let desk = Arc::new(Desk { askers: Mutex::default(), record, settle: settings.settle, from });
     tokio::join!(accept(listener, desk.clone()), follow(desk, post));
 }
 
@@ -57,9 +61,13 @@ async fn accept(listener: TcpListener, desk: Arc<Desk>) {
             }
         };
         let desk = desk.clone();
+        let peer = peer.ip().to_canonical();
+        if !desk.from.is_empty() && !desk.from.contains(&peer) {
+            debug!(%peer, "somebody who is not in `balancer.agent_check.from` asked the agent-check port");
+            continue;
+        }
         tokio::spawn(async move {
             let _place = place;
-            let peer = peer.ip().to_canonical();
             match tokio::time::timeout(EXCHANGE, desk.exchange(stream, peer)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => debug!(%peer, %error, "an agent-check broke off"),
@@ -102,6 +110,11 @@ impl Desk {
         };
         let line = line(&target, peer);
         let drained = self.record.of(&line).drain;
+        if wish == Wish::Drain && !drained && self.record.count(NAME) >= askers::LIMIT {
+            // Whoever can reach the port must not fill the disk. A drain that is not recorded is not said.
+            debug!(%peer, "a drain is not said: as many addresses as may be are recorded already");
+            return Ok(());
+        }
         // Written before it is said: the drain of an agent that dies now is known to the next one.
         if wish == Wish::Drain
             && !drained

@@ -44,6 +44,9 @@ impl Server {
     }
 }
 
+/// "Absolute weight can only be between 0 and 256 inclusive."
+const HEAVIEST: u32 = 256;
+
 /// An answer that is not what is expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
@@ -68,9 +71,10 @@ pub fn servers(answer: &str) -> Result<BTreeMap<String, Server>, StateError> {
     let (weight, initial) = (column("srv_uweight")?, column("srv_iweight")?);
     let row = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let number = |at: usize| fields.get(at)?.parse().ok();
-        let (op, admin, weight) = (number(op)?, number(admin)?, number(weight)?);
-        Some(((*fields.get(name)?).to_owned(), Server { op, admin, weight, initial_weight: number(initial)? }))
+        let number = |at: usize| fields.get(at)?.parse::<u32>().ok();
+        let weight_at = |at: usize| number(at).filter(|weight| *weight <= HEAVIEST);
+        let (op, admin, weight) = (number(op)?, number(admin)?, weight_at(weight)?);
+        Some(((*fields.get(name)?).to_owned(), Server { op, admin, weight, initial_weight: weight_at(initial)? }))
     };
     Ok(answer.lines().filter(|line| !line.starts_with('#')).filter_map(row).collect())
 }
@@ -101,5 +105,7 @@ mod tests {
         assert!(error.contains("Can't find backend"), "{error}");
         assert_eq!(servers("# be_id srv_name\n"), Err(StateError::NoColumn("srv_op_state")));
         assert_eq!(servers(&ANSWER.replace(" 2 8 ", " x 8 ")).expect("a table").len(), 2, "a bad row is no server");
+        let heavy = ANSWER.replace(" 2 8 50 100 ", " 2 8 50 4294967295 ");
+        assert_eq!(servers(&heavy).expect("a table").len(), 2, "nor is one with a weight that HAProxy cannot have");
     }
 }

@@ -13,6 +13,8 @@ use crate::balancer::settings::{Name, SocketPlace};
 
 /// HAProxy answers within a millisecond.
 const LIMIT: Duration = Duration::from_secs(2);
+/// So much of a refusal is shown.
+const SHOWN_CHARS: usize = 120;
 /// Thousands of servers.
 const ANSWER_BYTES: u64 = 4 << 20;
 
@@ -64,7 +66,11 @@ pub(super) async fn say(place: &SocketPlace, backend: &Name, server: &Name, orde
     let command = format!("set server {backend}/{server} {}", order.words());
     let said = ask(place, &command).await?.trim().to_owned();
     // What is done is answered with nothing.
-    if said.is_empty() { Ok(()) } else { Err(TalkError::Refused { place: place.clone(), command, said }) }
+    if said.is_empty() {
+        return Ok(());
+    }
+    let said = said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(SHOWN_CHARS).collect();
+    Err(TalkError::Refused { place: place.clone(), command, said })
 }
 
 async fn ask(place: &SocketPlace, command: &str) -> Result<String, TalkError> {

@@ -15,13 +15,14 @@ const HAPROXY: &str = "[[haproxy]]\nsocket = '/run/haproxy/admin.sock'\nbackend 
 #[test]
 fn every_kind_is_read_with_its_defaults() {
     let settings = read(&format!(
-        "settle = '3s'\n[agent_check]\nlisten = '0.0.0.0:7001'\n{HAPROXY}server = 'app-01'\n\
+        "settle = '3s'\n[agent_check]\nlisten = '0.0.0.0:7001'\nfrom = ['10.0.0.1', '2001:db8::1']\n{HAPROXY}server = 'app-01'\n\
          [[haproxy]]\nsocket = 'tcp:lb2:9999'\nbackend = 'billing'\nservers = {{ a = 'x' }}\n\
          [[envoy]]\npath = '/run/e.json'\ncluster = 'billing'"
     ))
     .expect("settings");
     assert_eq!(settings.settle, Duration::from_secs(3));
-    assert_eq!(settings.agent_check.expect("a port").settle, Duration::from_secs(5));
+    let check = settings.agent_check.expect("a port");
+    assert_eq!((check.settle, check.from.len()), (Duration::from_secs(5), 2));
     assert_eq!(settings.haproxy[0].socket, SocketPlace::Unix("/run/haproxy/admin.sock".into()));
     assert_eq!(settings.haproxy[1].socket.to_string(), "tcp:lb2:9999");
     assert_eq!(settings.haproxy[1].lines().len(), 1);

@@ -178,8 +178,8 @@ impl SystemdDriver {
     pub(super) async fn adopt(&self, record: &ProcessRecord) -> Result<Adopted, DriverError> {
         let gone = |proven| Adopted::Gone { empty: proven, proven };
         let Some(about) = record.unit.as_ref().filter(|_| record.boot_id == self.boot_id) else {
-            // A boot of the host ends every process.
-            return Ok(gone(record.unit.is_some()));
+            // A boot ends every process of a host, but whether this is the same host nobody can tell.
+            return Ok(Adopted::Gone { empty: true, proven: false });
         };
         if let Some(known) = self.watched().get(&record.instance) {
             return Ok(Adopted::Running(known.record()));

@@ -1,8 +1,10 @@
 //! One exception from "GET, HEAD and OPTIONS are reads and everything else is a write". Pure.
 
+use http::Method;
+use http::uri::PathAndQuery;
 use serde::{Deserialize, Serialize};
 
-use super::Class;
+use super::{Class, climbs};
 
 /// Which requests are of which class: by method, and by one of the path's prefix, its pattern or a gRPC method.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +29,9 @@ pub enum RuleError {
     #[error("a gate rule needs exactly one of `path_prefix`, `path` and `grpc`")]
     Place,
     /// A path is not a path.
-    #[error("gate rule {field} {given:?} must begin with \"/\"")]
+    #[error(
+        "gate rule {field} {given:?} must begin with \"/\" and be a path as requests have it: no \"?\", \"#\", blank or \"..\""
+    )]
     Path {
         /// Which field.
         field: &'static str,
@@ -71,7 +75,7 @@ impl TryFrom<Written> for ClassRule {
 
     fn try_from(written: Written) -> Result<Self, RuleError> {
         let Written { method, path_prefix, path, grpc, class } = written;
-        if let Some(method) = method.as_ref().filter(|method| method.chars().any(|c| c.is_ascii_lowercase())) {
+        if let Some(method) = method.as_ref().filter(|method| !is_method(method)) {
             return Err(RuleError::Method(method.clone()));
         }
         let place = match (path_prefix, path, grpc) {
@@ -86,13 +90,25 @@ impl TryFrom<Written> for ClassRule {
 }
 
 fn absolute(field: &'static str, given: String) -> Result<String, RuleError> {
-    if given.starts_with('/') { Ok(given) } else { Err(RuleError::Path { field, given }) }
+    if is_path(&given) { Ok(given) } else { Err(RuleError::Path { field, given }) }
+}
+
+/// Some request can have it. A rule that no request fits would do nothing, and nobody would hear of it.
+fn is_path(given: &str) -> bool {
+    let as_sent = given.parse::<PathAndQuery>();
+    given.starts_with('/') && !climbs(given) && as_sent.is_ok_and(|sent| sent.path() == given)
+}
+
+fn is_method(given: &str) -> bool {
+    Method::from_bytes(given.as_bytes()).is_ok() && !given.bytes().any(|byte| byte.is_ascii_lowercase())
 }
 
 /// A gRPC method's path is `/package.Service/Method` (gRPC over HTTP/2, "Requests").
 fn grpc_path(given: String) -> Result<String, RuleError> {
     match given.split('/').collect::<Vec<_>>()[..] {
-        [service, method] if !service.is_empty() && !method.is_empty() => Ok(format!("/{given}")),
+        [service, method] if !service.is_empty() && !method.is_empty() && is_path(&format!("/{given}")) => {
+            Ok(format!("/{given}"))
+        }
         _ => Err(RuleError::Grpc(given)),
     }
 }

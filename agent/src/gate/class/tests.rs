@@ -99,6 +99,11 @@ fn a_rule_that_cannot_be_meant_is_refused_with_what_it_says() {
     assert!(refused("path = '/a'\npath_prefix = '/b'\nclass = 'read'").contains("exactly one of"));
     assert!(refused("path_prefix = 'search'\nclass = 'read'").contains("path_prefix \"search\""));
     assert!(refused("path = 'search'\nclass = 'read'").contains("path \"search\""));
+    for path in ["/a?x=1", "/a#b", "/a b", "/a/../b", "/a/%2E%2e"] {
+        assert!(refused(&format!("path = '{path}'\nclass = 'write'")).contains("as requests have it"), "{path}");
+        assert!(refused(&format!("path_prefix = '{path}'\nclass = 'write'")).contains("as requests have it"), "{path}");
+    }
+    assert!(refused("method = ''\npath = '/'\nclass = 'read'").contains("capitals"));
     assert!(refused("method = 'Post'\npath = '/'\nclass = 'read'").contains("\"Post\""));
     for grpc in ["Get", "/billing.Invoices/Get", "billing.Invoices/", "a/b/c"] {
         assert!(refused(&format!("grpc = '{grpc}'\nclass = 'read'")).contains(grpc));

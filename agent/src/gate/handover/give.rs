@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::BufReader;
 use tokio::net::unix::{ReadHalf, WriteHalf};
@@ -35,9 +35,13 @@ pub(in crate::gate) async fn hand_over(
         activated: post.activated,
     };
     tracing::info!(seq = offer.state.seq, "a newer gate asks for the listener");
+    let offered = Instant::now();
     descriptors::write(write, &FromGate::Offer(offer), &[post.listener.as_fd()]).await?;
     match tokio::time::timeout(PATIENCE, lines.next::<ToGate>()).await {
-        Ok(Ok(Some(Ok(ToGate::Accepting { same_listener })))) if gate.succession.replace(same_listener) => {
+        // Frozen meanwhile, this gate finds the word although it comes from one that has given up long since.
+        Ok(Ok(Some(Ok(ToGate::Accepting { same_listener }))))
+            if offered.elapsed() <= PATIENCE && gate.succession.replace(same_listener) =>
+        {
             tracing::info!("a newer gate accepts clients; this one finishes what is in flight");
             text_lines::write(write, &FromGate::Left).await
         }

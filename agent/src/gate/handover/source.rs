@@ -10,6 +10,7 @@ use super::given::{Given, is_at};
 use super::take::{Asked, TakeOver};
 use crate::gate::control::Offer;
 use crate::gate::control_socket::{EndpointError, Found, look};
+use crate::gate::keep_alive;
 use crate::gate::server::GateError;
 use crate::gate::settings::GateSettings;
 
@@ -104,6 +105,7 @@ impl Listening {
         let made = || {
             let address = listener.local_addr()?;
             listener.set_nonblocking(true)?;
+            keep_alive::ask(&listener);
             Ok((address, Arc::new(TcpListener::from_std(listener)?)))
         };
         let failed = |source: io::Error| GateError::Listen { address: settings.listen, source };

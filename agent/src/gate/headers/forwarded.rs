@@ -9,9 +9,9 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use super::REQUEST_ID;
 use crate::gate::settings::Forwarded;
 
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(super) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(super) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// The longest request id that is kept: twice what the usual makers of ids need.
 const ID_LIMIT_BYTES: usize = 128;

@@ -116,6 +116,14 @@ fn requests_that_the_gate_cannot_serve_are_refused_with_the_right_reason() {
     for good in ["", "a", "a:80", "[::1]:80", "127.0.0.1:8080"] {
         assert_eq!(reason("/", &[("host", good)]), Ok(()), "{good}");
     }
+    assert_eq!(reason("http://user@a/", &[("host", "a")]), Err(Reason::BadRequest));
+    for coding in ["gzip, chunked", "gzip", "chunked, chunked", ""] {
+        let fields = [("host", "a"), ("transfer-encoding", coding)];
+        assert_eq!(reason("/", &fields), Err(Reason::NotSupported), "{coding}");
+    }
+    let twice = [("host", "a"), ("transfer-encoding", "gzip"), ("transfer-encoding", "chunked")];
+    assert_eq!(reason("/", &twice), Err(Reason::NotSupported));
+    assert_eq!(reason("/", &[("host", "a"), ("transfer-encoding", "Chunked")]), Ok(()));
     let mut tunnel = head("a:443", &[("host", "a")]);
     tunnel.method = Method::CONNECT;
     assert_eq!(check(&tunnel).map_err(|(reason, _)| reason), Err(Reason::NotSupported));
@@ -217,6 +225,21 @@ fn towards_http2_the_host_is_the_authority_and_no_field_of_a_connection_is_sent(
     }
     assert_eq!(text(&sent.headers, "te"), ["trailers"]);
     assert_eq!(text(&sent.headers, "x-forwarded-proto"), ["https"]);
+}
+
+#[test]
+fn an_empty_host_does_not_take_the_target_away() {
+    let sent = sent_by(head("/pay?q", &[("host", "")]), Forwarded::Replace, true, None);
+    assert_eq!(sent.uri.to_string(), "http://127.0.0.1:9001/pay?q");
+    let sent = sent_by(head("/pay?q", &[("host", "")]), Forwarded::Replace, false, None);
+    assert_eq!((sent.uri.to_string(), text(&sent.headers, "host")), ("/pay?q".to_owned(), vec![""]));
+}
+
+#[test]
+fn what_connection_names_beside_something_that_is_no_text_is_not_passed_either() {
+    let mut head = head("/", &[("host", "a"), ("x-secret", "1")]);
+    head.headers.insert("connection", HeaderValue::from_bytes(b"\xff, X-Secret").expect("a value"));
+    assert!(!sent(head, Forwarded::Replace).headers.contains_key("x-secret"));
 }
 
 #[test]

@@ -17,6 +17,10 @@ pub(in crate::gate) fn to_client(head: &mut response::Parts, tag: Option<&Upstre
     let headers = &mut head.headers;
     let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
     let protocol = if switched { headers.remove(header::UPGRADE) } else { None };
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        // RFC 9112 §6.3: the chunks count. hyper's client reads those, and its server would believe the length.
+        headers.remove(header::CONTENT_LENGTH);
+    }
     strip_hop_by_hop(headers);
     head.version = Version::HTTP_11;
     // Only the gate may say that the gate made an answer.

@@ -46,11 +46,14 @@ pub(in crate::gate) fn to_upstream(head: &mut request::Parts, hop: &Hop<'_>) {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
     let mut target = uri::Parts::default();
-    target.path_and_query = head.uri.path_and_query().cloned();
+    // A path that HTTP/2 left out reads as "/", and would be written as nothing at all.
+    let root = |path: &uri::PathAndQuery| (path.as_str() == "/").then(|| uri::PathAndQuery::from_static("/"));
+    target.path_and_query = head.uri.path_and_query().map(|path| root(path).unwrap_or_else(|| path.clone()));
     if hop.http2 {
         head.version = Version::HTTP_2;
         target.scheme = Some(uri::Scheme::HTTP);
-        let host = headers.remove(header::HOST);
+        // An empty Host names nobody, and without an authority there would be no target.
+        let host = headers.remove(header::HOST).filter(|host| !host.is_empty()).or_else(|| address(hop.upstream));
         target.authority = host.and_then(|host| uri::Authority::try_from(host.as_bytes()).ok());
     } else {
         head.version = Version::HTTP_11;
@@ -86,5 +89,9 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 fn missing_host(headers: &HeaderMap, upstream: &Upstream) -> Option<HeaderValue> {
     let missing = !headers.contains_key(header::HOST);
-    missing.then(|| HeaderValue::from_str(&upstream.address.to_string()).ok()).flatten()
+    missing.then(|| address(upstream)).flatten()
+}
+
+fn address(upstream: &Upstream) -> Option<HeaderValue> {
+    HeaderValue::from_str(&upstream.address.to_string()).ok()
 }

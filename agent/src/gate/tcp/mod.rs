@@ -19,16 +19,18 @@ use self::relay::Ended;
 use super::class::Class;
 use super::control::Reason;
 use super::counts::Event;
+use super::keep_alive;
+use super::peers::Share;
 use super::ticket::{Gate, Ticket};
 
 /// Serves one client until either side has had enough.
 pub(super) async fn serve(gate: Arc<Gate>, client: TcpStream, peer: SocketAddr) {
-    let Some(_place) = gate.peers.enter(peer.ip()) else {
+    let Some(place) = gate.peers.enter(peer.ip()) else {
         gate.refused_connections.fetch_add(1, Ordering::Relaxed);
         return;
     };
     let reached = tokio::select! {
-        reached = reach(&gate) => reached,
+        reached = reach(&gate, &place.share) => reached,
         // A client that waits may lose its patience.
         _ = client.ready(Interest::ERROR) => return,
     };
@@ -59,9 +61,9 @@ pub(super) async fn serve(gate: Arc<Gate>, client: TcpStream, peer: SocketAddr) 
 }
 
 /// A connection to an upstream, with the ticket for it.
-async fn reach(gate: &Arc<Gate>) -> Result<(TcpStream, Ticket), Reason> {
+async fn reach(gate: &Arc<Gate>, share: &Arc<Share>) -> Result<(TcpStream, Ticket), Reason> {
     let (mut tried, mut patience) = (Vec::new(), None);
-    let mut ticket = gate.enter(Class::Write).await?;
+    let mut ticket = gate.enter(Class::Write, share).await?;
     loop {
         let address = ticket.upstream().address;
         match connect(gate, address).await {
@@ -74,9 +76,9 @@ async fn reach(gate: &Arc<Gate>) -> Result<(TcpStream, Ticket), Reason> {
             Err(Reason::Connect) => {
                 // Out of every book while it waits: it is in flight nowhere.
                 drop(ticket);
-                gate.wait_for_reach(&mut patience).await?;
+                gate.wait_for_reach(&mut patience, share).await?;
                 tried.clear();
-                gate.enter(Class::Write).await?
+                gate.enter(Class::Write, share).await?
             }
             other => other?,
         };
@@ -86,5 +88,6 @@ async fn reach(gate: &Arc<Gate>) -> Result<(TcpStream, Ticket), Reason> {
 async fn connect(gate: &Gate, address: SocketAddr) -> io::Result<TcpStream> {
     let stream = tokio::time::timeout(gate.settings.limits.connect_time, TcpStream::connect(address)).await??;
     stream.set_nodelay(true)?;
+    keep_alive::ask(&stream);
     Ok(stream)
 }

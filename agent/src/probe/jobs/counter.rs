@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
 use tokio_util::task::AbortOnDropHandle;
@@ -12,7 +13,7 @@ use crate::core::observed::{Boot, Kind, Line};
 use crate::duration::render;
 use crate::probe::Target;
 use crate::probe::field::FieldPath;
-use crate::probe::http::document;
+use crate::probe::http::{answer, document, short};
 
 /// The jobs of one instance, counted for as long as this lives.
 #[derive(Debug)]
@@ -85,15 +86,30 @@ fn line(settings: &JobsSettings, last: Option<&Asked>, quiet_since: Option<Boot>
 
 async fn ask(settings: &JobsSettings, target: &Target) -> Result<(u64, Duration), String> {
     let limit = settings.timeout;
-    let document = tokio::time::timeout(limit, document(&settings.check, target)).await;
-    let document = document.unwrap_or_else(|_| Err(format!("no answer within {}", render(limit))))?;
+    let answer = tokio::time::timeout(limit, answer(&settings.check, target)).await;
+    let (status, body) = answer.unwrap_or_else(|_| Err(format!("no answer within {}", render(limit))))?;
+    counted(settings, status, body.as_deref().map_err(String::clone))
+}
+
+/// How many jobs a whole answer says there are, and how old the oldest is; the body's error is why it could not be read.
+///
+/// # Errors
+/// Why that is not known, in words.
+pub fn counted(
+    settings: &JobsSettings,
+    status: StatusCode,
+    body: Result<&[u8], String>,
+) -> Result<(u64, Duration), String> {
+    let document = document(&settings.check, status, body)?;
     let oldest = settings.oldest_ms.as_ref().map(|path| number(&document, path)).transpose()?;
     Ok((number(&document, &settings.count)?, Duration::from_millis(oldest.unwrap_or(0))))
 }
 
 fn number(document: &Value, path: &FieldPath) -> Result<u64, String> {
     match path.find(document) {
-        Some(value) => value.as_u64().ok_or_else(|| format!("{path} = {value}, wanted a whole number from 0")),
+        Some(value) => value
+            .as_u64()
+            .ok_or_else(|| format!("{path} = {}, wanted a whole number from 0", short(&value.to_string()))),
         None => Err(format!("{path} is missing in the answer")),
     }
 }
@@ -134,6 +150,8 @@ mod tests {
     fn only_a_whole_number_is_a_count() {
         let path = FieldPath::try_from("a.n".to_owned()).expect("a path");
         assert_eq!(number(&json!({"a": {"n": 3}}), &path), Ok(3));
+        let long = number(&json!({"a": {"n": "x".repeat(60_000)}}), &path).expect_err("refused");
+        assert!(long.len() < 300, "{} bytes in a sentence for people", long.len());
         for bad in [json!({"a": {"n": "3"}}), json!({"a": {"n": -1}}), json!({"a": {"n": 1.5}}), json!({"a": {}})] {
             assert!(number(&bad, &path).expect_err("refused").contains("a.n"), "{bad}");
         }

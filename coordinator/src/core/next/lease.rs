@@ -94,6 +94,14 @@ fn hand_over(
     heir: Option<InstanceId>,
     now: Now,
 ) -> Standing {
+    if fleet.lease.frozen {
+        let what =
+            format!("`handover lease unfreeze`: the scheduler lease is frozen, so it stays with {}", owner.agent);
+        return match is_late(plan, progress.since_ms, now) {
+            true => Standing::Stuck(what),
+            false => Standing::Wait(blocker(BlockerKind::Operator, progress, what)),
+        };
+    }
     let asked = progress.asked.as_ref().filter(|asked| asked.intent == intent && asked.from == owner.instance);
     match asked.map(|asked| answer(asked, plan, fleet, now)) {
         Some(Answer::Pending) => {

@@ -29,8 +29,14 @@ pub struct Sample {
     pub serves: bool,
 }
 
-/// Walks through the samples, which must be in the order of time.
-pub fn check(samples: &[Sample], hosts: usize, min: usize, struck: &[(String, Window)]) -> Checked {
+/// Walks through the samples, which must be in the order of time. At `silent` hosts nobody answers, though no traffic suffers.
+pub fn check(
+    samples: &[Sample],
+    hosts: usize,
+    min: usize,
+    struck: &[(String, Window)],
+    silent: &[(String, Window)],
+) -> Checked {
     let mut checked = Checked::new("floor");
     checked.need("samples", samples.len());
     let mut last: BTreeMap<&str, &Sample> = BTreeMap::new();
@@ -48,7 +54,7 @@ pub fn check(samples: &[Sample], hosts: usize, min: usize, struck: &[(String, Wi
         checked
             .find(format!("{dips} samples below the floor of {min} for no fault's sake, first at {at}: {left} serve"));
     }
-    unwatched(samples, struck, &mut checked);
+    unwatched(samples, &[struck, silent].concat(), &mut checked);
     checked
 }
 
@@ -95,32 +101,34 @@ mod tests {
 
     #[test]
     fn one_of_three_away_keeps_a_floor_of_two_and_two_break_it() {
-        assert_eq!(check(&samples(&DIP[..4]), 3, 2, &[]).found.len(), 0);
-        assert_eq!(check(&samples(&DIP), 3, 2, &[]).found.len(), 1);
+        assert_eq!(check(&samples(&DIP[..4]), 3, 2, &[], &[]).found.len(), 0);
+        assert_eq!(check(&samples(&DIP), 3, 2, &[], &[]).found.len(), 1);
     }
 
     #[test]
     fn a_service_that_is_not_ready_is_no_voluntary_dip() {
         let mut rows = samples(&DIP);
         rows[4].ready = false;
-        assert_eq!(check(&rows, 3, 2, &[]).found.len(), 0);
+        assert_eq!(check(&rows, 3, 2, &[], &[]).found.len(), 0);
     }
 
     #[test]
     fn a_host_that_was_struck_is_no_voluntary_dip() {
         let struck = [("b".to_owned(), Window { from: ms(150), to: ms(190) })];
-        assert_eq!(check(&samples(&DIP), 3, 2, &struck).found.len(), 0);
+        assert_eq!(check(&samples(&DIP), 3, 2, &struck, &[]).found.len(), 0);
         let other = [("c".to_owned(), Window { from: ms(150), to: ms(190) })];
-        assert_eq!(check(&samples(&DIP), 3, 2, &other).found.len(), 1);
+        assert_eq!(check(&samples(&DIP), 3, 2, &other, &[]).found.len(), 1);
+        assert_eq!(check(&samples(&DIP), 3, 2, &[], &struck).found.len(), 1, "silence takes no traffic away");
     }
 
     #[test]
     fn a_host_that_nobody_looked_at_proves_nothing() {
         let rows = samples(&[(0, "a", true), (1_600, "a", true)]);
         let struck = |host: &str| [(host.to_owned(), Window { from: ms(100), to: ms(200) })];
-        assert_eq!(check(&rows, 1, 1, &[]).found.len(), 1);
-        assert_eq!(check(&rows, 1, 1, &struck("a")).found.len(), 0);
-        assert_eq!(check(&rows, 1, 1, &struck("b")).found.len(), 1);
-        assert_eq!(check(&[], 1, 1, &[]).found.len(), 1);
+        assert_eq!(check(&rows, 1, 1, &[], &[]).found.len(), 1);
+        assert_eq!(check(&rows, 1, 1, &struck("a"), &[]).found.len(), 0);
+        assert_eq!(check(&rows, 1, 1, &struck("b"), &[]).found.len(), 1);
+        assert_eq!(check(&rows, 1, 1, &[], &struck("a")).found.len(), 0, "its agent was away, and no traffic suffered");
+        assert_eq!(check(&[], 1, 1, &[], &[]).found.len(), 1);
     }
 }

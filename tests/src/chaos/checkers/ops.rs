@@ -1,11 +1,17 @@
-//! Checker 8: each operation happened once, turns are dense, and what the coordinators wrote into their journal is a
-//! whole chain that ends in what is there.
+//! Checker 8: each operation happened once, turns are dense, what the coordinators wrote into their journal is a whole chain,
+//! and whatever they decided was written in their own reign: one that was deposed wrote nothing more.
+//!
+//! A restore takes writes away, and what comes next follows those that are left. What was lost is not forgotten by whoever
+//! worked under it: no agent's service works under a lower token than one that it had before (I2, I12).
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use super::Checked;
+
+/// The lower bits of a term.
+const REVISION: i64 = (1 << 48) - 1;
 
 /// One write of the holder key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -26,6 +32,45 @@ pub struct Turn {
     pub by_operator: bool,
 }
 
+/// Something that a coordinator decided: an assignment, or a request to the holder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Decision {
+    /// Its key.
+    pub what: String,
+    /// Its revision.
+    pub revision: i64,
+    /// Of whose term it says it is.
+    pub term: i64,
+    /// Who led when it was written: the leader key's create revision.
+    pub reign: Option<i64>,
+}
+
+/// The service of an agent began to work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Work {
+    /// Whose.
+    pub agent: String,
+    /// Under which token.
+    pub token: i64,
+}
+
+/// Everything that checker 8 looks at.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Story {
+    /// By revision.
+    pub turns: Vec<Turn>,
+    /// By journal and number.
+    pub records: Vec<Record>,
+    /// By revision.
+    pub decisions: Vec<Decision>,
+    /// By time.
+    pub works: Vec<Work>,
+    /// How many coordinators have led, one after the other.
+    pub reigns: usize,
+    /// How many turns a restore took away.
+    pub lost: usize,
+}
+
 /// One record of a journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Record {
@@ -39,11 +84,22 @@ pub struct Record {
     pub what: String,
 }
 
-/// Walks through turns, by revision, and records, by journal and number.
-pub fn check(turns: &[Turn], records: &[Record]) -> Checked {
+/// Walks through all of it.
+pub fn check(story: &Story) -> Checked {
     let mut checked = Checked::new("ops");
-    checked.need("turns", turns.len());
-    checked.count("journal records", records.len());
+    checked.need("turns", story.turns.len());
+    checked.count("journal records", story.records.len());
+    checked.need("decisions of leaders", story.decisions.len());
+    checked.count("reigns", story.reigns);
+    checked.count("turns that a restore took away", story.lost);
+    turns(&story.turns, &mut checked);
+    journals(&story.records, &mut checked);
+    decisions(&story.decisions, &mut checked);
+    works(&story.works, &mut checked);
+    checked
+}
+
+fn turns(turns: &[Turn], checked: &mut Checked) {
     let mut done: BTreeMap<&str, i64> = BTreeMap::new();
     for turn in turns {
         if turn.by_operator {
@@ -63,8 +119,26 @@ pub fn check(turns: &[Turn], records: &[Record]) -> Checked {
             checked.find(format!("turn {}: its token is not above the one before (I2)", after.turn));
         }
     }
-    journals(records, &mut checked);
-    checked
+}
+
+/// A term is a leader key's create revision, with an era above it.
+fn decisions(decisions: &[Decision], checked: &mut Checked) {
+    for Decision { what, revision, term, reign } in decisions {
+        if *reign != Some(term & REVISION) {
+            checked.find(format!("{what} at {revision} was decided in term {term}, while {reign:?} led (E1)"));
+        }
+    }
+}
+
+fn works(works: &[Work], checked: &mut Checked) {
+    let mut highest: BTreeMap<&str, i64> = BTreeMap::new();
+    for Work { agent, token } in works {
+        let before = highest.entry(agent).or_insert(*token);
+        if token < before {
+            checked.find(format!("the service of {agent} worked under token {token} after {before} (I2, I12)"));
+        }
+        *before = (*before).max(*token);
+    }
 }
 
 /// Numbers without a hole, terms that never go back: a deposed coordinator wrote nothing more.
@@ -94,37 +168,71 @@ mod tests {
         Record { journal: "r".into(), seq, term, what: "x".into() }
     }
 
+    fn decision(term: i64, reign: Option<i64>) -> Decision {
+        Decision { what: "assigned/a".into(), revision: 20, term, reign }
+    }
+
+    fn clean() -> Story {
+        Story {
+            turns: vec![turn(5, 1, "a"), turn(9, 2, "b"), Turn { era: 1, ..turn(2, 3, "c") }],
+            records: vec![record(1, 4), record(2, 4), record(3, 9)],
+            decisions: vec![decision(4, Some(4)), decision((1 << 48) | 7, Some(7))],
+            works: [("a", 5), ("b", 9), ("a", 5), ("b", 12)]
+                .map(|(agent, token)| Work { agent: agent.to_owned(), token })
+                .to_vec(),
+            reigns: 2,
+            lost: 1,
+        }
+    }
+
+    fn found(spoil: impl Fn(&mut Story)) -> usize {
+        let mut story = clean();
+        spoil(&mut story);
+        check(&story).found.len()
+    }
+
     #[test]
     fn dense_turns_with_growing_tokens_are_clean() {
-        let turns = [turn(5, 1, "a"), turn(9, 2, "b"), Turn { era: 1, ..turn(2, 3, "c") }];
-        assert_eq!(check(&turns, &[record(1, 4), record(2, 4), record(3, 9)]).found, Vec::<String>::new());
+        assert_eq!(check(&clean()).found, Vec::<String>::new());
     }
 
     #[test]
     fn an_operation_that_happened_twice_is_found() {
-        assert_eq!(check(&[turn(5, 1, "a"), turn(9, 2, "a")], &[]).found.len(), 1);
+        assert_eq!(found(|story| story.turns[1].op = "a".into()), 1);
     }
 
     #[test]
     fn a_turn_that_is_missing_and_a_token_that_does_not_grow_are_found() {
-        assert_eq!(check(&[turn(5, 1, "a"), turn(9, 3, "b")], &[]).found.len(), 1);
-        assert_eq!(check(&[turn(9, 1, "a"), turn(5, 2, "b")], &[]).found.len(), 1);
+        assert_eq!(found(|story| story.turns = vec![turn(5, 1, "a"), turn(9, 3, "b")]), 1);
+        assert_eq!(found(|story| story.turns = vec![turn(9, 1, "a"), turn(5, 2, "b")]), 1);
     }
 
     #[test]
     fn after_an_operators_hand_the_count_begins_anew() {
         let by_hand = Turn { by_operator: true, ..turn(9, 0, "x") };
-        assert_eq!(check(&[turn(5, 7, "a"), by_hand, turn(12, 1, "a")], &[]).found.len(), 0);
+        assert_eq!(found(|story| story.turns = vec![turn(5, 7, "a"), by_hand.clone(), turn(12, 1, "a")]), 0);
     }
 
     #[test]
     fn a_hole_in_a_journal_and_a_record_of_a_past_term_are_found() {
-        assert_eq!(check(&[turn(5, 1, "a")], &[record(1, 4), record(3, 4)]).found.len(), 1);
-        assert_eq!(check(&[turn(5, 1, "a")], &[record(1, 4), record(2, 3)]).found.len(), 1);
+        assert_eq!(found(|story| story.records[1].seq = 3), 2, "a hole, and then a repeat");
+        assert_eq!(found(|story| story.records[2].term = 3), 1);
     }
 
     #[test]
-    fn no_turn_proves_nothing() {
-        assert_eq!(check(&[], &[]).found.len(), 1);
+    fn what_a_stale_coordinator_wrote_in_anothers_reign_is_found() {
+        assert_eq!(found(|story| story.decisions.push(decision(4, Some(9)))), 1);
+        assert_eq!(found(|story| story.decisions.push(decision(4, None))), 1, "nobody led");
+    }
+
+    #[test]
+    fn a_service_that_works_under_a_token_below_one_that_it_had_is_found() {
+        assert_eq!(found(|story| story.works.push(Work { agent: "b".into(), token: 11 })), 1);
+        assert_eq!(found(|story| story.works.push(Work { agent: "c".into(), token: 3 })), 0, "it never heard of more");
+    }
+
+    #[test]
+    fn no_turn_and_no_decision_prove_nothing() {
+        assert_eq!(check(&Story::default()).found.len(), 2);
     }
 }

@@ -62,6 +62,16 @@ pub enum Nemesis {
 }
 
 impl Nemesis {
+    /// Whether it needs coordinators, or an operator at a terminal.
+    pub fn needs_coordinators(&self) -> bool {
+        matches!(
+            self,
+            Self::Coordinator(_)
+                | Self::Cut(Cut::HolderCoordinators)
+                | Self::Store(StoreFault::Restore | StoreFault::RestoreAlike)
+        )
+    }
+
     /// Its number in `SAFETY.md` §3.1.
     pub fn number(&self) -> &'static str {
         match self {
@@ -73,7 +83,9 @@ impl Nemesis {
             Self::Store(
                 StoreFault::MoveLeader | StoreFault::LoseMember | StoreFault::LoseQuorum | StoreFault::RestartAll,
             ) => "N6",
-            Self::Store(StoreFault::NoSpace | StoreFault::Compact | StoreFault::Restore) => "N7",
+            Self::Store(StoreFault::NoSpace | StoreFault::Compact | StoreFault::Restore | StoreFault::RestoreAlike) => {
+                "N7"
+            }
             Self::Operator(_) => "N8",
             Self::Clock(_) => "N10",
             Self::Database(_) => "N16",
@@ -98,6 +110,8 @@ pub struct Deed {
     pub hosts: Vec<String>,
     /// How long beyond its end it may.
     pub traffic_after: Duration,
+    /// Hosts whose agent says nothing meanwhile.
+    pub silent: Vec<String>,
     /// Instances that were stopped without noticing.
     pub paused: Vec<String>,
     /// The service lies about its own work: what it did not keep to, nobody can hold it to but the fence.
@@ -128,6 +142,8 @@ pub enum Undo {
     Agent(usize),
     /// Start a gate again.
     Gate(usize),
+    /// Start these coordinators again.
+    Coordinators(Vec<usize>),
     /// Take the alarm back.
     Disarm,
     /// Delete a key that nobody can read.
@@ -227,6 +243,7 @@ impl Scene<'_> {
                 let shared = self.site.shared.clone();
                 self.site.hosts[host].start_gate(&shared)?;
             }
+            Undo::Coordinators(which) => coordinator::start(self, &which)?,
             Undo::Disarm => store::disarm(self)?,
             Undo::Delete(key) => deed.by_hand.extend(store::delete(self, &key)?),
             Undo::SetClock(host) => clock::set(self.site, host, 0)?,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::process::RESUME;
@@ -23,6 +23,8 @@ pub enum Cut {
     HolderDatabase,
     /// The hosts from each other.
     HostHost,
+    /// The holder's host from both coordinators.
+    HolderCoordinators,
     /// The member that leads from the other two.
     LeaderMembers,
     /// The member that leads from all hosts; members see each other.
@@ -71,6 +73,10 @@ pub fn cut(scene: &Scene<'_>, cut: Cut) -> Result<(Deed, Undo)> {
             both(&host, DATABASE)
         }
         Cut::HostHost => hosts.iter().filter(|other| **other != host).flat_map(|other| both(&host, other)).collect(),
+        Cut::HolderCoordinators => {
+            let all = scene.site.coordinators.as_ref().context("the site has no coordinators")?;
+            all.members.iter().flat_map(|member| both(&host, &member.spot.name)).collect()
+        }
         Cut::LeaderMembers => {
             from = leader()?;
             members.iter().filter(|other| **other != from).flat_map(|other| both(&from, other)).collect()

@@ -86,7 +86,8 @@ pub fn kill(scene: &mut Scene<'_>, victim: Victim) -> Result<(Deed, Undo)> {
         (Victim::HolderApp, _) => (Deed { after: APP_GONE, hosts, ..deed }, Undo::Nothing),
         (Victim::OtherApp, _) => (Deed { hosts, ..deed }, Undo::Nothing),
         (Victim::Gate, Some(host)) => (Deed { hosts, ..deed }, Undo::Gate(host)),
-        (Victim::HolderAgent, Some(host)) => (deed, Undo::Agent(host)),
+        // No request notices; but nobody tells what the gate does until there is an agent again.
+        (Victim::HolderAgent, Some(host)) => (Deed { silent: hosts, ..deed }, Undo::Agent(host)),
         // The whole host is down for the rest of the schedule: gate and agent are not started again.
         (Victim::HolderHost, _) => {
             (Deed { after: bounds::HOST_LOST, traffic_after: bounds::FOR_EVER, hosts, ..deed }, Undo::Nothing)

@@ -31,8 +31,10 @@ pub enum StoreFault {
     NoSpace,
     /// N7: all history is gone under every watch.
     Compact,
-    /// N7: the cluster begins anew from a snapshot that is some seconds old.
+    /// N7: another cluster begins from a snapshot that is some seconds old.
     Restore,
+    /// N7: the same, with the cluster token of before: its id is the same as well.
+    RestoreAlike,
 }
 
 /// What an operator does by hand.
@@ -98,7 +100,8 @@ pub fn begin(scene: &mut Scene<'_>, fault: StoreFault) -> Result<(Deed, Undo)> {
             scene.site.etcd.ctl(next, &["defrag"])?;
             (deed(format!("compacts up to revision {revision}, and defragments"), INVISIBLE), Undo::Nothing)
         }
-        StoreFault::Restore => restore(scene, leader)?,
+        StoreFault::Restore => restore(scene, leader, false)?,
+        StoreFault::RestoreAlike => restore(scene, leader, true)?,
     })
 }
 
@@ -158,15 +161,23 @@ fn revision(scene: &Scene<'_>, member: usize) -> Result<i64> {
     status[0]["Status"]["header"]["revision"].as_i64().context("no revision")
 }
 
-fn restore(scene: &mut Scene<'_>, leader: usize) -> Result<(Deed, Undo)> {
+/// Turns that begin after the snapshot are lost: one is asked for, and whoever works under it must not go on.
+fn restore(scene: &mut Scene<'_>, leader: usize, alike: bool) -> Result<(Deed, Undo)> {
     let snapshot = scene.site.etcd.snapshot(leader, "snapshot.db")?;
     let revision = snapshot_revision(scene, &snapshot)?;
-    // What happens from here on is lost.
+    let operator = scene.site.coordinators.as_ref().map(|coordinators| coordinators.operator.clone());
+    let operator = operator.context("nobody could raise the era")?;
+    // What happens from here on is lost. If nobody is ready to take over, that is little.
+    let _ordered = operator.order_hand_over();
     std::thread::sleep(bounds::LOST_HISTORY);
-    scene.site.etcd.restore(&snapshot, None)?;
-    scene.recorder.reborn(revision, 0);
-    let what = format!("restores etcd from a snapshot of revision {revision}, {:?} old", bounds::LOST_HISTORY);
-    Ok((Deed { what, after: bounds::HOST_LOST, ..Deed::default() }, Undo::RaiseEra))
+    scene.site.etcd.kill_all()?;
+    // Before the first answer of the new life.
+    scene.recorder.reborn(revision);
+    scene.site.etcd.restore(&snapshot, alike)?;
+    let id = if alike { "the same cluster id" } else { "another cluster id" };
+    let lost = bounds::LOST_HISTORY;
+    let what = format!("restores etcd with {id} from a snapshot of revision {revision}, {lost:?} old");
+    Ok((Deed { what, after: bounds::RESTORED, ..Deed::default() }, Undo::RaiseEra))
 }
 
 fn snapshot_revision(scene: &Scene<'_>, snapshot: &Path) -> Result<i64> {

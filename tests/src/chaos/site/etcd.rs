@@ -36,8 +36,10 @@ pub struct Cluster {
     /// The directory of the programs `etcd`, `etcdctl` and, from 3.5 on, `etcdutl`.
     programs: PathBuf,
     dir: PathBuf,
-    /// Counts restores: each makes a new cluster.
+    /// Counts restores: each has data of its own.
     life: u32,
+    /// Makes the cluster's id, together with the members' addresses.
+    token: String,
 }
 
 impl Member {
@@ -67,7 +69,8 @@ impl Cluster {
     pub fn start(programs: &Path, dir: &Path, spots: Vec<Spot>) -> Result<Self> {
         let member = |spot: Spot| Member { data: dir.join(format!("{}-0", spot.name)), spot, process: None };
         let members = spots.into_iter().map(member).collect();
-        let mut cluster = Self { members, programs: programs.to_owned(), dir: dir.to_owned(), life: 0 };
+        let (programs, dir, token) = (programs.to_owned(), dir.to_owned(), "life-0".to_owned());
+        let mut cluster = Self { members, programs, dir, life: 0, token };
         for index in 0..cluster.members.len() {
             cluster.start_member(index)?;
         }
@@ -81,7 +84,7 @@ impl Cluster {
     /// If the program cannot be started.
     pub fn start_member(&mut self, index: usize) -> Result<()> {
         let initial = self.initial();
-        let life = format!("life-{}", self.life);
+        let life = self.token.clone();
         let member = &mut self.members[index];
         let (client, peer, data) = (member.endpoint(), member.peer(), member.data.display().to_string());
         let local = format!("http://127.0.0.1:{CLIENT}");
@@ -163,19 +166,26 @@ impl Cluster {
         Ok(file)
     }
 
-    /// Kills all members and begins a new cluster from a snapshot, its revisions raised if `bump` says by how much (which
-    /// only 3.5 can).
+    /// Kills all members.
+    ///
+    /// # Errors
+    /// If one had ended already.
+    pub fn kill_all(&mut self) -> Result<()> {
+        let running = self.members.iter_mut().filter_map(|member| member.process.take());
+        running.into_iter().try_for_each(|mut process| process.kill())
+    }
+
+    /// Begins a new cluster from a snapshot, after [`Cluster::kill_all`]. If `alike`, with the token of the one before, and so
+    /// with its id.
     ///
     /// # Errors
     /// If it cannot be restored or does not come up.
-    pub fn restore(&mut self, snapshot: &Path, bump: Option<u64>) -> Result<()> {
-        for member in &mut self.members {
-            if let Some(mut process) = member.process.take() {
-                process.kill()?;
-            }
-        }
+    pub fn restore(&mut self, snapshot: &Path, alike: bool) -> Result<()> {
         self.life += 1;
-        let (initial, life) = (self.initial(), format!("life-{}", self.life));
+        if !alike {
+            self.token = format!("life-{}", self.life);
+        }
+        let (initial, life) = (self.initial(), self.token.clone());
         let utl = self.programs.join("etcdutl");
         let program = if utl.is_file() { utl } else { self.programs.join("etcdctl") };
         for index in 0..self.members.len() {
@@ -188,9 +198,6 @@ impl Cluster {
                 .arg("--data-dir")
                 .arg(&member.data);
             command.args(["--initial-advertise-peer-urls", &member.peer(), "--initial-cluster-token", &life]);
-            if let Some(bump) = bump {
-                command.args(["--bump-revision", &bump.to_string(), "--mark-compacted"]);
-            }
             said(command)?;
         }
         for index in 0..self.members.len() {

@@ -1,7 +1,7 @@
 //! A host with a gate, an agent and the demo service.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use crate::fleet::{Binaries, Process};
 
 /// Ports are the same on every host: each has a network of its own.
 const GATE: u16 = 8080;
+const AGENT: u16 = 7101;
 const OPERATIONS: u16 = 7102;
 /// The first of as many as there are members.
 const WIRE: usize = 12_379;
@@ -64,11 +65,12 @@ pub struct Host {
 }
 
 impl Host {
-    /// Writes the config of a host that finds its store at `store`.
+    /// Writes the config of a host that finds its store at `store`. With TLS its agent is reached from other hosts; without, by
+    /// itself alone.
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn new(shared: &Shared, spot: Spot, store: &[String]) -> Result<Self> {
+    pub fn new(shared: &Shared, spot: Spot, store: &[String], tls: Option<&str>) -> Result<Self> {
         let dir = shared.dir.join(&spot.name);
         let host = Self {
             config: dir.join("agent.toml"),
@@ -82,7 +84,7 @@ impl Host {
             spot,
         };
         std::fs::create_dir_all(&host.runtime_dir)?;
-        std::fs::write(&host.config, host.text(shared, store))?;
+        std::fs::write(&host.config, host.text(shared, store, tls))?;
         host.behave(shared, "")?;
         std::fs::write(host.clock_file(), "+0\n")?;
         Ok(host)
@@ -167,18 +169,20 @@ impl Host {
         app_of(&self.state_dir.join("agent.json"))
     }
 
-    fn text(&self, shared: &Shared, store: &[String]) -> String {
+    fn text(&self, shared: &Shared, store: &[String], tls: Option<&str>) -> String {
         let run = self.runtime_dir.display();
+        let ip = if tls.is_some() { self.spot.ip } else { Ipv4Addr::LOCALHOST };
         format!(
             r#"agent = "{name}"
 service = "billing"
 env = "demo"
-listen = "127.0.0.1:7101"
+listen = "{listen}"
 operations = "{operations}"
 host = "{name}"
 state_dir = "{state}"
 runtime_dir = "{run}"
 store = {store:?}
+{tls}
 
 [gate]
 mode = "proxy"
@@ -217,8 +221,14 @@ c_unit = "500ms"
 [[slot]]
 name = "a"
 port = 9001
+
+[[slot]]
+name = "b"
+port = 9002
 "#,
             name = self.spot.name,
+            listen = SocketAddr::from((ip, AGENT)),
+            tls = tls.unwrap_or_default(),
             operations = self.operations,
             state = self.state_dir.display(),
             gate = self.gate_listen,

@@ -1,6 +1,7 @@
 //! The site: three etcd members, three hosts with gate, agent and service, each in a network namespace of its own. The world
 //! around it ([`super::sandbox`]) takes it down; here things are only started.
 
+pub mod coordinators;
 pub mod etcd;
 pub mod host;
 pub mod net;
@@ -12,6 +13,7 @@ use anyhow::{Result, bail};
 
 use crate::fleet::{Binaries, Process};
 use crate::postgres::{Place, Postgres};
+use coordinators::{Authority, Coordinators};
 use etcd::Cluster;
 use host::{Host, Shared};
 use net::{Net, Spot};
@@ -42,6 +44,8 @@ pub struct Wanted {
     pub wires: bool,
     /// Hosts have wall clocks that can be moved (N10).
     pub clocks: bool,
+    /// There are two coordinators.
+    pub coordinators: bool,
 }
 
 /// A running site.
@@ -57,6 +61,8 @@ pub struct Site {
     pub database: Postgres,
     /// The hosts.
     pub hosts: Vec<Host>,
+    /// The coordinators, if there are any.
+    pub coordinators: Option<Coordinators>,
 }
 
 impl Site {
@@ -69,10 +75,16 @@ impl Site {
         let dir = wanted.dir.clone();
         install(&dir, &binaries)?;
         let net = Net::new()?;
-        let spots = |net: &Net, prefix: &str, first: u8| -> Result<Vec<Spot>> {
-            (0..3).map(|n| net.host(&format!("{prefix}{}", n + 1), first + n)).collect()
+        let spots = |prefix: &str, first: u8, count: u8| -> Result<Vec<Spot>> {
+            (0..count).map(|n| net.host(&format!("{prefix}{}", n + 1), first + n)).collect()
         };
-        let etcd = Cluster::start(&wanted.etcd, &dir, spots(&net, "e", 11)?)?;
+        let etcd = Cluster::start(&wanted.etcd, &dir, spots("e", 11, 3)?)?;
+        let authority = wanted.coordinators.then(|| Authority::new(&dir)).transpose()?;
+        let coordinators = authority
+            .as_ref()
+            .map(|authority| Coordinators::new(&dir, binaries.path("handover"), authority, spots("c", 31, 2)?, &etcd));
+        let coordinators = coordinators.transpose()?;
+        let places = spots("a", 21, 3)?;
         let spot = net.host(DATABASE, 41)?;
         let place = Place { ip: spot.ip, port: 5432, namespace: Some(spot.name) };
         let database = Postgres::start_at(&dir, place)?;
@@ -88,11 +100,12 @@ impl Site {
             clocks: wanted.clocks,
             behaviour: wanted.behaviour.clone(),
         };
-        let mut site = Self { hosts: Vec::new(), shared, etcd, database, net };
-        for spot in spots(&site.net, "a", 21)? {
+        let mut site = Self { hosts: Vec::new(), shared, etcd, database, net, coordinators };
+        for spot in places {
             let members = site.etcd.endpoints();
             let store = if wanted.wires { host::wires(members.len()) } else { members.clone() };
-            let mut host = Host::new(&site.shared, spot, &store)?;
+            let tls = authority.as_ref().map(|authority| authority.of_agent(&spot.name)).transpose()?;
+            let mut host = Host::new(&site.shared, spot, &store, tls.as_deref())?;
             if wanted.wires {
                 host.start_wire(&site.shared, &members)?;
             }
@@ -101,11 +114,14 @@ impl Site {
         Ok(site)
     }
 
-    /// Starts gates and agents.
+    /// Starts coordinators, gates and agents.
     ///
     /// # Errors
     /// If one cannot be started.
     pub fn start_hosts(&mut self) -> Result<()> {
+        if let Some(coordinators) = &mut self.coordinators {
+            coordinators.start_all(&self.etcd)?;
+        }
         for host in 0..self.hosts.len() {
             self.hosts[host].start_gate(&self.shared)?;
             self.start_agent(host)?;

@@ -37,6 +37,8 @@ pub struct Register {
     asked: Vec<Asked>,
     /// The turn at its beginning.
     first: Revision,
+    /// Where it began, after a restore: what was asked before may have been answered by the store that was.
+    began: usize,
 }
 
 impl Register {
@@ -44,6 +46,7 @@ impl Register {
         let Some((begun, on)) = self.open.remove(&id) else { return };
         let ended = Some(self.position);
         match (returned, on) {
+            (Returned::Read(_), _) if begun < self.began => {}
             (Returned::Read(revision), _) => self.asked.push(Asked { begun, ended, what: What::Read(revision) }),
             (Returned::Wrote(gives), Some(on)) => {
                 self.asked.push(Asked { begun, ended, what: What::Write { on, gives } });
@@ -129,7 +132,7 @@ impl Check for Register {
                     self.open.iter().filter(|(id, asked)| on_its_way(id, asked)).map(|(id, asked)| (*id, *asked));
                 let kept = kept.collect();
                 self.judge()?;
-                (self.open, self.first) = (kept, *holder);
+                (self.open, self.first, self.began) = (kept, *holder, self.position);
             }
             _ => return Ok(()),
         }
@@ -226,6 +229,15 @@ mod tests {
             hears(2, Returned::Read(0)),
         ];
         assert!(verdict(&lost).is_err(), "a write done after the restore must be seen");
+    }
+
+    #[test]
+    fn what_a_write_read_before_the_restore_is_not_held_against_the_store_after_it() {
+        let restored = Fact::Restored { holder: 0, turn: None };
+        let before =
+            [asks(1, Some(5)), restored, asks(2, None), hears(2, Returned::Read(0)), hears(1, Returned::Read(9))];
+        assert_eq!(verdict(&before), Ok(()));
+        assert!(verdict(&[&before[1..4], &[asks(1, Some(5)), before[4].clone()]].concat()).is_err(), "asked after it");
     }
 
     #[test]
