@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::core::accept::{Accepted, Offer, Verdict, judge};
 use crate::core::next::{Next, Waiting, next};
 use crate::core::observed::{Instance, Observed, Slot};
-use crate::driver::Exit;
+use crate::driver::Told;
 use crate::host::Host;
 use crate::lease::KeeperHandle;
 use crate::lease::wanted::{KeeperStatus, LeaseState, Wanted};
@@ -77,7 +77,7 @@ impl AgentLoop {
         &mut self,
         offers: &mut mpsc::Receiver<Offered>,
         from_store: &mut mpsc::Receiver<FromStore>,
-        mut exits: mpsc::Receiver<Exit>,
+        mut driver: mpsc::Receiver<Told>,
         wake: &Notify,
     ) -> Result<()> {
         let mut gate = self.routing.watch();
@@ -89,7 +89,7 @@ impl AgentLoop {
             tokio::select! {
                 offered = offers.recv() => self.offered(offered.context("the agent's gRPC surface ended")?),
                 said = from_store.recv() => self.store_said(said.context("what follows the store ended")?),
-                exit = exits.recv() => self.exited(&exit.context("the driver ended")?),
+                told = driver.recv() => self.driver_told(&told.context("the driver ended")?),
                 link = gate.changed() => link.context("the link to the gate ended")?,
                 ended = changed(&mut keeper) => ended.context("the lease keeper ended; its last words are in the log")?,
                 () = wake.notified() => {}
@@ -309,9 +309,13 @@ impl AgentLoop {
         }
     }
 
-    fn exited(&mut self, exit: &Exit) {
-        if let Some(trouble) = self.host.exited(exit) {
-            warn!(reason = trouble.sentence, "the end of an instance could not be recorded");
+    fn driver_told(&mut self, told: &Told) {
+        let trouble = match told {
+            Told::Began(process) => self.host.began(process),
+            Told::Exit(exit) => self.host.exited(exit),
+        };
+        if let Some(trouble) = trouble {
+            warn!(reason = trouble.sentence, "what became of an instance could not be recorded");
         }
     }
 }

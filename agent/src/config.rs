@@ -218,6 +218,7 @@ impl Config {
             return Err(unfit("listen", format!("is {}, which others can reach", file.listen), fix));
         }
         let (slots, callers) = (slots(&file, &unfit)?, callers(&file, &unfit)?);
+        file.driver.check(slots.len()).map_err(|error| field(format!("in [driver]: {error}")))?;
         check_ports(&file, gate.as_ref(), &slots, &unfit)?;
         let by = if gate.is_some() { By::Host } else { By::Slot };
         file.balancer.check(by, &slots.keys().collect()).map_err(|error| field(error.to_string()))?;
@@ -270,8 +271,19 @@ impl Config {
 
     /// Time between SIGTERM and SIGKILL.
     pub fn grace(&self) -> Duration {
-        let DriverSettings::Process(settings) = &self.driver;
-        settings.grace
+        self.driver.grace()
+    }
+
+    /// The longest that an instance may take to finish its work, and the field that says so: nothing that stops instances
+    /// by itself may be quicker.
+    pub fn finish(&self) -> (String, Duration) {
+        let jobs = self
+            .drain
+            .jobs
+            .iter()
+            .filter_map(|jobs| Some((format!("drain.jobs {}, deadline", jobs.name), jobs.policy?.deadline())));
+        let grace = ("driver.grace".to_owned(), self.grace());
+        jobs.fold(grace, |longest, one| if one.1 > longest.1 { one } else { longest })
     }
 }
 

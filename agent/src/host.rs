@@ -18,12 +18,16 @@ use crate::config::Config;
 use crate::core::next::{Effect, LeaseStand, Waiting};
 use crate::core::observed::{Boot, Crashes, Process};
 use crate::core::slot::retry_after;
-use crate::driver::{Adopted, Driver, DriverError, DriverSettings, Exit, StartSpec};
+use crate::driver::{Adopted, Driver, DriverError, Exit, ProcessRecord};
 use crate::durable::DurableError;
 use crate::ending::{ended, plain};
 use crate::lease::wanted::{Life, LocalInstance, Wanted};
 use crate::place::{Place, Running};
 use crate::state::{InstanceRecord, StateFile};
+
+mod trouble;
+
+use trouble::{disk, failed};
 
 /// Crashes that are this far apart are not a row.
 const CRASHES_FORGOTTEN_AFTER: Boot = Boot::from_secs(60);
@@ -97,7 +101,7 @@ impl Host {
         let adopted = match &record.process {
             Some(process) => self.driver.adopt(process).await?,
             // The agent died before it started the process: the search by marks has not found one.
-            None => Adopted::Gone { empty: false },
+            None => Adopted::Gone { empty: false, proven: false },
         };
         match adopted {
             Adopted::Running(process) => {
@@ -106,11 +110,12 @@ impl Host {
                 self.file.change(|state| drop(state.instances.insert(slot.clone(), record.clone())))?;
                 self.run(slot, record);
             }
-            Adopted::Gone { .. } => {
+            Adopted::Gone { proven, .. } => {
                 warn!(%slot, instance = %record.instance, "the instance ended while no agent watched");
-                // A restart of the agent proves nothing of its descendants. Nor does another boot: this may be a copy of
-                // the state directory on another machine, while the instance goes on working on the first.
-                self.depart(&slot, &record, false);
+                // A restart of the agent proves nothing of its descendants, unless the driver saw them gone. Nor does another
+                // boot: this may be a copy of the state directory on another machine, while the instance goes on working on
+                // the first.
+                self.depart(&slot, &record, proven);
                 self.file.change(|state| drop(state.instances.remove(&slot)))?;
             }
         }
@@ -127,9 +132,8 @@ impl Host {
             }
             let free = self.places.get(&found.slot).is_some_and(|place| place.running.is_none());
             let Some(main) = found.main.filter(|_| free) else {
-                let Driver::Process(driver) = self.driver.as_ref();
                 warn!(slot = %found.slot, instance = %found.instance, "ending what an instance left behind");
-                driver.clear_leftovers(&found.instance).await;
+                self.driver.clear_leftovers(&found.instance).await;
                 continue;
             };
             warn!(slot = %found.slot, version = %found.version, "found a running instance that the state file does not know");
@@ -154,7 +158,7 @@ impl Host {
     /// Does one thing. What cannot be done comes back as a reason to wait.
     pub async fn act(&mut self, effect: &Effect) -> Option<Waiting> {
         match effect {
-            Effect::Start { slot, version } => self.start(slot, version),
+            Effect::Start { slot, version } => self.start(slot, version).await,
             Effect::FirstReady { slot } => self.set_lifecycle(slot, None),
             Effect::Move { slot, event } => self.set_lifecycle(slot, Some(*event)),
             Effect::Terminate { slot, kill_at } => {
@@ -177,15 +181,14 @@ impl Host {
     }
 
     /// Records the id first, so that an agent that dies here knows that something may run under it.
-    fn start(&mut self, slot: &SlotId, version: &Version) -> Option<Waiting> {
+    async fn start(&mut self, slot: &SlotId, version: &Version) -> Option<Waiting> {
         let instance = InstanceId::random();
         let record =
             InstanceRecord { instance, version: version.clone(), process: None, lifecycle: None, ready: false };
         if let Err(error) = self.file.change(|state| drop(state.instances.insert(slot.clone(), record.clone()))) {
             return Some(disk(&error));
         }
-        let started = self.driver.start(&self.start_spec(slot, &record));
-        match started {
+        match self.order_start(slot, &record).await {
             Ok(process) => {
                 info!(%slot, instance = %record.instance, %version, pid = process.pid, "started");
                 let record = InstanceRecord { process: Some(process), ..record };
@@ -206,19 +209,29 @@ impl Host {
         }
     }
 
-    fn start_spec(&self, slot: &SlotId, record: &InstanceRecord) -> StartSpec {
-        let DriverSettings::Process(settings) = &self.config.driver;
-        let mut spec = settings.start_spec(&crate::driver::Place {
+    async fn order_start(&self, slot: &SlotId, record: &InstanceRecord) -> Result<ProcessRecord, DriverError> {
+        let place = crate::driver::Place {
             slot,
             port: self.places.get(slot).map_or(0, |place| place.address.port()),
             version: &record.version,
             instance: &record.instance,
             state_dir: &self.config.state_dir,
-        });
-        if self.config.lease.is_some() {
-            spec.env.extend(crate::lease::files::for_children(&self.config.runtime_dir, slot));
+        };
+        let lease =
+            self.config.lease.as_ref().map(|_| crate::lease::files::for_children(&self.config.runtime_dir, slot));
+        self.driver.start(&place, lease.into_iter().flatten().collect()).await
+    }
+
+    /// More is known of an instance's process.
+    pub fn began(&mut self, process: &ProcessRecord) -> Option<Waiting> {
+        let (slot, place) = self.places.iter().find(|(_, place)| place.holds(&process.instance))?;
+        let (slot, running) = (slot.clone(), place.running.as_ref()?);
+        let record = InstanceRecord { process: Some(process.clone()), ..running.record.clone() };
+        let saved = self.save(&slot, &record);
+        if let (Ok(()), Some(running)) = (&saved, self.running(&slot)) {
+            running.record = record;
         }
-        spec
+        saved.err()
     }
 
     fn set_lifecycle(&mut self, slot: &SlotId, event: Option<Event>) -> Option<Waiting> {
@@ -253,6 +266,9 @@ impl Host {
 
     /// Keeps the last known readiness in the file: an agent that restarts goes on from it.
     pub fn note_readiness(&mut self) -> Option<Waiting> {
+        for running in self.places.values_mut().filter_map(|place| place.running.as_mut()) {
+            running.awaits = self.driver.awaits(&running.record.instance);
+        }
         let changed = |place: &Place| {
             let running = place.running.as_ref().filter(|running| running.record.ready != running.ready())?;
             Some(InstanceRecord { ready: running.ready(), ..running.record.clone() })
@@ -378,16 +394,4 @@ impl Host {
         }
         Wanted { instances }
     }
-}
-
-fn failed<E: std::error::Error>(what: &str, slot: &SlotId, result: Result<(), E>) -> Option<Waiting> {
-    let error = result.err()?;
-    Some(Waiting {
-        kind: BlockerKind::Stop,
-        sentence: format!("slot {slot}: its process cannot {what}: {}", crate::report::chain(&error)),
-    })
-}
-
-fn disk(error: &DurableError) -> Waiting {
-    Waiting { kind: BlockerKind::Disk, sentence: crate::report::chain(error) }
 }

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use crate::clock;
 use crate::config::Config;
 use crate::core::observed::{Boot, Crashes, Ledger, Process};
-use crate::driver::{DriverSettings, Values};
+use crate::driver::Values;
 use crate::probe::jobs::JobCounter;
 use crate::probe::{Affects, ConditionReport, ProbeRunner, Readiness, Target};
 use crate::signal_mode::Watched;
@@ -42,6 +42,8 @@ pub struct Running {
     pub(crate) wanted_end: bool,
     /// What is left of it, its main process having ended.
     pub left: Option<String>,
+    /// Why whoever started it does not take it for up, whatever its probes say.
+    pub(crate) awaits: Option<String>,
     probes: ProbeRunner,
     jobs: JobCounter,
     /// Since when the gate sends it nothing and has nothing of it in hand.
@@ -65,12 +67,11 @@ impl Running {
         record: InstanceRecord,
         wake: Arc<Notify>,
     ) -> Self {
-        let DriverSettings::Process(settings) = &config.driver;
         let values = Values {
             port: address.port(),
             version: record.version.clone(),
             slot: slot.clone(),
-            builds: settings.builds.clone(),
+            builds: config.driver.builds().to_owned(),
             instance: record.instance.clone(),
             state_dir: config.state_dir.clone(),
         };
@@ -85,6 +86,7 @@ impl Running {
             process: Process::Running,
             wanted_end: false,
             left: None,
+            awaits: None,
             probes,
             jobs,
             quiet_since: None,
@@ -112,7 +114,7 @@ impl Running {
 
     /// Whether it may have traffic, as far as is known.
     pub fn ready(&self) -> bool {
-        self.probes.readiness().borrow().ready || clock::boot() < self.trusted_until
+        self.awaits.is_none() && (self.probes.readiness().borrow().ready || clock::boot() < self.trusted_until)
     }
 
     /// The conditions of readiness that are not met, in words.
@@ -121,7 +123,8 @@ impl Running {
         let decisive = |c: &&ConditionReport| c.affects == Affects::Ready && !c.met;
         let unmet = readiness.conditions.iter().filter(decisive);
         let held = readiness.held_until.map(|_| "it was ready a moment ago; it returns at most once in ten seconds");
-        unmet.map(|c| format!("{}: {}", c.name, c.reading)).chain(held.map(str::to_owned)).collect()
+        let unmet = unmet.map(|c| format!("{}: {}", c.name, c.reading)).chain(held.map(str::to_owned));
+        self.awaits.iter().cloned().chain(unmet).collect()
     }
 }
 

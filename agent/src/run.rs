@@ -23,7 +23,7 @@ use crate::agent_loop::{AgentLoop, Memory};
 use crate::balancer::Balancers;
 use crate::clock;
 use crate::config::Config;
-use crate::driver::{Driver, Owner};
+use crate::driver::{Driver, Opening, Owner};
 use crate::gate::client::GateLink;
 use crate::gate::server::{Beginning, Server};
 use crate::host::Host;
@@ -63,9 +63,16 @@ pub async fn run(config: Config) -> Result<()> {
         agent: config.agent.clone(),
         state_dir: config.state_dir.clone(),
     };
-    let (driver, exits) = Driver::open(&config.driver, owner)?;
-    let driver = Arc::new(driver);
     let wake = Arc::new(Notify::new());
+    let opening = Opening {
+        owner,
+        slots: config.slots.keys().cloned().collect(),
+        runtime_dir: config.runtime_dir.clone(),
+        finish: config.finish(),
+        wake: wake.clone(),
+    };
+    let (driver, told) = Driver::open(&config.driver, opening).await?;
+    let driver = Arc::new(driver);
 
     let registration = registration(&config, &file, &boot_id);
     let mut from_store = follow_store(&config, &store, registration).await?;
@@ -81,7 +88,7 @@ pub async fn run(config: Config) -> Result<()> {
 
     let memory = Memory::silent_until(clock::boot() + FIRST_WORD);
     let mut agent = AgentLoop { config, boot_id, host, routing, balancers, keeper, wanted, reports, memory };
-    agent.go(&mut offers, &mut from_store, exits, &wake).await
+    agent.go(&mut offers, &mut from_store, told, &wake).await
 }
 
 fn routing(config: &Config, wake: &Arc<Notify>) -> Routing {

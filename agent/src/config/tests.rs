@@ -103,3 +103,17 @@ fn a_missing_file_is_named() {
     let error = Config::read(Path::new("/nowhere/x.toml")).expect_err("missing").to_string();
     assert!(error.contains("/nowhere/x.toml") && error.contains("--config"));
 }
+
+#[test]
+fn the_sample_for_units_is_a_good_config() {
+    let text = include_str!("../../../systemd/examples/billing.toml");
+    let config = Config::parse(Path::new("billing.toml"), text).expect("a good config");
+    assert_eq!(config.grace(), std::time::Duration::from_secs(30));
+    let unit = include_str!("../../../systemd/examples/billing@.service");
+    for slot in ["slots/%i.env", "current@%i"] {
+        assert!(unit.contains(slot), "the unit and the config belong together: {slot}");
+    }
+    let shared = text.replace("billing@{slot}.service", "billing.service");
+    let error = Config::parse(Path::new("billing.toml"), &shared).expect_err("two slots in one unit").to_string();
+    assert!(error.contains("2 slots") && error.contains("{slot}"), "{error}");
+}

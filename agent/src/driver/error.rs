@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use handover_proto::ids::{InstanceId, Version};
 
+use super::{BusError, UnitError};
+
 /// A start, an adoption or a signal that failed. The texts say what to do next.
 #[derive(Debug, thiserror::Error)]
 pub enum DriverError {
@@ -85,6 +87,33 @@ pub enum DriverError {
         operation: String,
         /// Why not.
         source: io::Error,
+    },
+    /// systemd cannot be asked, or refuses.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// A unit cannot be a slot.
+    #[error(transparent)]
+    Unit(#[from] UnitError),
+    /// Something runs in it that this agent did not start.
+    #[error("unit {unit} runs already (pid {pid}) and was not started by this agent; run systemctl stop {unit}")]
+    UnitBusy {
+        /// Which.
+        unit: String,
+        /// Its main process; 0: none.
+        pid: i32,
+    },
+    /// It runs, and nothing says what.
+    #[error(
+        "unit {unit} runs (pid {pid}), and neither its variables nor the link {link} tell which version; \
+         run systemctl stop {unit}, or point the link at the version's directory", link = link.display()
+    )]
+    UnknownUnit {
+        /// Which.
+        unit: String,
+        /// Its main process; 0: none.
+        pid: i32,
+        /// The slot's link.
+        link: PathBuf,
     },
     /// Nothing is known under that id.
     #[error("instance {instance} is not watched by this agent: it has ended, or was never started or adopted here")]

@@ -30,6 +30,72 @@ pub enum ExitStatus {
     Signal(i32),
     /// It was not our child (adopted after a restart of the agent), so the kernel does not tell.
     Unknown,
+    /// As systemd judged it, where that says more.
+    Unit(UnitEnd),
+}
+
+/// Why a unit came to rest, other than by the end of its main process alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnitEnd {
+    /// It did not say `WATCHDOG=1` in time.
+    Watchdog,
+    /// Killed for lack of memory.
+    OutOfMemory,
+    /// It did not come up in time.
+    StartTimeout,
+    /// It did not stop in time.
+    StopTimeout,
+    /// Its main process ended before it had said `READY=1`.
+    Protocol,
+    /// systemd could not run its program; the code says why.
+    NotRun(i32),
+    /// It was started too often.
+    StartLimit,
+    /// systemd lacked something to start it with.
+    Resources,
+    /// A unit that it needs could not be started.
+    Dependency,
+    /// The order to start it was taken back.
+    Canceled,
+    /// systemd would not start it.
+    Refused,
+    /// Somebody else started the unit anew, so that it was stopped.
+    Foreign,
+}
+
+impl fmt::Display for UnitEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Watchdog => "killed by systemd's watchdog: it did not say WATCHDOG=1 in time (WatchdogSec=)",
+            Self::OutOfMemory => "killed for lack of memory",
+            Self::StartTimeout => "killed by systemd: it did not come up in time (no READY=1 within TimeoutStartSec=)",
+            Self::StopTimeout => "killed by systemd: it did not stop in time (TimeoutStopSec=)",
+            Self::Protocol => "its main process ended before it had said READY=1",
+            Self::NotRun(code) => return write!(f, "systemd could not run its program ({}, code {code})", step(*code)),
+            Self::StartLimit => "systemd will not start it: it was started too often (StartLimitBurst=)",
+            Self::Resources => "systemd could not set it up; see journalctl for the unit",
+            Self::Dependency => "systemd did not start it: a unit that it requires failed",
+            Self::Canceled => "systemd did not start it: somebody took the order back (systemctl stop?)",
+            Self::Refused => "systemd did not start it; see journalctl for the unit",
+            Self::Foreign => "somebody else started its unit anew (systemctl restart?), so it was stopped",
+        })
+    }
+}
+
+/// At which step systemd gave up: systemd.exec(5), "process exit codes". The ones that are met.
+fn step(code: i32) -> &'static str {
+    match code {
+        200 => "its working directory: CHDIR",
+        203 => "the program itself: EXEC",
+        209 => "its standard output: STDOUT",
+        216 => "its group: GROUP",
+        217 => "its user: USER",
+        226 => "its view of the file system: NAMESPACE",
+        233 => "a directory under /run: RUNTIME_DIRECTORY",
+        238 => "a directory under /var/lib: STATE_DIRECTORY",
+        243 => "its credentials: CREDENTIALS",
+        _ => "see systemd.exec(5)",
+    }
 }
 
 impl fmt::Display for ExitStatus {
@@ -38,6 +104,7 @@ impl fmt::Display for ExitStatus {
             Self::Code(code) => write!(f, "exit code {code}"),
             Self::Signal(signal) => write!(f, "signal {signal}"),
             Self::Unknown => f.write_str("status unknown (adopted)"),
+            Self::Unit(end) => end.fmt(f),
         }
     }
 }

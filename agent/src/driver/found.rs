@@ -46,6 +46,7 @@ fn found(marks: Marks, rows: &[Row], boot_id: &str) -> Found {
         // Where its stdout goes is where we sent it. Without it the report of its end has no last lines, nothing more.
         output: fs::read_link(format!("/proc/{}/fd/1", row.key.pid)).unwrap_or_default(),
         output_from_bytes: 0,
+        unit: None,
     });
     Found { instance: marks.instance, slot: marks.slot, version: marks.version, main }
 }

@@ -35,10 +35,20 @@ impl Owner {
 
     /// What [`read`] finds in the processes of this start.
     pub(super) fn marks(&self, spec: &StartSpec) -> [(&'static str, String); 5] {
+        self.marks_of(&spec.instance, &spec.slot, &spec.version)
+    }
+
+    /// The same, by its parts.
+    pub(super) fn marks_of(
+        &self,
+        instance: &InstanceId,
+        slot: &SlotId,
+        version: &Version,
+    ) -> [(&'static str, String); 5] {
         [
-            (INSTANCE, spec.instance.to_string()),
-            (SLOT, spec.slot.to_string()),
-            (VERSION, spec.version.to_string()),
+            (INSTANCE, instance.to_string()),
+            (SLOT, slot.to_string()),
+            (VERSION, version.to_string()),
             (AGENT, self.text()),
             (STATE_DIR, self.state_dir.to_string_lossy().into_owned()),
         ]

@@ -15,7 +15,7 @@ use super::clear::{Cleared, clear};
 use super::ended::Ended;
 use super::survey::{self, Watch};
 use super::watched::{Leader, Watched};
-use super::{Adopted, DriverError, Exit, ExitStatus, Found, Owner, ProcessRecord, StartSpec};
+use super::{Adopted, DriverError, Exit, ExitStatus, Found, Owner, ProcessRecord, StartSpec, Told};
 use super::{found, spawn, table, tail, trial};
 
 /// Room for exits that the agent has not yet looked at; more than a host has slots.
@@ -35,7 +35,7 @@ pub struct ProcessDriver {
     /// Whether a walk through `/proc` shows every descendant: nothing is proven otherwise.
     sees_all: bool,
     watch: Arc<Watch>,
-    exits: mpsc::Sender<Exit>,
+    told: mpsc::Sender<Told>,
     watchers: Mutex<JoinSet<()>>,
     _sweeper: AbortOnDropHandle<()>,
 }
@@ -46,7 +46,7 @@ impl ProcessDriver {
     ///
     /// # Errors
     /// When the kernel refuses one of the means.
-    pub fn open(owner: Owner) -> Result<(Self, mpsc::Receiver<Exit>), DriverError> {
+    pub fn open(owner: Owner) -> Result<(Self, mpsc::Receiver<Told>), DriverError> {
         nix::sys::prctl::set_child_subreaper(true)
             .map_err(DriverError::system("become the subreaper of the instances (PR_SET_CHILD_SUBREAPER)"))?;
         let boot_id = table::boot_id().map_err(DriverError::system("read /proc/sys/kernel/random/boot_id"))?;
@@ -57,8 +57,8 @@ impl ProcessDriver {
         let watch = Arc::new(Watch::default());
         let child_ended = signal(SignalKind::child()).map_err(DriverError::system("listen for SIGCHLD"))?;
         let sweeper = AbortOnDropHandle::new(tokio::spawn(sweep(Arc::clone(&watch), child_ended)));
-        let (exits, receiver) = mpsc::channel(EXITS);
-        let driver = Self { owner, boot_id, sees_all, watch, exits, watchers: Mutex::default(), _sweeper: sweeper };
+        let (told, receiver) = mpsc::channel(EXITS);
+        let driver = Self { owner, boot_id, sees_all, watch, told, watchers: Mutex::default(), _sweeper: sweeper };
         Ok((driver, receiver))
     }
 
@@ -91,6 +91,7 @@ impl ProcessDriver {
             unbroken: self.sees_all,
             output: spec.output.clone(),
             output_from_bytes: spawned.output_from_bytes,
+            unit: None,
         })
     }
 
@@ -102,7 +103,7 @@ impl ProcessDriver {
     pub async fn adopt(&self, record: &ProcessRecord) -> Result<Adopted, DriverError> {
         let record = ProcessRecord { unbroken: false, ..record.clone() };
         if record.boot_id != self.boot_id {
-            return Ok(Adopted::Gone { empty: true });
+            return Ok(Adopted::Gone { empty: true, proven: false });
         }
         if let Some(known) = self.watch.get(&record.instance) {
             return Ok(Adopted::Running(known.record.clone()));
@@ -114,7 +115,10 @@ impl ProcessDriver {
                 self.take_up(Watched::new(record.clone(), Leader::Adopted(pidfd)))?;
                 Ok(Adopted::Running(record))
             }
-            None => Ok(Adopted::Gone { empty: self.clear_now(Arc::new(watched)).await.is_empty() }),
+            None => {
+                let empty = self.clear_now(Arc::new(watched)).await.is_empty();
+                Ok(Adopted::Gone { empty, proven: false })
+            }
         }
     }
 
@@ -147,6 +151,7 @@ impl ProcessDriver {
             unbroken: false,
             output: std::path::PathBuf::new(),
             output_from_bytes: 0,
+            unit: None,
         };
         self.clear_now(Arc::new(Watched::new(record, Leader::Gone))).await.is_empty()
     }
@@ -209,7 +214,7 @@ impl ProcessDriver {
         self.watch.add(Arc::clone(&watched));
         let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
         while watchers.try_join_next().is_some() {}
-        watchers.spawn(watch_one(Arc::clone(&self.watch), watched, ended, self.exits.clone()));
+        watchers.spawn(watch_one(Arc::clone(&self.watch), watched, ended, self.told.clone()));
         Ok(())
     }
 
@@ -247,7 +252,7 @@ pub(super) fn signal_all(watch: &Watch, watched: &Watched, signal: Signal) -> io
     surveyed.or_else(|error| watched.leader.signal(signal).and(Err(error)))
 }
 
-async fn watch_one(watch: Arc<Watch>, watched: Arc<Watched>, ended: Option<Ended>, exits: mpsc::Sender<Exit>) {
+async fn watch_one(watch: Arc<Watch>, watched: Arc<Watched>, ended: Option<Ended>, driver: mpsc::Sender<Told>) {
     let instance = watched.record.instance.clone();
     if let Some(mut ended) = ended
         && let Err(error) = ended.wait().await
@@ -267,7 +272,7 @@ async fn watch_one(watch: Arc<Watch>, watched: Arc<Watched>, ended: Option<Ended
             Cleared::Left(what) if told.as_ref() != Some(&what) => {
                 told = Some(what.clone());
                 let (instance, tail) = (instance.clone(), Vec::new());
-                say(&exits, Exit { instance, status, left: Some(what), proven: false, tail }).await;
+                say(&driver, Exit { instance, status, left: Some(what), proven: false, tail }).await;
             }
             // A kill that did not work is repeated for as long as it takes.
             Cleared::Left(_) => tokio::time::sleep(AGAIN).await,
@@ -276,11 +281,11 @@ async fn watch_one(watch: Arc<Watch>, watched: Arc<Watched>, ended: Option<Ended
     watch.remove(&instance);
     let tail = last_lines(record).await;
     tracing::info!(%instance, %status, proven, "instance ended");
-    say(&exits, Exit { instance, status, left: None, proven, tail }).await;
+    say(&driver, Exit { instance, status, left: None, proven, tail }).await;
 }
 
-async fn say(exits: &mpsc::Sender<Exit>, exit: Exit) {
-    if exits.send(exit).await.is_err() {
+async fn say(told: &mpsc::Sender<Told>, exit: Exit) {
+    if told.send(Told::Exit(exit)).await.is_err() {
         tracing::warn!("nobody listens to exits any more");
     }
 }

@@ -42,6 +42,21 @@ pub struct ProcessRecord {
     pub output: PathBuf,
     /// Length of that file when it started, in bytes.
     pub output_from_bytes: u64,
+    /// The unit in which it runs, where systemd runs it: then the pid is 0 until systemd names one, the cgroup takes the
+    /// place of `unbroken`, and its output is in the journal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<UnitRecord>,
+}
+
+/// One invocation of a systemd unit.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct UnitRecord {
+    /// The unit's name.
+    pub name: String,
+    /// The invocation's id; empty until systemd has begun it.
+    pub invocation: String,
+    /// Its cgroup, as systemd names it; empty until it has one.
+    pub cgroup: String,
 }
 
 /// What became of a process while its agent was away.
@@ -51,7 +66,10 @@ pub enum Adopted {
     Running(ProcessRecord),
     /// Its main process has ended; no `Exit` will follow.
     Gone {
-        /// What it had left behind, if anything, is gone too. Never a proof of stop.
+        /// What it had left behind, if anything, is gone too.
         empty: bool,
+        /// And that is a proof of stop, as for [`Exit::proven`](super::Exit::proven): an empty cgroup is one, a look through
+        /// the process table after a break is none.
+        proven: bool,
     },
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use handover_proto::ids::{InstanceId, SlotId, Version};
 use serde::Deserialize;
 
-use super::StartSpec;
 use super::template::{Template, Values};
+use super::{StartSpec, SystemdSettings};
 
 /// What stands in `[driver]`; `kind` chooses the variant.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -16,6 +16,34 @@ use super::template::{Template, Values};
 pub enum DriverSettings {
     /// The agent runs the command itself.
     Process(ProcessSettings),
+    /// Slots are units of systemd.
+    Systemd(SystemdSettings),
+}
+
+impl DriverSettings {
+    /// Time between the request to stop and SIGKILL.
+    pub fn grace(&self) -> Duration {
+        match self {
+            Self::Process(settings) => settings.grace,
+            Self::Systemd(settings) => settings.grace,
+        }
+    }
+
+    /// The directory that holds one directory per version.
+    pub fn builds(&self) -> &Path {
+        match self {
+            Self::Process(settings) => &settings.builds,
+            Self::Systemd(settings) => &settings.builds,
+        }
+    }
+
+    /// Whether so many slots would get into each other's way.
+    pub(crate) fn check(&self, slots: usize) -> Result<(), SettingsError> {
+        match self {
+            Self::Systemd(settings) if slots > 1 && !settings.is_template() => Err(SettingsError::SharedUnit { slots }),
+            Self::Process(_) | Self::Systemd(_) => Ok(()),
+        }
+    }
 }
 
 /// `kind = "process"`.
@@ -65,6 +93,20 @@ pub enum SettingsError {
         /// What was given.
         builds: PathBuf,
     },
+    /// It is no name of a service unit.
+    #[error("`unit` = {unit:?} is no name of a service unit, such as \"billing@{{slot}}.service\"")]
+    Unit {
+        /// What was given.
+        unit: String,
+    },
+    /// Two slots cannot be one unit.
+    #[error(
+        "`unit` names one unit for {slots} slots; write {{slot}} into its name, such as \"billing@{{slot}}.service\""
+    )]
+    SharedUnit {
+        /// How many slots there are.
+        slots: usize,
+    },
     /// The driver sets these itself.
     #[error("`env` sets {name}; names that begin with HANDOVER_ are the agent's own, choose another")]
     ReservedVariable {
@@ -74,7 +116,7 @@ pub enum SettingsError {
 }
 
 /// Half a minute is what container and unit supervisors commonly allow, so services are written for it.
-fn default_grace() -> Duration {
+pub(super) fn default_grace() -> Duration {
     Duration::from_secs(30)
 }
 
@@ -110,17 +152,24 @@ pub struct Place<'a> {
     pub state_dir: &'a Path,
 }
 
+impl Place<'_> {
+    /// What placeholders stand for here.
+    pub(super) fn values(&self, builds: &Path) -> Values {
+        Values {
+            port: self.port,
+            version: self.version.clone(),
+            slot: self.slot.clone(),
+            builds: builds.to_owned(),
+            instance: self.instance.clone(),
+            state_dir: self.state_dir.to_owned(),
+        }
+    }
+}
+
 impl ProcessSettings {
     /// The start of one instance, with every placeholder filled in.
     pub fn start_spec(&self, place: &Place<'_>) -> StartSpec {
-        let values = Values {
-            port: place.port,
-            version: place.version.clone(),
-            slot: place.slot.clone(),
-            builds: self.builds.clone(),
-            instance: place.instance.clone(),
-            state_dir: place.state_dir.to_owned(),
-        };
+        let values = place.values(&self.builds);
         StartSpec {
             slot: place.slot.clone(),
             instance: place.instance.clone(),
@@ -148,6 +197,7 @@ mod tests {
     fn parse(text: &str) -> Result<ProcessSettings, String> {
         match toml::from_str(text) {
             Ok(DriverSettings::Process(settings)) => Ok(settings),
+            Ok(DriverSettings::Systemd(_)) => Err("another driver".to_owned()),
             Err(error) => Err(error.to_string()),
         }
     }
@@ -171,7 +221,7 @@ mod tests {
     fn each_mistake_is_refused_with_its_name() {
         for (from, to, expected) in [
             ("{port}", "{prot}", "unknown placeholder {prot}"),
-            ("\"process\"", "\"systemd\"", "systemd"),
+            ("\"process\"", "\"nomad\"", "nomad"),
             ("grace = \"5s\"", "grace = 5", "write \"5s\""),
             ("grace", "gracious", "gracious"),
             ("LISTEN", "HANDOVER_SLOT", "HANDOVER_SLOT"),

@@ -83,6 +83,7 @@ fn start(owner: &Owner, boot_id: &str, command: &[String], leash: PipeReader) ->
         unbroken: true,
         output: PathBuf::new(),
         output_from_bytes: 0,
+        unit: None,
     };
     Ok(Watched::new(record, Leader::Own(child)))
 }

@@ -21,6 +21,7 @@ fn record(pid: i32, start_time_ticks: u64) -> ProcessRecord {
         unbroken: true,
         output: "/dev/null".into(),
         output_from_bytes: 0,
+        unit: None,
     }
 }
 
@@ -35,11 +36,14 @@ async fn a_recycled_pid_is_gone_and_the_stranger_is_never_signalled() {
     let started: u64 = stat(stranger.pid()).expect("it runs")[19].parse().expect("a number");
     for other in [record(stranger.pid(), started - 1), record(stranger.pid(), started + 1)] {
         let adopted = stage.driver.adopt(&other).await.expect("an answer");
-        assert_eq!(adopted, Adopted::Gone { empty: true });
+        assert_eq!(adopted, Adopted::Gone { empty: true, proven: false });
         stage.driver.kill(&other.instance).await.expect_err("nothing is watched under that id");
     }
     let earlier_boot = ProcessRecord { boot_id: "another".to_owned(), ..record(stranger.pid(), started) };
-    assert_eq!(stage.driver.adopt(&earlier_boot).await.expect("an answer"), Adopted::Gone { empty: true });
+    assert_eq!(
+        stage.driver.adopt(&earlier_boot).await.expect("an answer"),
+        Adopted::Gone { empty: true, proven: false }
+    );
     assert!(runs(stranger.pid()));
     stranger.kill_group().expect("killed");
     crate::stage::eventually("it has ended", || stranger.reap().expect("known").is_some()).await;
@@ -50,7 +54,7 @@ async fn a_pid_that_nobody_has_is_gone() {
     let stage = Stage::new().await;
     for pid in [0, -1, i32::MAX] {
         let adopted = stage.driver.adopt(&record(pid, 1)).await.expect("an answer");
-        assert_eq!(adopted, Adopted::Gone { empty: true });
+        assert_eq!(adopted, Adopted::Gone { empty: true, proven: false });
     }
 }
 

@@ -122,7 +122,7 @@ async fn what_is_left_of_an_instance_that_ended_meanwhile_is_cleared() {
     kill(record.pid, Signal::SIGKILL);
     eventually("the main process has ended", || stat(record.pid).is_none()).await;
     assert!(runs(daemon));
-    assert_eq!(stage.driver.adopt(&record).await.expect("an answer"), Adopted::Gone { empty: true });
+    assert_eq!(stage.driver.adopt(&record).await.expect("an answer"), Adopted::Gone { empty: true, proven: false });
     assert!(!runs(daemon));
 }
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use handover_agent::driver::{Exit, Owner, ProcessDriver, StartSpec};
+use handover_agent::driver::{Exit, Owner, ProcessDriver, StartSpec, Told};
 use handover_proto::ids::InstanceId;
 use tokio::sync::{Mutex, MutexGuard, mpsc};
 
@@ -19,7 +19,7 @@ static ALONE: Mutex<()> = Mutex::const_new(());
 
 pub(crate) struct Stage {
     pub(crate) driver: ProcessDriver,
-    pub(crate) exits: mpsc::Receiver<Exit>,
+    pub(crate) exits: mpsc::Receiver<Told>,
     pub(crate) dir: tempfile::TempDir,
     _alone: MutexGuard<'static, ()>,
 }
@@ -51,7 +51,10 @@ impl Stage {
     }
 
     pub(crate) async fn exit(&mut self) -> Exit {
-        tokio::time::timeout(DEADLINE, self.exits.recv()).await.expect("an exit in time").expect("an exit")
+        match tokio::time::timeout(DEADLINE, self.exits.recv()).await.expect("an exit in time").expect("an exit") {
+            Told::Exit(exit) => exit,
+            Told::Began(record) => panic!("this driver knows all of a process at once: {record:?}"),
+        }
     }
 
     /// Waits until the script has written a number into the file.

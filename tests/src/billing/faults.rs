@@ -44,6 +44,10 @@ pub struct Faults {
     /// Exit 3 so long after the start.
     #[serde(deserialize_with = "span::optional")]
     pub crash_after: Option<Duration>,
+    /// systemd is never told READY=1.
+    pub never_notify: bool,
+    /// systemd's watchdog hears nothing any more.
+    pub mute_watchdog: bool,
     /// SIGTERM is ignored.
     pub hang_on_sigterm: bool,
     /// A QUIESCE is neither obeyed nor answered.

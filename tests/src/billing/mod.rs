@@ -24,6 +24,7 @@ pub mod faults;
 pub mod http;
 pub mod ledger;
 pub mod mistakes;
+mod notify;
 mod pieces;
 pub mod pull;
 pub mod right;

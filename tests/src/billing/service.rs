@@ -18,6 +18,7 @@ use crate::billing::desk::Desk;
 use crate::billing::faults::{self, Watched};
 use crate::billing::http::{Billing, History};
 use crate::billing::ledger::{Ledger, Writer};
+use crate::billing::notify;
 use crate::billing::pull::{Agent, while_holding};
 use crate::billing::scheduler::{Pace, Scheduler, View};
 use crate::billing::settings::Settings;
@@ -84,6 +85,7 @@ async fn serve(
         .await
         .with_context(|| format!("listening on 127.0.0.1:{}", settings.port))?;
     say_where(&listener)?;
+    notify::begin(faults.clone()).context("telling systemd that we are up")?;
     let (version, scheduler_inbox) = (settings.version.clone(), inbox.clone());
     let history = History::default();
     let (closing, told) = watch::channel(false);

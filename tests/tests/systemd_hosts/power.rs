@@ -1,19 +1,10 @@
-//! Hosts with a real systemd.
-#![allow(clippy::expect_used, clippy::panic)]
+//! The hosts themselves.
 
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
 
 use handover_tests::booted::Booted;
 
-/// Waits for a condition of another system.
-fn until(what: &str, condition: impl Fn() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
-    while !condition() {
-        assert!(Instant::now() < end, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
+use crate::site::until;
 
 #[test]
 fn hosts_boot_reach_each_other_lose_their_power_and_boot_again() {

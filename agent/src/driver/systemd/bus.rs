@@ -1,0 +1,276 @@
+//! systemd's manager on the system bus: the few calls that are needed, and the signals of one unit.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio_stream::StreamExt;
+use zbus::message::Type;
+use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant, Variant};
+
+use super::check::UnitFile;
+use super::unit::{Seen, State};
+
+const SYSTEMD: &str = "org.freedesktop.systemd1";
+const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
+const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+const UNIT: &str = "org.freedesktop.systemd1.Unit";
+const SERVICE: &str = "org.freedesktop.systemd1.Service";
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+
+/// systemd answers within milliseconds; a manager that reloads a thousand units takes seconds.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a call could not do.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {operation}: {source}")]
+pub struct BusError {
+    /// What was tried, on what.
+    pub(super) operation: String,
+    pub(super) source: zbus::Error,
+}
+
+fn failed<E: Into<zbus::Error>>(operation: impl Into<String>) -> impl FnOnce(E) -> BusError {
+    let operation = operation.into();
+    move |source| BusError { operation, source: source.into() }
+}
+
+type Properties = HashMap<String, OwnedVariant>;
+
+/// The way to systemd. Opened when it is first needed, and again after it broke.
+#[derive(Debug, Default)]
+pub(super) struct Bus {
+    connection: Mutex<Option<Connection>>,
+}
+
+impl Bus {
+    /// A connection that stands, or a new one.
+    pub(super) async fn connection(&self) -> Result<Connection, BusError> {
+        let mut held = self.connection.lock().await;
+        if let Some(connection) = held.as_ref().filter(|connection| !connection.is_closed()) {
+            return Ok(connection.clone());
+        }
+        let operation = "reach systemd on the system bus (is dbus installed, and may this user speak to it?)";
+        let fresh = zbus::connection::Builder::system().method_timeout(PATIENCE).build().await;
+        let fresh = fresh.map_err(failed(operation))?;
+        // Without a subscriber systemd sends no signals.
+        call(&fresh, MANAGER_PATH, MANAGER, "Subscribe", &())
+            .await
+            .map_err(failed("subscribe to systemd's signals"))?;
+        *held = Some(fresh.clone());
+        Ok(fresh)
+    }
+
+    /// Loads a unit if need be; its object.
+    pub(super) async fn load(&self, unit: &str) -> Result<OwnedObjectPath, BusError> {
+        let reply = self.manage("LoadUnit", &unit, unit).await?;
+        reply.body().deserialize().map_err(failed(format!("read the path of unit {unit}")))
+    }
+
+    /// Keeps systemd from forgetting an ended unit, with how it ended, for as long as this connection stands.
+    pub(super) async fn keep(&self, unit: &str) -> Result<(), BusError> {
+        self.manage("RefUnit", &unit, unit).await.map(drop)
+    }
+
+    /// Orders a start; the order's number is in the path.
+    pub(super) async fn start(&self, unit: &str) -> Result<OwnedObjectPath, BusError> {
+        // A unit that failed often, or long ago, starts like any other: how often is the agent's decision.
+        self.manage("ResetFailedUnit", &unit, unit).await.map(drop).or_else(not_loaded)?;
+        let reply = self.manage("StartUnit", &(unit, "replace"), unit).await?;
+        reply.body().deserialize().map_err(failed(format!("read what became of the order to start {unit}")))
+    }
+
+    /// Orders a stop, without waiting for it.
+    pub(super) async fn stop(&self, unit: &str) -> Result<(), BusError> {
+        self.manage("StopUnit", &(unit, "replace"), unit).await.map(drop)
+    }
+
+    /// Sends a signal to every process of a unit.
+    pub(super) async fn kill(&self, unit: &str, signal: i32) -> Result<(), BusError> {
+        self.manage("KillUnit", &(unit, "all", signal), unit).await.map(drop)
+    }
+
+    /// Starts a unit of our own with two processes, which ends by itself after a minute.
+    pub(super) async fn start_trial(&self, unit: &str) -> Result<(), BusError> {
+        let shell =
+            ("/bin/sh".to_owned(), ["/bin/sh", "-c", "sleep 60 & exec sleep 60"].map(str::to_owned).to_vec(), false);
+        let properties = vec![
+            ("Description", Variant::from("Tries how long a kill takes on this host")),
+            ("Type", Variant::from("exec")),
+            ("CollectMode", Variant::from("inactive-or-failed")),
+            ("RuntimeMaxUSec", Variant::from(60_000_000_u64)),
+            ("ExecStart", Variant::new(vec![shell])),
+        ];
+        let none: Vec<(&str, Vec<(&str, Variant<'_>)>)> = Vec::new();
+        self.manage("StartTransientUnit", &(unit, "fail", properties, none), unit).await.map(drop)
+    }
+
+    async fn manage<B>(&self, method: &'static str, body: &B, unit: &str) -> Result<Message, BusError>
+    where
+        B: serde::Serialize + zbus::DynamicType + Sync,
+    {
+        let connection = self.connection().await?;
+        let answer = call(&connection, MANAGER_PATH, MANAGER, method, body).await;
+        answer.map_err(failed(format!("call {method} of systemd for {unit}")))
+    }
+
+    /// How a unit is.
+    pub(super) async fn look(&self, unit: &str, path: &OwnedObjectPath) -> Result<Seen, BusError> {
+        let (generic, service) =
+            (self.properties(unit, path, UNIT).await?, self.properties(unit, path, SERVICE).await?);
+        let number = |name| number(&service, name);
+        Ok(Seen {
+            active: State::read(&text(&generic, "ActiveState")),
+            sub: text(&generic, "SubState"),
+            result: text(&service, "Result"),
+            main_pid: number("MainPID"),
+            main_code: number("ExecMainCode"),
+            main_status: number("ExecMainStatus"),
+            restarts: number("NRestarts"),
+            invocation: hexadecimal(&generic, "InvocationID"),
+            cgroup: text(&service, "ControlGroup"),
+        })
+    }
+
+    /// What its files say.
+    pub(super) async fn file(&self, unit: &str, path: &OwnedObjectPath) -> Result<UnitFile, BusError> {
+        let (generic, service) =
+            (self.properties(unit, path, UNIT).await?, self.properties(unit, path, SERVICE).await?);
+        let error: Option<(String, String)> = generic.get("LoadError").and_then(pair);
+        Ok(UnitFile {
+            name: unit.to_owned(),
+            load: text(&generic, "LoadState"),
+            load_error: error.map(|(_, message)| message).unwrap_or_default(),
+            restart: text(&service, "Restart"),
+            stop_limit: limit(&service, "TimeoutStopUSec"),
+            environment_files: service.get("EnvironmentFiles").map(paths).unwrap_or_default(),
+        })
+    }
+
+    async fn properties(&self, unit: &str, path: &OwnedObjectPath, of: &str) -> Result<Properties, BusError> {
+        let connection = self.connection().await?;
+        let operation = || format!("read the properties of unit {unit}");
+        let reply = call(&connection, path.as_str(), PROPERTIES, "GetAll", &of).await.map_err(failed(operation()))?;
+        reply.body().deserialize().map_err(failed(operation()))
+    }
+
+    /// Everything that is said of a unit from now on: changes of its properties, and orders that have ended.
+    pub(super) async fn listen(&self, path: &OwnedObjectPath) -> Result<Signals, BusError> {
+        let connection = self.connection().await?;
+        let rule = |path: &str, member: &str| {
+            let rule = MatchRule::builder().msg_type(Type::Signal).sender(SYSTEMD).path(path).member(member).build()?;
+            Ok::<_, zbus::Error>(rule.into_owned())
+        };
+        let subscribe = async {
+            let changed = rule(path.as_str(), "PropertiesChanged")?;
+            let ended = rule(MANAGER_PATH, "JobRemoved")?;
+            Ok::<_, zbus::Error>(Signals {
+                changed: MessageStream::for_match_rule(changed, &connection, None).await?,
+                ended: MessageStream::for_match_rule(ended, &connection, None).await?,
+            })
+        };
+        subscribe.await.map_err(failed("listen to systemd's signals"))
+    }
+}
+
+/// What systemd says of one unit.
+pub(super) struct Signals {
+    changed: MessageStream,
+    ended: MessageStream,
+}
+
+/// One signal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Signal {
+    /// Properties of the unit have changed: look again.
+    Changed,
+    /// An order has ended so.
+    Ended {
+        /// Which.
+        order: OwnedObjectPath,
+        /// `done`, `failed`, …
+        outcome: String,
+    },
+}
+
+impl Signals {
+    /// The next one; none: the connection has broken. Cancel safe.
+    pub(super) async fn next(&mut self) -> Option<Signal> {
+        loop {
+            tokio::select! {
+                changed = self.changed.next() => return changed?.ok().map(|_| Signal::Changed),
+                ended = self.ended.next() => {
+                    let ended = ended?.ok()?;
+                    let body = ended.body().deserialize::<(u32, OwnedObjectPath, String, String)>();
+                    if let Ok((_, order, _, outcome)) = body {
+                        return Some(Signal::Ended { order, outcome });
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn call<B>(connection: &Connection, path: &str, interface: &str, method: &str, body: &B) -> zbus::Result<Message>
+where
+    B: serde::Serialize + zbus::DynamicType + Sync,
+{
+    connection.call_method(Some(SYSTEMD), path, Some(interface), method, body).await
+}
+
+/// There is nothing to reset in a unit that is not loaded.
+fn not_loaded(error: BusError) -> Result<(), BusError> {
+    match &error.source {
+        zbus::Error::MethodError(name, ..) if name.as_str() == "org.freedesktop.systemd1.NoSuchUnit" => Ok(()),
+        _ => Err(error),
+    }
+}
+
+fn text(properties: &Properties, name: &str) -> String {
+    properties.get(name).and_then(|value| String::try_from(value.clone()).ok()).unwrap_or_default()
+}
+
+/// systemd's numbers are of several widths; what does not fit is none that we ask for.
+fn number(properties: &Properties, name: &str) -> i32 {
+    match properties.get(name).map(|value| &**value) {
+        Some(Variant::I32(number)) => *number,
+        Some(Variant::U32(number)) => i32::try_from(*number).unwrap_or_default(),
+        _ => 0,
+    }
+}
+
+/// Microseconds, of which the greatest number means no limit.
+fn limit(properties: &Properties, name: &str) -> Option<Duration> {
+    match properties.get(name).map(|value| &**value) {
+        Some(Variant::U64(u64::MAX)) | None => None,
+        Some(Variant::U64(microseconds)) => Some(Duration::from_micros(*microseconds)),
+        Some(_) => None,
+    }
+}
+
+fn hexadecimal(properties: &Properties, name: &str) -> String {
+    let bytes = properties.get(name).and_then(|value| Vec::<u8>::try_from(value.clone()).ok()).unwrap_or_default();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn pair(value: &OwnedVariant) -> Option<(String, String)> {
+    let Variant::Structure(pair) = &**value else { return None };
+    match pair.fields() {
+        [Variant::Str(first), Variant::Str(second)] => Some((first.to_string(), second.to_string())),
+        _ => None,
+    }
+}
+
+/// `a(sb)`: the path, and whether it may be missing. A file that may be missing is none to rest on.
+fn paths(value: &OwnedVariant) -> Vec<PathBuf> {
+    let Variant::Array(entries) = &**value else { return Vec::new() };
+    let path = |entry: &Variant<'_>| match entry {
+        Variant::Structure(entry) => match entry.fields() {
+            [Variant::Str(path), Variant::Bool(false)] => Some(PathBuf::from(path.as_str())),
+            _ => None,
+        },
+        _ => None,
+    };
+    entries.iter().filter_map(path).collect()
+}

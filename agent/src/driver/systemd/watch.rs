@@ -1,0 +1,231 @@
+//! Follows one unit from its start, or its adoption, to its end: looks, decides ([`unit::next`]), acts, and waits for
+//! systemd's next signal.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+use tracing::{error, warn};
+use zbus::OwnedObjectPath;
+
+use super::bus::{Bus, BusError, Signal, Signals};
+use super::cgroup::Cgroup;
+use super::journal;
+use super::unit::{self, Seen, Stage, Step};
+use crate::driver::{Exit, ExitStatus, ProcessRecord, Told, UnitRecord, table};
+
+/// Between two tries to reach systemd again.
+const NEXT_TRY: Duration = Duration::from_secs(1);
+
+/// Between two looks at a cgroup whose processes were killed. The kernel says nothing when the last of them has gone.
+const NEXT_LOOK: Duration = Duration::from_millis(20);
+
+/// After that long a killed process that is still there hangs in the kernel.
+const HANGS_AFTER: Duration = Duration::from_secs(5);
+
+/// One instance under watch, for the driver and its follower.
+#[derive(Debug)]
+pub(super) struct Watched {
+    pub(super) unit: String,
+    now: Mutex<Now>,
+}
+
+/// What is known of it at this moment.
+#[derive(Debug, Clone)]
+struct Now {
+    record: ProcessRecord,
+    awaits: Option<&'static str>,
+}
+
+impl Watched {
+    pub(super) fn new(unit: &str, record: ProcessRecord, awaits: Option<&'static str>) -> Self {
+        Self { unit: unit.to_owned(), now: Mutex::new(Now { record, awaits }) }
+    }
+
+    fn now(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn record(&self) -> ProcessRecord {
+        self.now().record.clone()
+    }
+
+    /// Its cgroup, once systemd has named it.
+    pub(super) fn cgroup(&self) -> Option<Cgroup> {
+        let record = &self.now().record;
+        let path = record.unit.as_ref().map(|unit| unit.cgroup.as_str()).filter(|path| !path.is_empty());
+        path.map(Cgroup::of)
+    }
+
+    /// Why systemd does not take it for up.
+    pub(super) fn awaits(&self) -> Option<String> {
+        self.now().awaits.map(|what| format!("systemd waits for {what} ({})", self.unit))
+    }
+}
+
+/// What follows one unit.
+pub(super) struct Follower {
+    pub(super) bus: Arc<Bus>,
+    pub(super) watched: Arc<Watched>,
+    pub(super) path: OwnedObjectPath,
+    pub(super) stage: Stage,
+    /// The order to start it, of which systemd tells how it ended.
+    pub(super) order: Option<OwnedObjectPath>,
+    pub(super) signals: Signals,
+    pub(super) told: mpsc::Sender<Told>,
+    pub(super) wake: Arc<Notify>,
+}
+
+impl Follower {
+    /// To the instance's end, which is told once nothing is left of it.
+    pub(super) async fn follow(mut self) {
+        let status = loop {
+            match self.look().await {
+                Ok(Some(status)) => break status,
+                Ok(None) => {}
+                Err(error) => self.broken(&error.to_string()).await,
+            }
+            match self.signals.next().await {
+                Some(Signal::Changed) => {}
+                Some(Signal::Ended { order, outcome }) => self.order_ended(&order, outcome),
+                None => self.broken("the connection to the bus has ended").await,
+            }
+        };
+        self.finish(status).await;
+    }
+
+    fn order_ended(&mut self, order: &OwnedObjectPath, ended: String) {
+        if let (true, Stage::Ordered { outcome, .. }) = (self.order.as_ref() == Some(order), &mut self.stage) {
+            *outcome = Some(ended);
+        }
+    }
+
+    /// Until systemd is heard again. What it said meanwhile is made up for by looking; only of an order nobody can ask.
+    async fn broken(&mut self, reason: &str) {
+        let unit = &self.watched.unit;
+        warn!(unit, reason, "systemd is not heard; trying again until it is");
+        loop {
+            tokio::time::sleep(NEXT_TRY).await;
+            let heard = async {
+                self.bus.keep(unit).await?;
+                self.bus.listen(&self.path).await
+            };
+            match heard.await {
+                Ok(signals) => break self.signals = signals,
+                Err(error) => warn!(unit, %error, "systemd is still not heard"),
+            }
+        }
+        if let Stage::Ordered { outcome: outcome @ None, .. } = &mut self.stage {
+            *outcome = Some("lost".to_owned());
+        }
+    }
+
+    /// One look, and all that follows from it. Some: how the instance ended.
+    async fn look(&mut self) -> Result<Option<ExitStatus>, BusError> {
+        let seen = self.bus.look(&self.watched.unit, &self.path).await?;
+        loop {
+            match unit::next(&self.stage, &seen) {
+                Step::Begun => {
+                    self.stage = Stage::Begun { invocation: seen.invocation.clone(), was_up: false };
+                }
+                Step::Runs { awaits } => {
+                    if let (None, Stage::Begun { was_up, .. }) = (awaits, &mut self.stage) {
+                        *was_up = true;
+                    }
+                    self.note(&seen, awaits).await;
+                    return Ok(None);
+                }
+                Step::Foreign => {
+                    let (unit, restarts) = (&self.watched.unit, seen.restarts);
+                    warn!(unit, restarts, "the unit was started past the agent; stopping what was started so");
+                    self.note(&Seen::default(), Some("what was started past the agent to stop")).await;
+                    self.bus.stop(unit).await?;
+                    return Ok(None);
+                }
+                Step::Ended(status) => {
+                    // Its cgroup and main process may never have been seen by us while it ran.
+                    self.note(&seen, Some("it to be put away")).await;
+                    return Ok(Some(status));
+                }
+            }
+        }
+    }
+
+    /// Keeps what was learned, and tells the agent if it is new.
+    async fn note(&self, seen: &Seen, awaits: Option<&'static str>) {
+        let (before, after) = {
+            let mut now = self.watched.now();
+            let before = now.clone();
+            now.awaits = awaits;
+            if let Stage::Begun { invocation, .. } = &self.stage {
+                learn(&mut now.record, invocation, seen);
+            }
+            (before, now.clone())
+        };
+        if before.record != after.record {
+            self.tell(Told::Began(after.record)).await;
+        }
+        if before.awaits != after.awaits {
+            self.wake.notify_one();
+        }
+    }
+
+    async fn tell(&self, told: Told) {
+        // Only an agent that ends does not listen any more; the next one looks for itself.
+        let _nobody_listens = self.told.send(told).await;
+    }
+
+    /// The unit is at rest. The instance is dead once nothing is in its cgroup: systemd leaves there what the unit's
+    /// `KillMode=` tells it to, and what its own SIGKILL did not end in time.
+    async fn finish(self, status: ExitStatus) {
+        let record = self.watched.record();
+        let exit =
+            |left: Option<String>, proven, tail| Exit { instance: record.instance.clone(), status, left, proven, tail };
+        let invocation = record.unit.as_ref().map(|unit| unit.invocation.clone()).filter(|id| !id.is_empty());
+        let tail = match invocation {
+            Some(invocation) => journal::last_lines(&invocation).await,
+            None => Vec::new(),
+        };
+        let cgroup = self.watched.cgroup();
+        let began = tokio::time::Instant::now();
+        let mut said = false;
+        while let Some(left) = cgroup.as_ref().and_then(kill_rest) {
+            if !said && began.elapsed() >= HANGS_AFTER {
+                error!(unit = self.watched.unit, left, "what is left of the unit does not end");
+                self.tell(Told::Exit(exit(Some(left), false, tail.clone()))).await;
+                said = true;
+            }
+            tokio::time::sleep(NEXT_LOOK).await;
+        }
+        // A cgroup that we never heard of is none that we saw empty.
+        self.tell(Told::Exit(exit(None, cgroup.is_some(), tail))).await;
+    }
+}
+
+/// Kills what is in the cgroup; what is left then, in words.
+fn kill_rest(cgroup: &Cgroup) -> Option<String> {
+    match cgroup.kill().and_then(|_| cgroup.processes()) {
+        Ok(left) if left.is_empty() => None,
+        Ok(left) => Some(format!("processes {left:?} of its cgroup are still there after SIGKILL")),
+        Err(error) => Some(format!("its cgroup cannot be looked at: {error}")),
+    }
+}
+
+/// What a look adds to the record; nothing is forgotten when the unit has ended.
+pub(super) fn learn(record: &mut ProcessRecord, invocation: &str, seen: &Seen) {
+    let unit = record.unit.get_or_insert_with(UnitRecord::default);
+    if seen.invocation == invocation || unit.invocation.is_empty() {
+        unit.invocation = invocation.to_owned();
+    }
+    if seen.invocation != invocation {
+        return;
+    }
+    if !seen.cgroup.is_empty() {
+        unit.cgroup.clone_from(&seen.cgroup);
+    }
+    if seen.main_pid > 0 && seen.main_pid != record.pid {
+        record.pid = seen.main_pid;
+        let row = table::row(seen.main_pid).ok().flatten();
+        record.start_time_ticks = row.map_or(0, |row| row.key.start_time_ticks);
+    }
+}

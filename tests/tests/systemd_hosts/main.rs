@@ -1,0 +1,9 @@
+//! Hosts with a real systemd: the harness itself, and the systemd driver on them. Where hosts cannot be booted these tests
+//! say SKIPPED; under `.ci/run` they fail then. All of them take about two minutes on two busy cores.
+#![allow(clippy::expect_used, clippy::panic)]
+
+mod failures;
+mod power;
+mod site;
+mod units;
+mod upgrade;

@@ -1,0 +1,66 @@
+//! What happens to units past the agent, and without it.
+
+use crate::site::{Site, config, until};
+
+fn main_pid(site: &Site, slot: &str) -> String {
+    let unit = format!("billing@{slot}");
+    site.hosts.host(0).must(&["systemctl", "show", "--value", "--property=MainPID", &unit]).expect("shown")
+}
+
+#[test]
+fn a_unit_outlives_its_agent_is_adopted_and_may_not_be_restarted_past_it() {
+    let Some(site) = Site::serving(1) else { return };
+    let (host, pid) = (site.hosts.host(0), main_pid(&site, "a"));
+    host.must(&["systemctl", "restart", "handover-agent@billing"]).expect("restarted");
+    until("the adoption", || site.logs().contains("adopted a running instance"));
+    assert_eq!(main_pid(&site, "a"), pid, "the process goes on");
+
+    // Without a word of it in its state file the agent knows it by its variables.
+    host.must(&["systemctl", "stop", "handover-agent@billing"]).expect("stopped");
+    host.must(&["python3", "-c", FORGET, "/var/lib/handover/billing/agent.json"]).expect("forgotten");
+    host.must(&["systemctl", "start", "handover-agent@billing"]).expect("started");
+    until("the find", || site.logs().contains("found a running instance that the state file does not know"));
+    until("it to serve again", || site.serving_count("1.0.0") == 1);
+    assert_eq!(main_pid(&site, "a"), pid, "the process goes on");
+
+    // Somebody restarts the unit: that process is none that the lease knows.
+    // It may be told that its order was taken back: the agent stops what it began.
+    host.run(&["systemctl", "restart", "billing@a"]).expect("a command");
+    until("the end of the instance", || site.logs().contains("somebody else started its unit anew"));
+    until("a new instance to serve", || main_pid(&site, "a").trim() != "0" && site.serving_count("1.0.0") == 1);
+    let marks =
+        host.must(&["sh", "-c", "tr '\\0' '\\n' </proc/$0/environ", main_pid(&site, "a").trim()]).expect("read");
+    let variables = host.must(&["cat", "/run/handover/billing/slots/a.env"]).expect("read");
+    let id = marks.lines().find_map(|line| line.strip_prefix("HANDOVER_INSTANCE=")).expect("marked");
+    assert!(
+        variables.contains(&format!("HANDOVER_INSTANCE=\"{id}\"")),
+        "it runs as the instance that the agent started"
+    );
+}
+
+/// Leaves everything in the state file but what runs; its first line is a checksum of the rest.
+const FORGET: &str = "
+import hashlib, json, sys
+head, rest = open(sys.argv[1]).read().split('\\n', 1)
+state = json.loads(rest)
+state['instances'] = {}
+body = json.dumps(state)
+head = head.rsplit(' ', 1)[0] + ' ' + hashlib.sha256(body.encode()).hexdigest()
+open(sys.argv[1], 'w').write(head + '\\n' + body + '\\n')
+";
+
+#[test]
+fn a_unit_that_would_kill_a_draining_service_early_is_refused_with_both_numbers() {
+    let Some(site) = Site::start(1) else { return };
+    let host = site.hosts.host(0);
+    let run = ["timeout", "10", "handover-agent", "run", "--config", "/etc/handover/billing.toml"];
+    let jobs = "[[drain.jobs]]\nname = \"runs\"\nhttp = { path = \"/jobs\", count = \"active\" }\ndeadline = \"90s\"\nat_deadline = \"wait\"\n";
+    host.put("/etc/handover/billing.toml", &config(host, jobs)).expect("written");
+    let said = host.run(&run).expect("run");
+    assert!(said.code == 1 && said.err.contains("TimeoutStopSec=20s") && said.err.contains("90s"), "{said:?}");
+    host.put("/etc/handover/billing.toml", &config(host, "")).expect("written");
+    host.put("/etc/systemd/system/billing@.service.d/x.conf", "[Service]\nRestart=always\n").expect("written");
+    host.must(&["systemctl", "daemon-reload"]).expect("reloaded");
+    let said = host.run(&run).expect("run");
+    assert!(said.code == 1 && said.err.contains("Restart=always"), "{said:?}");
+}
