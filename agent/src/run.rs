@@ -57,6 +57,9 @@ pub async fn run(config: Config) -> Result<()> {
     let grpc = bind("listen", config.listen).await?;
     let operations = bind("operations", config.operations).await?;
     let (store, parties) = (Store::open(&config.store)?, config.parties()?);
+    for tls in store.tls().into_iter().chain(parties.tls()) {
+        tokio::spawn(tls.clone().warn_of_expiry());
+    }
     let owner = Owner {
         env: config.env.clone(),
         service: config.service.clone(),

@@ -78,6 +78,9 @@ pub async fn run(global: Global, serve: args::Serve) -> anyhow::Result<()> {
         }
         None => Store::open(&global.store_access()?)?,
     };
+    for tls in store.tls().into_iter().chain(parties.tls()) {
+        tokio::spawn(tls.clone().warn_of_expiry());
+    }
     let metrics = match serve.metrics {
         Some(address) => {
             let listener = TcpListener::bind(address).await;

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use handover_tls::TlsFiles;
@@ -25,8 +26,8 @@ pub struct Subject {
     pub uris: Vec<String>,
     /// Addresses, for servers that are known by theirs.
     pub addresses: Vec<IpAddr>,
-    /// A certificate that was good once.
-    pub expired: bool,
+    /// How many days ago it was issued, and in how many it expires (negative: it has). None: long ago, and never.
+    pub days: Option<(i64, i64)>,
 }
 
 impl Subject {
@@ -80,8 +81,9 @@ impl Pki {
         }
         params.subject_alt_names.extend(subject.addresses.iter().map(|ip| SanType::IpAddress(*ip)));
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        if subject.expired {
-            (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2020, 2, 1));
+        if let Some((ago, left)) = subject.days {
+            let began = date_time_ymd(1970, 1, 1);
+            (params.not_before, params.not_after) = (began + in_days(-ago)?, began + in_days(left)?);
         }
         let key = KeyPair::generate()?;
         let cert = params.signed_by(&key, &self.ca)?;
@@ -98,4 +100,11 @@ impl Pki {
     pub fn server(&self, file: &str) -> Result<TlsFiles> {
         self.issue(file, &Subject { addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)], ..Subject::default() })
     }
+}
+
+/// The moment in so many days, since 1970.
+fn in_days(days: i64) -> Result<Duration> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("before 1970")?;
+    let seconds = now.as_secs().checked_add_signed(days * 86_400).context("before 1970")?;
+    Ok(Duration::from_secs(seconds))
 }

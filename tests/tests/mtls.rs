@@ -4,8 +4,9 @@
 
 mod support;
 
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use handover_proto::peer::{PeerName, Role};
@@ -174,6 +175,28 @@ fn beyond_loopback_nobody_talks_in_plain_text_and_the_refusal_names_the_fix() {
     assert!(serve.contains("--listen") && serve.contains("--tls-ca, --tls-cert and --tls-key"), "{serve}");
     let ask = run(&["--store", "127.0.0.1:1", "--coordinator", "10.0.0.1:2791", "rollout", "pause"]);
     assert!(ask.contains("10.0.0.1:2791 is not a loopback address") && ask.contains("--tls-ca"), "{ask}");
+}
+
+#[test]
+fn whoever_has_a_certificate_that_is_about_to_expire_says_so_in_time() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let pki = Pki::new(dir.path()).unwrap();
+    let name = PeerName::new(&"demo".parse().unwrap(), Role::Coordinator);
+    let subject = Subject { days: Some((85, 5)), ..Subject::default() }.uri(&name);
+    let files = pki.issue("late", &subject).unwrap();
+    let mut serve = Command::new(handover_tests::fleet::Binaries::find().unwrap().path("handover"));
+    serve.args(["--env", "demo", "--store", "127.0.0.1:1", "--tls-ca"]).arg(&files.ca);
+    serve.arg("--tls-cert").arg(&files.cert).arg("--tls-key").arg(&files.key).args([
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+    ]);
+    let mut serve = serve.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let alarm = BufReader::new(serve.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let alarm = alarm.take(20).find(|line| line.contains("renew it now"));
+    serve.kill().unwrap();
+    serve.wait().unwrap();
+    assert!(alarm.expect("an alarm").contains("late.pem"), "the file is named");
 }
 
 fn said(output: &Output) -> String {

@@ -56,7 +56,6 @@ mod text_lines;
 mod ticket;
 mod tunnel;
 mod upload;
-mod validity;
 mod wire;
 
 pub use headers::Passage;

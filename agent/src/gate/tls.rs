@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
+use handover_tls::validity::{self, Validity};
 use serde::{Deserialize, Serialize};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
@@ -14,7 +15,6 @@ use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{self, ServerConfig};
 
 use super::control::TlsReport;
-use super::validity;
 
 /// How often the files are looked at. A renewed certificate is weeks early.
 const LOOK: Duration = Duration::from_secs(2);
@@ -194,7 +194,7 @@ fn read(settings: &TlsSettings) -> Result<InUse, TlsError> {
         all.map_err(|error| error.to_string())
     });
     let chain = chain.map_err(unreadable("certificate", &settings.certificate))?;
-    let Some(not_after) = chain.first().map(|leaf| validity::not_after(leaf)) else {
+    let Some(not_after) = chain.first().map(|leaf| Validity::of(leaf).map(|validity| validity.until)) else {
         return Err(unreadable("certificate", &settings.certificate)("there is no certificate in it".to_owned()));
     };
     let key = std::fs::read(&settings.key).map_err(|error| error.to_string());

@@ -10,10 +10,12 @@
 mod accept;
 mod connect;
 mod error;
+mod expiry;
 mod files;
 mod identity;
 mod names;
 mod parties;
+pub mod validity;
 
 pub use accept::{Incoming, incoming};
 pub use connect::{ConnectFailure, Connector, Expect};

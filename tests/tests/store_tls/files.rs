@@ -1,11 +1,13 @@
 //! Files that cannot be used are named before anything is dialled.
 
 use std::path::Path;
+use std::time::SystemTime;
 
 use anyhow::Result;
 use handover_store::client::{Access, Store};
 use handover_tests::pki::{Pki, Subject};
-use handover_tls::TlsFiles;
+use handover_tls::validity::Alarm;
+use handover_tls::{Tls, TlsFiles};
 use tempfile::TempDir;
 
 fn opening(files: TlsFiles) -> String {
@@ -19,7 +21,7 @@ fn every_bad_file_is_named_with_its_field_and_the_fix() -> Result<()> {
     let pki = Pki::new(dir.path())?;
     let good = pki.issue("good", &Subject::named("good"))?;
     let other = pki.issue("other", &Subject::named("other"))?;
-    let expired = pki.issue("expired", &Subject { expired: true, ..Subject::named("late") })?;
+    let expired = pki.issue("expired", &Subject { days: Some((90, -1)), ..Subject::named("late") })?;
     let empty = dir.path().join("empty.pem");
     std::fs::write(&empty, "nothing\n")?;
     let (gone, with) = (Path::new("/nowhere/x.pem").to_owned(), || good.clone());
@@ -36,6 +38,21 @@ fn every_bad_file_is_named_with_its_field_and_the_fix() -> Result<()> {
     for (files, named, fix) in cases {
         let error = opening(files);
         assert!(error.contains(named) && error.contains(fix), "{named}, {fix}: {error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn how_long_a_certificate_lasts_is_known_and_known_anew_when_it_is_renewed() -> Result<()> {
+    let dir = TempDir::new()?;
+    let pki = Pki::new(dir.path())?;
+    let alarm = |tls: &Tls| tls.validity().expect("readable").alarm(SystemTime::now());
+    let issue = |days| pki.issue("ours", &Subject { days: Some(days), ..Subject::named("ours") });
+    let tls = issue((10, 80))?.open()?;
+    assert_eq!(alarm(&tls), None);
+    for (days, expected) in [((61, 29), Some(Alarm::Third)), ((85, 5), Some(Alarm::Tenth)), ((1, 89), None)] {
+        issue(days)?;
+        assert_eq!(alarm(&tls), expected, "{days:?}");
     }
     Ok(())
 }

@@ -96,6 +96,11 @@ impl Store {
         self.members.len()
     }
 
+    /// The files of TLS, if it is reached by that.
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
     /// The user that we are there: the common name of our certificate. `None`: plain text, or a certificate without one.
     pub fn user(&self) -> Option<String> {
         self.tls.as_ref()?.common_name()
