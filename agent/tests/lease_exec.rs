@@ -97,6 +97,19 @@ async fn the_command_runs_under_its_token_and_stops_before_the_successors_starts
 }
 
 #[tokio::test]
+async fn the_token_is_inherited_with_a_descriptor_too_that_nobody_can_write() {
+    let script = "token=$HANDOVER_LEASE_TOKEN; unset HANDOVER_LEASE_TOKEN
+        echo read $token $(sh -c 'cat /dev/fd/'$HANDOVER_LEASE_FD) >> log
+        (echo 1 > /dev/fd/$HANDOVER_LEASE_FD) 2>/dev/null || echo refused >> log
+        echo again $token $(cat /dev/fd/$HANDOVER_LEASE_FD) >> log
+        while :; do sleep 0.02; done";
+    let pair = Pair::start(&[], script).await;
+    let token = pair.agents[0].until_state(&pair.ids[0], LeaseState::Holder).await.token.expect("a token").get();
+    until("its words", || pair.log().len() == 3).await;
+    assert_eq!(pair.log(), [format!("read {token} {token}"), "refused".to_owned(), format!("again {token} {token}")]);
+}
+
+#[tokio::test]
 async fn quiesced_is_not_said_while_a_descendant_that_left_the_group_is_alive() {
     let leaver = "echo started >> log
         setsid sh -c \"trap '' TERM; while :; do echo alive $HANDOVER_INSTANCE >> log; sleep 0.02; done\" &

@@ -2,17 +2,24 @@
 //! can do for itself: to ask the kernel to be killed when the wrapper dies (PR_SET_PDEATHSIG), which outlives its `exec`.
 
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::Signal;
 use nix::unistd::getppid;
 
 /// The token, for the command and all that it starts.
 pub const TOKEN_VARIABLE: &str = "HANDOVER_LEASE_TOKEN";
+/// The number of a descriptor with the same token and a line feed, read-only for ever: read it as `/dev/fd/N`. It is for
+/// what the command starts with other variables.
+pub const DESCRIPTOR_VARIABLE: &str = "HANDOVER_LEASE_FD";
 /// As shells tell it: no such program.
 pub const NOT_FOUND: u8 = 127;
 /// As shells tell it: a program that cannot be run.
@@ -93,6 +100,15 @@ pub fn start(command: &[OsString], token: &str) -> Result<i32, ChildError> {
     i32::try_from(child.id()).map_err(|error| refused(io::Error::other(error)))
 }
 
+/// A descriptor that is inherited, with this text, which nobody can change.
+fn sealed(token: &str) -> io::Result<File> {
+    let mut file = File::from(memfd_create("handover-lease-token", MFdFlags::MFD_ALLOW_SEALING)?);
+    writeln!(file, "{token}")?;
+    let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(file)
+}
+
 /// The second life: becomes the command, and dies with the wrapper. Returns only if it cannot.
 pub fn become_command(parent: u32, command: &[OsString]) -> ChildError {
     let Some((name, rest)) = command.split_first() else { return ChildError::NotFound { name: OsString::new() } };
@@ -104,5 +120,11 @@ pub fn become_command(parent: u32, command: &[OsString]) -> ChildError {
     if u32::try_from(getppid().as_raw()).ok() != Some(parent) {
         return ChildError::Orphan;
     }
-    refused(Command::new(name).args(rest).exec())
+    let token = match sealed(&std::env::var(TOKEN_VARIABLE).unwrap_or_default()) {
+        Ok(token) => token,
+        Err(error) => return refused(error),
+    };
+    // Open until the `exec`, and then the command's.
+    let number = token.as_raw_fd().to_string();
+    refused(Command::new(name).args(rest).env(DESCRIPTOR_VARIABLE, number).exec())
 }
