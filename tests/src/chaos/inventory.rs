@@ -18,12 +18,9 @@ const OURS: [&str; 8] = ["etcd", "postgres", "bash", "chaos", "unshare", "nsente
 /// # Errors
 /// If etcd or the system does not tell.
 pub fn take(site: &Site, lease: &str) -> Result<Inventory> {
-    let mut inventory = Inventory { processes: processes()?, sockets: sockets(site)?, ..Inventory::default() };
-    let entries: Value = serde_json::from_str(&listing(site, lease)?)?;
-    for entry in entries["kvs"].as_array().into_iter().flatten().filter(|entry| entry["lease"].as_i64().is_some()) {
-        inventory.leases.insert(entry["lease"].to_string());
-        inventory.keys.insert(entry["key"].as_str().unwrap_or_default().to_owned());
-    }
+    let (leases, keys) = leased(site, lease)?;
+    let mut inventory =
+        Inventory { leases, keys, processes: processes()?, sockets: sockets(site)?, ..Inventory::default() };
     for host in &site.hosts {
         let Ok(entries) = fs::read_dir(&host.runtime_dir) else { continue };
         let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
@@ -32,6 +29,17 @@ pub fn take(site: &Site, lease: &str) -> Result<Inventory> {
         inventory.files.extend(records.map(|name| format!("{}/{name}", host.spot.name)));
     }
     Ok(inventory)
+}
+
+/// The etcd leases to which something under `lease` is attached, and the keys of that, in base64.
+///
+/// # Errors
+/// If etcd does not tell.
+pub fn leased(site: &Site, lease: &str) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
+    let entries: Value = serde_json::from_str(&listing(site, lease)?)?;
+    let entries = entries["kvs"].as_array().into_iter().flatten().filter(|entry| entry["lease"].as_i64().is_some());
+    let pair = |entry: &Value| (entry["lease"].to_string(), entry["key"].as_str().unwrap_or_default().to_owned());
+    Ok(entries.map(pair).unzip())
 }
 
 /// A member may just have come back, or be slow.

@@ -33,6 +33,9 @@ const RESTS: Duration = Duration::from_secs(45);
 /// Longest that it may take to be gone.
 const GONE: Duration = Duration::from_secs(15);
 
+/// Longest that a lease may outlive its instance: two TTLs, the first of which a new leader of etcd begins anew.
+const EXPIRES: Duration = Duration::from_secs(20);
+
 /// What a schedule is run with.
 #[derive(Debug, Clone)]
 pub struct Order {
@@ -236,6 +239,8 @@ fn shut_down(site: &mut Site, recorder: &Recorder, agents: &[String], lease: &st
     };
     // Who is not gone is found by the inventory.
     let _late = wait_within(GONE, "every service to end", || Ok(agents.iter().all(gone)));
+    // What could not be revoked, because the store was away, expires by itself; what an agent keeps alive does not.
+    let _kept = wait_within(EXPIRES, "every lease to expire", || Ok(inventory::leased(site, lease)?.0.is_empty()));
     for host in &mut site.hosts {
         end([host.agent.as_mut(), host.gate.as_mut(), host.wire.as_mut()].into_iter().flatten().collect());
     }
