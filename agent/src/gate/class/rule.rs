@@ -4,7 +4,7 @@ use http::Method;
 use http::uri::PathAndQuery;
 use serde::{Deserialize, Serialize};
 
-use super::{Class, climbs};
+use super::{Class, climbs, plain};
 
 /// Which requests are of which class: by method, and by one of the path's prefix, its pattern or a gRPC method.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,7 +90,8 @@ impl TryFrom<Written> for ClassRule {
 }
 
 fn absolute(field: &'static str, given: String) -> Result<String, RuleError> {
-    if is_path(&given) { Ok(given) } else { Err(RuleError::Path { field, given }) }
+    let plain = plain(&given);
+    if is_path(&plain) { Ok(plain.into_owned()) } else { Err(RuleError::Path { field, given }) }
 }
 
 /// Some request can have it. A rule that no request fits would do nothing, and nobody would hear of it.

@@ -79,6 +79,20 @@ fn a_pattern_takes_the_whole_path_with_a_star_inside_a_segment_and_two_for_any_n
 }
 
 #[test]
+fn a_letter_that_need_not_be_encoded_is_itself_in_paths_and_in_rules() {
+    for given in ["/run/*/now", "/%72un/*/now"] {
+        let rules = [rule(&format!("path = '{given}'\nclass = 'write'"))];
+        for path in ["/run/7/now", "/r%75n/7/%6eow", "/run/%2f/n%6Fw", "/run/100%/now", "/run/%zz/now", "/run/%ü/now"]
+        {
+            assert_eq!(class_of(&rules, "GET", path), Class::Write, "{given} {path}");
+        }
+        for path in ["/run%2f7/now", "/run/7%2Fnow", "/r%2575n/7/now", "/run/7/now%"] {
+            assert_eq!(class_of(&rules, "GET", path), Class::Read, "{given} {path}: another path");
+        }
+    }
+}
+
+#[test]
 fn a_pattern_made_to_cost_much_costs_little() {
     let pattern = "/**/*a*".repeat(40);
     let path = "/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab".repeat(400);
