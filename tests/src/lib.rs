@@ -11,6 +11,7 @@ pub mod chaos;
 pub mod clock;
 pub mod cluster;
 pub mod demo;
+pub mod docs;
 pub mod fleet;
 pub mod fuzz;
 pub mod guard;

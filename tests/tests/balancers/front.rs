@@ -1,28 +1,18 @@
 //! A balancer that runs with a sample of our documentation.
 
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use handover_tests::fleet::{Fleet, Process, free_ports};
 
 /// The program, or a sentence that says how to get it.
 pub(crate) fn program(name: &str) -> PathBuf {
-    let venv = std::env::var_os("HANDOVER_TEST_VENV").map(PathBuf::from);
-    let venv = venv.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/venv"));
-    let own = venv.join("bin").join(name);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    // Servers are not on everybody's PATH.
-    let places = std::env::split_paths(&path).chain(["/usr/sbin".into()]).map(|dir| dir.join(name));
-    let found = [own].into_iter().chain(places).find(|path| path.is_file());
-    found.unwrap_or_else(|| panic!("this test needs {name}; `tests/run --tools` installs it"))
+    handover_tests::docs::program(name).expect("a program")
 }
 
 /// The `number`-th block of this language in a page of `docs/balancers`.
 pub(crate) fn sample(page: &str, language: &str, number: usize) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/balancers").join(page);
-    let text = std::fs::read_to_string(&path).expect("a page");
-    let blocks = text.split("\n```").filter_map(|block| block.strip_prefix(&format!("{language}\n")));
-    blocks.map(|block| format!("{block}\n")).nth(number).unwrap_or_else(|| panic!("{page}: {language} {number}"))
+    handover_tests::docs::sample(&format!("balancers/{page}"), language, number).expect("a sample")
 }
 
 /// One running balancer.

@@ -4,6 +4,7 @@
 
 mod failures;
 mod power;
+mod programs;
 mod site;
 mod units;
 mod upgrade;

@@ -53,7 +53,7 @@ impl Drop for Site {
     }
 }
 
-const STORE: &str = "10.88.0.254:2379";
+pub(crate) const STORE: &str = "10.88.0.254:2379";
 const COORDINATOR: &str = "127.0.0.1:2791";
 
 impl Site {
@@ -67,15 +67,21 @@ impl Site {
     /// Starts gates and agents, and rolls 1.0.0 out.
     pub(crate) fn bring_up(&self) {
         self.install("1.0.0", "");
+        self.begin("billing");
+        let (code, said) = self.roll(&self.spec("1.0.0"));
+        assert_eq!(code, 0, "bring-up: {said}{}", self.logs());
+    }
+
+    /// Starts gates and agents of a service, and waits for them.
+    pub(crate) fn begin(&self, service: &str) {
         for host in self.hosts.hosts() {
-            host.must(&["systemctl", "start", "handover-gate@billing", "handover-agent@billing"]).expect("started");
+            let units = ["handover-gate", "handover-agent"].map(|unit| format!("{unit}@{service}"));
+            host.must(&["systemctl", "start", &units[0], &units[1]]).expect("started");
         }
         until("every agent to be heard, with its gate", || {
             let rows = self.rows();
             rows.len() == self.hosts.hosts().len() && rows.iter().all(|row| row["alive"] == true && row["gate"] == true)
         });
-        let (code, said) = self.roll(&self.spec("1.0.0"));
-        assert_eq!(code, 0, "bring-up: {said}{}", self.logs());
     }
 
     /// Hosts, store and coordinator, and everything installed; nothing of ours runs on the hosts yet.
@@ -143,8 +149,13 @@ impl Site {
 
     /// Rolls out, to the end.
     pub(crate) fn roll(&self, spec: &Spec) -> (i32, String) {
-        let file = self.hosts.shared().join(format!("{}.toml", spec.version));
-        std::fs::write(&file, spec.text()).expect("written");
+        self.roll_text(&spec.text())
+    }
+
+    /// The same with a spec as an operator writes it.
+    pub(crate) fn roll_text(&self, spec: &str) -> (i32, String) {
+        let file = self.hosts.shared().join("upgrade.toml");
+        std::fs::write(&file, spec).expect("written");
         self.cli(&["--timeout", "90s", "rollout", "start", &file.display().to_string()])
     }
 
