@@ -269,6 +269,13 @@ impl Config {
         if self.gate.is_some() { By::Host } else { By::Slot }
     }
 
+    /// How long requests may wait in the gate while nothing runs behind it. None: there is no gate, or it may not hold, or
+    /// balancers are told to send elsewhere meanwhile.
+    pub fn may_hold(&self) -> Option<Duration> {
+        let hold = self.gate.as_ref().map(|gate| &gate.hold).filter(|_| self.balancer.are_none())?;
+        (hold.count > 0).then_some(hold.time)
+    }
+
     /// Time between SIGTERM and SIGKILL.
     pub fn grace(&self) -> Duration {
         self.driver.grace()

@@ -127,6 +127,7 @@ fn registration(config: &Config, file: &StateFile, boot_id: &str) -> Registratio
         operations: config.operations,
         host: config.host.clone(),
         slots: config.slots.clone(),
+        hold_ms: config.may_hold().map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
         labels: config.labels.clone(),
         state_dir_id: file.state.state_dir_id.clone(),
         boot_id: boot_id.to_owned(),

@@ -168,6 +168,11 @@ pub struct SettingsError {
 }
 
 impl BalancerSettings {
+    /// Whether nobody in front acts on what this agent says.
+    pub fn are_none(&self) -> bool {
+        self.settle.is_zero() && self.agent_check.is_none() && self.haproxy.is_empty() && self.envoy.is_empty()
+    }
+
     /// Checks it against the gate's mode and the slots of the config.
     ///
     /// # Errors

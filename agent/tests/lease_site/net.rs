@@ -85,6 +85,7 @@ impl Surface {
             operations: endpoint,
             host: agent.to_string(),
             slots: Default::default(),
+            hold_ms: None,
             labels: Default::default(),
             state_dir_id: "d".to_owned(),
             boot_id: "b".to_owned(),

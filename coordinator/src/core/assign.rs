@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use handover_proto::assignment::{Assignment, Cause, LeaseRules, LeaseWish, Prefer, Route, SlotWish, Upstream};
+use handover_proto::assignment::{
+    Assignment, AtDeadline, Cause, DrainPolicy, LeaseRules, LeaseWish, Prefer, Route, SlotWish, Upstream,
+};
 use handover_proto::ids::{AgentId, SlotId, Version};
 use handover_proto::lifecycle::Lifecycle;
 use handover_proto::numbers::Term;
@@ -50,31 +52,32 @@ impl Place {
 /// The hosts that the rollout has touched at this place; the others stay as they are.
 pub fn begun(plan: &Plan, place: Place) -> impl Iterator<Item = &Host> {
     let until = plan.steps_until(place.reached_step());
-    plan.hosts.iter().filter(move |host| until.contains(&Step::Start { wave: host.wave }))
+    let is_about = |step: &Step, host: &Host| step.wave().is_none_or(|wave| wave == host.wave);
+    plan.hosts.iter().filter(move |host| until.iter().any(|step| is_about(step, host)))
 }
 
 /// What is wanted of a host at this place.
+///
+/// On the way back of versions that take turns in one slot this is the end of it; [`leaving`] may come before.
 pub fn wanted(plan: &Plan, place: Place, host: &Host, term: Term) -> Assignment {
-    let stand = Stand::at(plan, place, host);
-    let mut slots = BTreeMap::new();
-    let mut routes = Vec::new();
-    let both = [
-        (host.current.as_ref(), plan.from.as_ref(), stand.current),
-        (Some(&host.candidate), Some(&plan.to), stand.candidate),
-    ];
-    for (slot, version, wish) in both {
-        let (Some(slot), Some(version)) = (slot, version) else { continue };
-        slots.insert(slot.clone(), wish.slot(version));
-        routes.extend(wish.route(slot));
-    }
+    written(plan, place, Stand::at(plan, place, host), term)
+}
+
+/// What is wanted of a host whose candidate serves in the current version's place and is to make room for it.
+pub fn leaving(plan: &Plan, place: Place, host: &Host, term: Term) -> Assignment {
+    written(plan, place, Stand::one(host, &plan.to, LeaseWish::Never, true), term)
+}
+
+fn written(plan: &Plan, place: Place, stand: Stand<'_>, term: Term) -> Assignment {
+    let routes = stand.slots.iter().filter_map(|(slot, _, wish)| wish.route(slot));
     Assignment {
         v: STORED_VERSION,
         term,
         cause: Cause { rollout: Some(plan.id.clone()), step: place.reached_step(), plan_hash: plan.hash().to_owned() },
-        slots,
-        routes,
-        drain: plan.rules.drain,
-        leaving: false,
+        routes: routes.collect(),
+        slots: stand.slots.iter().map(|(slot, version, wish)| ((*slot).clone(), wish.slot(version))).collect(),
+        drain: stand.drain.unwrap_or(plan.rules.drain),
+        leaving: stand.leaving,
         // The version needs no preference: only one side may hold at any step.
         lease: LeaseRules { prefer: Prefer { version: None, zone: plan.rules.prefer_zone.clone() } },
         hooks: Vec::new(),
@@ -99,10 +102,13 @@ pub fn same(a: &Assignment, b: &Assignment) -> bool {
             == (b.drain, b.leaving, &b.lease, &b.hooks, &b.fallback)
 }
 
-/// What is wanted of the two slots of a host.
-struct Stand {
-    current: Wish,
-    candidate: Wish,
+/// What is wanted of a host.
+struct Stand<'a> {
+    slots: Vec<(&'a SlotId, &'a Version, Wish)>,
+    /// Out of its balancers.
+    leaving: bool,
+    /// Instead of the plan's.
+    drain: Option<DrainPolicy>,
 }
 
 /// What is wanted of one slot.
@@ -112,15 +118,35 @@ enum Wish {
     Empty,
 }
 
-impl Stand {
-    fn at(plan: &Plan, place: Place, host: &Host) -> Self {
-        match place {
-            Place::Forward { step } => Self::forward(plan.steps_until(step), host),
-            Place::Back { step, .. } => Self::back(step),
+impl<'a> Stand<'a> {
+    fn at(plan: &'a Plan, place: Place, host: &'a Host) -> Self {
+        match (place, plan.from.as_ref().filter(|_| host.is_in_place())) {
+            (Place::Forward { step }, None) => Self::forward(plan, plan.steps_until(step), host),
+            (Place::Forward { step }, Some(from)) => Self::in_place(plan, plan.steps_until(step), host, from),
+            (Place::Back { step, .. }, None) => Self::back(plan, step, host),
+            (Place::Back { .. }, Some(from)) => Self {
+                // What is left of the candidate's work must not keep the current version out: nothing of the new
+                // version has to cooperate (`SAFETY.md` E11).
+                drain: Some(DrainPolicy { at_deadline: AtDeadline::Cut, ..plan.rules.drain }),
+                ..Self::one(host, from, LeaseWish::Eligible, false)
+            },
         }
     }
 
-    fn forward(until: &[Step], host: &Host) -> Self {
+    /// Each version in a slot of its own.
+    fn beside(plan: &'a Plan, host: &'a Host, current: Wish, candidate: Wish) -> Self {
+        let current = host.current.as_ref().zip(plan.from.as_ref()).map(|(slot, version)| (slot, version, current));
+        let slots = current.into_iter().chain([(&host.candidate, &plan.to, candidate)]).collect();
+        Self { slots, leaving: false, drain: None }
+    }
+
+    /// One version, with all the traffic of its host.
+    fn one(host: &'a Host, version: &'a Version, lease: LeaseWish, leaving: bool) -> Self {
+        let wish = Wish::Runs { reads: 100, writes: 100, lease };
+        Self { slots: vec![(&host.candidate, version, wish)], leaving, drain: None }
+    }
+
+    fn forward(plan: &'a Plan, until: &[Step], host: &'a Host) -> Self {
         let shifts = until.iter().rev().find_map(|step| match step {
             Step::Shift { wave, reads, writes, .. } if *wave == host.wave => Some((*reads, *writes)),
             _ => None,
@@ -137,17 +163,30 @@ impl Stand {
         } else {
             Wish::Runs { reads: 100 - reads.min(100), writes: 100 - writes.min(100), lease: old }
         };
-        Self { current, candidate: Wish::Runs { reads, writes, lease: new } }
+        Self::beside(plan, host, current, Wish::Runs { reads, writes, lease: new })
     }
 
-    fn back(step: BackStep) -> Self {
+    /// The candidate gets its traffic with its start: it opens by itself once it is READY, and nobody who dies meanwhile
+    /// leaves the host shut.
+    fn in_place(plan: &'a Plan, until: &[Step], host: &'a Host, from: &'a Version) -> Self {
+        let moved = until.contains(&Step::Lease);
+        let wish = |may| if may { LeaseWish::Eligible } else { LeaseWish::Never };
+        if until.contains(&Step::Start { wave: host.wave }) {
+            // In the last wave the last of the current version makes room.
+            return Self::one(host, &plan.to, wish(moved || host.wave + 1 == plan.waves()), false);
+        }
+        let leaves = until.contains(&Step::Leave { wave: host.wave });
+        Self::one(host, from, wish(!moved && !leaves), leaves)
+    }
+
+    fn back(plan: &'a Plan, step: BackStep, host: &'a Host) -> Self {
         let current = Wish::Runs { reads: 100, writes: 100, lease: LeaseWish::Eligible };
         let candidate = match step {
             // Still running: one that holds the lease has to hand it over first.
             BackStep::Routes | BackStep::Lease => Wish::Runs { reads: 0, writes: 0, lease: LeaseWish::Never },
             BackStep::Stop => Wish::Empty,
         };
-        Self { current, candidate }
+        Self::beside(plan, host, current, candidate)
     }
 }
 

@@ -185,6 +185,12 @@ impl Agent {
         self.has_taken() && self.is_at(|report| report.reached)
     }
 
+    /// Whether it leaves, as it was told, and its balancers say so.
+    pub fn is_out(&self) -> bool {
+        let told = self.assignment().is_some_and(|assignment| assignment.leaving) && self.has_taken();
+        told && self.seen().is_some_and(|report| !report.front_pending)
+    }
+
     fn is_at(&self, number: fn(&Reported) -> Serial) -> bool {
         let serial = self.assigned.as_ref().map(|assigned| assigned.serial);
         self.seen().is_some_and(|report| Some(number(report)) == serial)

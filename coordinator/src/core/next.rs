@@ -6,6 +6,7 @@
 mod back;
 mod changes;
 mod forward;
+mod in_place;
 mod lease;
 pub(in crate::core) mod met;
 mod triggers;
@@ -25,7 +26,7 @@ use super::assign::Place;
 use super::duration;
 use super::event::{Event, Outcome, sha256_hex};
 use super::fleet::Fleet;
-use super::plan::Plan;
+use super::plan::{Plan, Step};
 use super::progress::{Progress, State};
 use super::samples::Samples;
 
@@ -129,8 +130,18 @@ impl Lap<'_> {
         lease.intent.as_ref().filter(|_| !theirs).map(|_| Ask::Withdraw)
     }
 
-    fn deadline(self) -> Option<Duration> {
-        self.at_wall(self.progress.since_ms.saturating_add(duration::millis(self.plan.rules.start_deadline)))
+    /// When a candidate that is not up by then is late; none: its time has not begun.
+    fn deadline(self, step: u32) -> Option<Duration> {
+        let limit = self.plan.rules.start_deadline;
+        let from_the_beginning = self.at_wall(self.progress.since_ms.saturating_add(duration::millis(limit)));
+        match self.plan.step(step) {
+            Some(Step::Start { wave }) if self.plan.leaves(*wave) => self
+                .samples
+                .room_since(self.plan, *wave)
+                .map(|since| since.saturating_add(limit))
+                .max(from_the_beginning),
+            _ => from_the_beginning,
+        }
     }
 
     /// The request's id follows from rollout and count, so that deciding twice asks once.

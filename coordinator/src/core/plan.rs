@@ -1,9 +1,13 @@
 //! A plan: what a rollout will do, frozen before it starts, with a hash that every assignment carries.
 //!
-//! Per wave: start the candidates beside the current version, shift the reads in shares, then the writes in one step.
-//! After the last wave the lease moves, once: as long as traffic is still moving, going back leaves the scheduler where
-//! it is. It moves to the candidate that has soaked longest. Then the whole fleet soaks, with the current version kept
+//! Start-first, per wave: start the candidates beside the current version, shift the reads in shares, then the writes in
+//! one step. After the last wave the lease moves, once: as long as traffic is still moving, going back leaves the scheduler
+//! where it is. It moves to the candidate that has soaked longest. Then the whole fleet soaks, with the current version kept
 //! warm, and only then that is retired: the point of no return.
+//!
+//! Stop-first, per wave: the hosts leave their balancers, the candidates take the current version's place and open by
+//! themselves, and are watched. The lease moves before the last wave, which its holder is in. Nothing is kept warm, and
+//! until the end everything can go back the same way. A wave that leaves nobody serving does not leave: its gates hold.
 
 mod make;
 mod words;
@@ -66,7 +70,12 @@ pub struct Host {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Step {
-    /// The wave's candidates are started, until they are READY.
+    /// The wave's hosts leave their balancers, and still serve what comes.
+    Leave {
+        /// Which wave, from 0.
+        wave: u32,
+    },
+    /// The wave's candidates are started, until they are READY; in the current version's place they open then, too.
     Start {
         /// Which wave, from 0.
         wave: u32,
@@ -125,6 +134,16 @@ impl Plan {
         &self.hash
     }
 
+    /// Whether the candidates take the current version's place, on the way there and back.
+    pub fn is_in_place(&self) -> bool {
+        self.way == Way::StopFirst && self.from.is_some()
+    }
+
+    /// Whether the hosts of this wave leave before they change; if not, their gates hold.
+    pub fn leaves(&self, wave: u32) -> bool {
+        self.steps.contains(&Step::Leave { wave })
+    }
+
     /// Number of waves.
     pub fn waves(&self) -> u32 {
         self.hosts.last().map_or(0, |host| host.wave + 1)
@@ -153,11 +172,18 @@ impl Plan {
     }
 }
 
+impl Host {
+    /// Whether the candidate takes the current version's place.
+    pub fn is_in_place(&self) -> bool {
+        self.current.as_ref() == Some(&self.candidate)
+    }
+}
+
 impl Step {
     /// The wave it is about; none: all of them.
     pub fn wave(&self) -> Option<u32> {
         match self {
-            Self::Start { wave } | Self::Shift { wave, .. } => Some(*wave),
+            Self::Leave { wave } | Self::Start { wave } | Self::Shift { wave, .. } => Some(*wave),
             Self::Lease | Self::Soak { .. } | Self::Retire => None,
         }
     }
@@ -166,7 +192,7 @@ impl Step {
     pub fn soak(&self) -> Duration {
         match self {
             Self::Shift { soak, .. } | Self::Soak { soak } => *soak,
-            Self::Start { .. } | Self::Lease | Self::Retire => Duration::ZERO,
+            Self::Leave { .. } | Self::Start { .. } | Self::Lease | Self::Retire => Duration::ZERO,
         }
     }
 }

@@ -14,7 +14,7 @@ use super::assign::{Place, begun};
 use super::duration;
 use super::fleet::{Counts, Fleet, Instance, Traffic};
 use super::next::{Now, met};
-use super::plan::{Host, Plan};
+use super::plan::{Host, Plan, Step};
 use super::progress::Progress;
 
 /// The memory. One per rollout and coordinator.
@@ -22,6 +22,8 @@ use super::progress::Progress;
 pub struct Samples {
     met: Option<(Place, Duration)>,
     unready: BTreeMap<AgentId, Duration>,
+    /// Since when the current version has made room for the candidate.
+    room: BTreeMap<AgentId, Duration>,
     last: BTreeMap<InstanceId, Traffic>,
     histories: BTreeMap<Scope, History>,
     crossed: BTreeMap<(Scope, Class), Duration>,
@@ -52,7 +54,8 @@ impl Samples {
         self.met =
             is_met.then(|| self.met.filter(|(since_place, _)| *since_place == place).unwrap_or((place, now.boot)));
         for host in begun(plan, place) {
-            self.observe_readiness(plan, host, fleet, now.boot);
+            self.observe_room(plan, host, fleet, now.boot);
+            self.observe_readiness(plan, (host, step), fleet, now.boot);
             if let Some(candidate) = fleet.instance(&host.agent, &host.candidate).filter(|c| c.version == plan.to) {
                 self.observe_traffic(&host.agent, candidate, now.boot);
             }
@@ -63,6 +66,20 @@ impl Samples {
     /// Since when (boot time) the step there has been met without a break.
     pub fn met_since(&self, place: Place) -> Option<Duration> {
         self.met.filter(|(met_place, _)| *met_place == place).map(|(_, since)| since)
+    }
+
+    /// Whether a candidate that is late had the time for it. One that takes the current version's place begins when that
+    /// has gone, however long it drains; but where the gate holds, clients wait from the step's beginning.
+    pub(super) fn had_time(&self, plan: &Plan, host: &Host, boot: Duration) -> bool {
+        let room = self.room.get(&host.agent);
+        let waits = host.is_in_place() && plan.leaves(host.wave);
+        !waits || room.is_some_and(|since| boot.saturating_sub(*since) >= plan.rules.start_deadline)
+    }
+
+    /// Since when (boot time) the first candidate of this wave has had room to start.
+    pub(super) fn room_since(&self, plan: &Plan, wave: u32) -> Option<Duration> {
+        let of_it = plan.hosts.iter().filter(|host| host.wave == wave);
+        of_it.filter_map(|host| self.room.get(&host.agent)).min().copied()
     }
 
     /// Which serving candidate has not been ready for too long.
@@ -100,11 +117,26 @@ impl Samples {
         format!("{scope}: {bad} of {all} {class} to candidate {} failed, the limit is {limit}", plan.to)
     }
 
-    /// Only what an agent has taken and reports: one that is not heard starts the dwell anew when it comes back.
-    fn observe_readiness(&mut self, plan: &Plan, host: &Host, fleet: &Fleet, boot: Duration) {
+    fn observe_room(&mut self, plan: &Plan, host: &Host, fleet: &Fleet, boot: Duration) {
+        let taken = fleet.seen(&host.agent).filter(|(agent, _)| agent.has_taken());
+        let wanted = taken.and_then(|(agent, _)| agent.assignment()?.slots.get(&host.candidate));
+        let found = fleet.instance(&host.agent, &host.candidate);
+        if wanted.is_some_and(|wish| wish.version == plan.to) && found.is_none_or(|found| found.version == plan.to) {
+            self.room.entry(host.agent.clone()).or_insert(boot);
+        } else {
+            self.room.remove(&host.agent);
+        }
+    }
+
+    /// Only what an agent has taken and reports: one that is not heard starts the dwell anew when it comes back. A
+    /// candidate is not judged before its start has ended, though it may get traffic with it.
+    fn observe_readiness(&mut self, plan: &Plan, (host, step): (&Host, u32), fleet: &Fleet, boot: Duration) {
+        let starts = plan.step(step) == Some(&Step::Start { wave: host.wave });
         let seen = fleet.seen(&host.agent).filter(|(agent, _)| agent.has_taken());
-        let weights = seen.and_then(|(agent, _)| agent.assignment()).map(|wanted| wanted.weights(&host.candidate));
-        let serves = weights.is_some_and(|(reads, writes)| reads + writes > 0);
+        let wanted = seen.and_then(|(agent, _)| agent.assignment());
+        let wanted = wanted.filter(|it| it.slots.get(&host.candidate).is_some_and(|wish| wish.version == plan.to));
+        let weights = wanted.map(|wanted| wanted.weights(&host.candidate));
+        let serves = !starts && weights.is_some_and(|(reads, writes)| reads + writes > 0);
         let candidate = fleet.instance(&host.agent, &host.candidate);
         if serves && !candidate.is_some_and(|found| found.version == plan.to && found.ready) {
             self.unready.entry(host.agent.clone()).or_insert(boot);

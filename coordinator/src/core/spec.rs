@@ -25,7 +25,7 @@ pub struct Spec {
     pub way: Way,
     /// Hosts that change at the same time; at least 1.
     pub wave_size: usize,
-    /// The floor: hosts that serve at any moment. None: one less than the fleet has, at least one.
+    /// The floor: hosts that serve at any moment. None: one less than the fleet has, and with start-first at least one.
     pub min_serving: Option<usize>,
     /// Shares of the reads in percent, growing, the last one 100. Writes follow in one step.
     pub shift: Vec<u32>,
@@ -43,6 +43,8 @@ pub struct Spec {
 pub enum Way {
     /// The candidate runs beside the current version, on another slot, before traffic moves.
     StartFirst,
+    /// The host is taken out, and the candidate takes the current version's place, in its slot.
+    StopFirst,
 }
 
 /// Limits that hold during the whole rollout; frozen into the plan.

@@ -65,6 +65,8 @@ fn last_step(records: &[Record]) -> u32 {
 fn way_back(plan: &Plan, step: BackStep) -> String {
     let from = plan.from.as_ref().map_or("the way it was", |version| version.as_str());
     match step {
+        BackStep::Routes if plan.is_in_place() => format!("back to {from} in its place, host by host"),
+        BackStep::Stop if plan.is_in_place() => format!("back to {from} on the hosts that are left"),
         BackStep::Routes => format!("all traffic back to {from}"),
         BackStep::Lease => format!("the scheduler lease back to {from}"),
         BackStep::Stop => format!("stop {}", plan.to),

@@ -50,6 +50,7 @@ impl Made {
             operations: endpoint,
             host: "host-1".into(),
             slots: BTreeMap::from([("a".parse().expect("a slot"), endpoint)]),
+            hold_ms: None,
             labels: BTreeMap::new(),
             state_dir_id: String::new(),
             boot_id: String::new(),

@@ -14,6 +14,7 @@ mod report;
 mod samples;
 mod spec;
 mod standing;
+mod stop_first;
 mod turns;
 mod walk;
 mod world;

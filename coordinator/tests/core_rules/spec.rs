@@ -86,12 +86,16 @@ fn an_unknown_key_is_refused_with_its_line_and_the_known_ones() {
 
 #[test]
 fn ways_that_come_later_are_named_as_such() {
-    for way in ["stop-first", "fresh"] {
-        let error = refused_with(&format!("[rollout]\nway = \"{way}\"\n"));
-        assert!(error.starts_with("rollout.toml:6: way: ") && error.contains("later"), "{error}");
-    }
+    let error = refused_with("[rollout]\nway = \"fresh\"\n");
+    assert!(error.starts_with("rollout.toml:6: way: ") && error.contains("later"), "{error}");
     let error = refused_with("[rollout]\nway = \"yolo\"\n");
     assert!(error.contains("no way \"yolo\"") && error.contains("start-first"), "{error}");
+}
+
+#[test]
+fn shares_make_no_sense_where_a_host_has_one_version_at_a_time() {
+    let error = refused_with("[rollout]\nway = \"stop-first\"\nshift = [\"100%\"]\n");
+    assert!(error.starts_with("rollout.toml:7: shift: ") && error.contains("delete the line"), "{error}");
 }
 
 #[test]

@@ -114,6 +114,7 @@ pub(crate) async fn register(site: &Site, name: &AgentId, endpoint: SocketAddr) 
         operations: endpoint,
         host: "here".into(),
         slots: BTreeMap::from([slot("a", 1), slot("b", 2)]),
+        hold_ms: None,
         labels: BTreeMap::new(),
         state_dir_id: name.to_string(),
         boot_id: "boot".into(),

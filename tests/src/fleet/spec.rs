@@ -5,6 +5,8 @@
 pub struct Spec {
     /// The version to roll out.
     pub version: String,
+    /// How a host is changed.
+    pub way: &'static str,
     /// Hosts per wave.
     pub wave_size: usize,
     /// The floor.
@@ -13,7 +15,7 @@ pub struct Spec {
     pub step_soak: &'static str,
     /// Soak at the end.
     pub soak: &'static str,
-    /// Percents of reads, one step each.
+    /// Percents of reads, one step each; with start-first.
     pub shift: &'static [&'static str],
     /// Time for a candidate to become ready.
     pub start_deadline: &'static str,
@@ -26,6 +28,7 @@ impl Spec {
     pub fn to(version: &str) -> Self {
         Self {
             version: version.to_owned(),
+            way: "start-first",
             wave_size: 1,
             min_serving: 2,
             step_soak: "300ms",
@@ -36,20 +39,25 @@ impl Spec {
         }
     }
 
+    /// The same in place, with one host out at a time.
+    pub fn in_place(version: &str) -> Self {
+        Self { way: "stop-first", ..Self::to(version) }
+    }
+
     /// As the operator would write it.
     pub fn text(&self) -> String {
         let shift: Vec<_> = self.shift.iter().map(|percent| format!("{percent:?}")).collect();
+        let shift = if self.way == "start-first" { format!("shift = [{}]\n", shift.join(", ")) } else { String::new() };
         format!(
             r#"[[service]]
 name = "billing"
 version = "{version}"
 
 [rollout]
-way = "start-first"
+way = "{way}"
 wave_size = {wave_size}
 min_serving = {floor}
-shift = [{shift}]
-step_soak = "{step_soak}"
+{shift}step_soak = "{step_soak}"
 soak = "{soak}"
 start_deadline = "{start}"
 
@@ -67,9 +75,9 @@ at_deadline = "{at}"
 quiesce_timeout = "5s"
 "#,
             version = self.version,
+            way = self.way,
             wave_size = self.wave_size,
             floor = self.min_serving,
-            shift = shift.join(", "),
             step_soak = self.step_soak,
             soak = self.soak,
             start = self.start_deadline,

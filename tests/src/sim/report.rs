@@ -111,6 +111,7 @@ fn registration(id: &AgentId) -> Option<Registration> {
         operations: address,
         host: id.to_string(),
         slots: slots.collect(),
+        hold_ms: None,
         labels: BTreeMap::new(),
         state_dir_id: "s".to_owned(),
         boot_id: "boot".to_owned(),

@@ -7,7 +7,7 @@ use handover_proto::blocker::{Blocker, BlockerKind};
 use super::changes::changes;
 use super::forward::Lap;
 use super::lease::{self, Standing};
-use super::{Act, Ask, Decision, ended_without_silent, met};
+use super::{Act, Ask, Decision, ended_without_silent, in_place, met};
 use crate::core::assign::Place;
 use crate::core::duration;
 use crate::core::event::{BackStep, Event, Outcome};
@@ -22,7 +22,7 @@ pub(super) fn next(lap: Lap<'_>, step: BackStep, from_step: u32, reason: &str) -
     if let Some(withdraw) = unwanted_intent(lap) {
         return withdraw;
     }
-    let late = changes(lap.plan, place, lap.fleet, lap.now);
+    let late = changes(lap, place);
     if !late.is_empty() {
         let agents = late.keys().cloned().collect();
         return Act::assign(Event::Assigned { agents }, late);
@@ -30,7 +30,8 @@ pub(super) fn next(lap: Lap<'_>, step: BackStep, from_step: u32, reason: &str) -
     let waits = met::back(lap.plan, place, step, lap.fleet, lap.progress.since_ms);
     match step {
         BackStep::Routes => {
-            let patience = lap.progress.since_ms.saturating_add(duration::millis(ROUTES_PATIENCE));
+            let patience = if lap.plan.is_in_place() { in_place::patience(lap.plan, place) } else { ROUTES_PATIENCE };
+            let patience = lap.progress.since_ms.saturating_add(duration::millis(patience));
             if waits.is_empty() || lap.now.wall_ms >= patience {
                 return enter(lap, BackStep::Lease, from_step);
             }
@@ -55,7 +56,7 @@ fn unwanted_intent(lap: Lap<'_>) -> Option<Decision> {
 
 fn enter(lap: Lap<'_>, step: BackStep, from_step: u32) -> Decision {
     let ask = lap.spent_intent();
-    let assignments = changes(lap.plan, Place::Back { step, from_step }, lap.fleet, lap.now);
+    let assignments = changes(lap, Place::Back { step, from_step });
     Act::all(Event::BackEntered { step }, assignments, ask)
 }
 

@@ -6,35 +6,47 @@ use handover_proto::assignment::Assignment;
 use handover_proto::blocker::{Blocker, BlockerKind};
 use handover_proto::ids::AgentId;
 
-use super::{MAX_ASSIGNMENTS, Now};
+use super::forward::Lap;
+use super::{MAX_ASSIGNMENTS, in_place};
 use crate::core::assign::{Place, begun, same, wanted};
 use crate::core::event::BackStep;
 use crate::core::fleet::{Agent, Fleet, Heard};
 use crate::core::floor;
-use crate::core::plan::{Plan, Step};
+use crate::core::plan::{Host, Plan, Step};
 
 /// The assignments to write for a place: of every begun host whose stored one asks for something else.
 ///
 /// Left out, to be looked at again in the next lap, are
 /// - hosts that are not heard, because nobody can say what they would lose; at the last step of either way they are
 ///   written too, if enough others serve, so that they follow when they come back;
-/// - hosts that serve now and would not with the new assignment, because its instance there is not ready.
-pub(super) fn changes(plan: &Plan, place: Place, fleet: &Fleet, now: Now) -> BTreeMap<AgentId, Assignment> {
+/// - hosts that serve now and would not with the new assignment, because its instance there is not ready; unless that is
+///   what the step is for.
+pub(super) fn changes(lap: Lap<'_>, place: Place) -> BTreeMap<AgentId, Assignment> {
+    let Lap { plan, fleet, now, .. } = lap;
     let enough = floor::serving(fleet).len() >= plan.min_serving;
     let mut changes = BTreeMap::new();
     for host in begun(plan, place) {
         let Some(agent) = fleet.agents.get(&host.agent) else { continue };
         let want = wanted(plan, place, host, now.term);
         let differs = agent.assignment().is_none_or(|stored| !same(stored, &want));
-        let may = match agent.seen() {
-            Some(_) => plan.from.is_none() || !floor::would_stop_serving(agent, &want),
-            None => is_last(plan, place) && enough,
-        };
-        if differs && may && changes.len() < MAX_ASSIGNMENTS {
-            changes.insert(host.agent.clone(), want);
+        if !differs || changes.len() >= MAX_ASSIGNMENTS {
+            continue;
         }
+        let change = match (agent.seen(), place) {
+            (None, _) => Some(want).filter(|_| is_last(plan, place) && enough),
+            (Some(_), _) if plan.from.is_none() || !floor::would_stop_serving(agent, &want) => Some(want),
+            (Some(_), Place::Forward { step }) => Some(want).filter(|_| takes_out(plan, step, host)),
+            (Some(_), Place::Back { step, .. }) => in_place::turn(lap, (step, place), (host, agent), want, &changes),
+        };
+        changes.extend(change.map(|change| (host.agent.clone(), change)));
     }
     changes
+}
+
+/// Whether the step is there to take this host out; the floor is asked for all of them together.
+fn takes_out(plan: &Plan, step: u32, host: &Host) -> bool {
+    let of_its_wave = |step: &Step| matches!(step, Step::Leave { wave } | Step::Start { wave } if *wave == host.wave);
+    host.is_in_place() && plan.step(step).is_some_and(of_its_wave)
 }
 
 /// Whether the floor holds with these assignments; if not, what is waited for. A bring-up takes nothing away.

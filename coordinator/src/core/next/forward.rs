@@ -35,22 +35,20 @@ pub(super) fn next(lap: Lap<'_>, step: u32) -> Decision {
     if let Err(corrupt) = lap.fleet.lease.check() {
         return pause(corrupt.to_string());
     }
-    let late = changes(lap.plan, Place::Forward { step }, lap.fleet, lap.now);
+    let late = changes(lap, Place::Forward { step });
     if !late.is_empty() {
         let agents = late.keys().cloned().collect();
-        return unless_floor(lap, late, |late| Act::assign(Event::Assigned { agents }, late));
+        return unless_needed(lap, step, late, |late| Act::assign(Event::Assigned { agents }, late));
     }
     let waits = met::forward(lap.plan, step, lap.fleet, lap.progress.since_ms);
     if !waits.is_empty() {
-        return left_silent(lap, step, &waits).unwrap_or(Decision::Wait { blockers: waits, until: lap.deadline() });
+        return left_silent(lap, step, &waits).unwrap_or(Decision::Wait { blockers: waits, until: lap.deadline(step) });
     }
     if lap.plan.step(step) == Some(&Step::Lease) {
         match lease::forward(lap.plan, lap.progress, lap.fleet, lap.now) {
             Standing::Settled => {}
-            Standing::Wait(blocker) => return Decision::wait(blocker),
-            Standing::Ask { intent, from, to } => return lap.ask(intent, from, to),
-            Standing::Stuck(reason) => return pause(reason),
             Standing::Broken(reason) => return go_back(lap, step, reason),
+            other => return until_settled(lap, other),
         }
     }
     soak(lap, step).unwrap_or_else(|| enter(lap, step + 1))
@@ -73,17 +71,35 @@ fn pause(reason: String) -> Decision {
 fn go_back(lap: Lap<'_>, step: u32, reason: String) -> Decision {
     let place = Place::Back { step: BackStep::Routes, from_step: step };
     let event = Event::Back { by: OURSELVES.to_owned(), reason };
-    Act::assign(event, changes(lap.plan, place, lap.fleet, lap.now))
+    Act::assign(event, changes(lap, place))
 }
 
-fn unless_floor(
+/// What is done about a lease that is not where it should be.
+fn until_settled(lap: Lap<'_>, standing: Standing) -> Decision {
+    match standing {
+        Standing::Wait(blocker) => Decision::wait(blocker),
+        Standing::Ask { intent, from, to } => lap.ask(intent, from, to),
+        Standing::Stuck(reason) | Standing::Broken(reason) => pause(reason),
+        Standing::Settled => Decision::wait(lease::on_its_way(lap.progress)),
+    }
+}
+
+/// Unless the floor needs the hosts that would go, or the lease is with one of them.
+fn unless_needed(
     lap: Lap<'_>,
+    step: u32,
     changes: BTreeMap<AgentId, Assignment>,
     act: impl FnOnce(BTreeMap<AgentId, Assignment>) -> Decision,
 ) -> Decision {
-    match floor_blocker(lap.plan, lap.fleet, &changes, lap.progress.since_ms) {
-        Some(blocker) => Decision::wait(blocker),
-        None => act(changes),
+    if let Some(blocker) = floor_blocker(lap.plan, lap.fleet, &changes, lap.progress.since_ms) {
+        return Decision::wait(blocker);
+    }
+    match lap.plan.step(step) {
+        Some(Step::Leave { wave }) => match lease::away(lap.plan, lap.progress, lap.fleet, lap.now, *wave) {
+            Standing::Settled => act(changes),
+            other => until_settled(lap, other),
+        },
+        _ => act(changes),
     }
 }
 
@@ -109,8 +125,8 @@ fn enter(lap: Lap<'_>, next: u32) -> Decision {
     if lap.plan.step(next).is_none() {
         return Act::all(Event::Ended { outcome: Outcome::Done, reason: String::new() }, BTreeMap::new(), ask);
     }
-    let changes = changes(lap.plan, Place::Forward { step: next }, lap.fleet, lap.now);
-    unless_floor(lap, changes, |changes| Act::all(Event::Entered { step: next }, changes, ask))
+    let changes = changes(lap, Place::Forward { step: next });
+    unless_needed(lap, next, changes, |changes| Act::all(Event::Entered { step: next }, changes, ask))
 }
 
 /// At the last step nobody waits for ever for a host that is gone: its assignment is stored, and the outcome says so.

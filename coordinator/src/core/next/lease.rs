@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use handover_proto::blocker::{Blocker, BlockerKind};
-use handover_proto::ids::InstanceId;
+use handover_proto::ids::{AgentId, InstanceId};
 use handover_proto::lease::{IntentKind, Owner};
 
 use super::Now;
@@ -67,6 +67,37 @@ pub(super) fn forward(plan: &Plan, progress: &Progress, fleet: &Fleet, now: Now)
     }
 }
 
+/// Before this wave's hosts leave: none of them holds. Whoever is ready elsewhere may be asked for, of either version; only
+/// one side is eligible at any step.
+pub(super) fn away(plan: &Plan, progress: &Progress, fleet: &Fleet, now: Now, wave: u32) -> Standing {
+    let leaves = |agent: &AgentId| plan.host(agent).is_some_and(|host| host.wave == wave);
+    let Some(owner) = holder(fleet).filter(|owner| leaves(&owner.agent) && fleet.lease.beat.is_some()) else {
+        return Standing::Settled;
+    };
+    hand_over(plan, progress, fleet, owner, IntentKind::Handoff, elsewhere(fleet, leaves), now)
+}
+
+/// An instance that is ready to take the lease, on a host that does not leave.
+fn elsewhere(fleet: &Fleet, leaves: impl Fn(&AgentId) -> bool) -> Option<InstanceId> {
+    let ready = |owner: &Owner| {
+        let slots = fleet.seen(&owner.agent).into_iter().flat_map(|(_, report)| report.slots.values());
+        slots.filter_map(|slot| slot.instance.as_ref()).any(|found| found.id == owner.instance && found.ready)
+    };
+    let candidates = fleet.lease.candidates.values().map(|seen| &seen.value);
+    let mut able = candidates.filter(|one| one.ready && !leaves(&one.owner.agent) && ready(&one.owner));
+    able.next().map(|one| one.owner.instance.clone())
+}
+
+/// Whether the candidate of this host holds.
+pub(super) fn candidate_holds(plan: &Plan, host: &Host, fleet: &Fleet) -> bool {
+    holder(fleet).is_some_and(|owner| owner.agent == host.agent && owner.version == plan.to)
+}
+
+/// Nobody is asked, and nothing is late.
+pub(super) fn on_its_way(progress: &Progress) -> Blocker {
+    blocker(BlockerKind::Lease, progress, "the scheduler lease to come to rest".to_owned())
+}
+
 /// Back: no candidate holds, or it has been asked and there is nothing more to wait for. It stops next, and with it its
 /// right to the lease.
 pub(super) fn back(plan: &Plan, progress: &Progress, fleet: &Fleet, now: Now) -> Standing {
@@ -79,6 +110,10 @@ pub(super) fn back(plan: &Plan, progress: &Progress, fleet: &Fleet, now: Now) ->
         let (slot, version) = (host.current.as_ref()?, plan.from.as_ref()?);
         ready_heir(fleet, host, slot, version)
     });
+    let heir = heir.or_else(|| elsewhere(fleet, |agent| *agent == owner.agent).filter(|_| plan.is_in_place()));
+    if heir.is_none() && fleet.agents.len() == 1 && plan.is_in_place() {
+        return Standing::Settled;
+    }
     match hand_over(plan, progress, fleet, owner, IntentKind::Return, heir, now) {
         Standing::Stuck(_) => Standing::Settled,
         other => other,

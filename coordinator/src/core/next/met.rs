@@ -5,6 +5,7 @@ use handover_proto::lifecycle::Lifecycle;
 use handover_proto::numbers::Term;
 
 use super::changes::silent;
+use super::in_place;
 use crate::core::assign::{Place, begun, same, wanted};
 use crate::core::event::BackStep;
 use crate::core::fleet::{Agent, Fleet, Instance, Reported};
@@ -41,19 +42,30 @@ fn look<'a>(plan: &'a Plan, place: Place, host: &'a Host, fleet: &'a Fleet, sinc
 
 impl Look<'_> {
     fn forward(&self, step: &Step) -> Option<Blocker> {
+        if matches!(step, Step::Leave { .. }) {
+            return self.unsettled(Agent::is_out);
+        }
+        // A host whose turn has not come hears only who may hold the lease.
+        let started = self.plan.steps_until(self.place.reached_step()).contains(&Step::Start { wave: self.host.wave });
+        if !started {
+            return self.unsettled(Agent::has_taken);
+        }
         // With a floor of 0 the operator replaces a version that may not work at all: then its health is no reason to
-        // wait, and the agent has to have taken the assignment only.
-        let settled =
-            if self.plan.min_serving == 0 && *step != Step::Retire { Agent::has_taken } else { Agent::has_reached };
+        // wait, and the agent has to have taken the assignment only. In its place there is nothing of it to wait for.
+        let lenient = self.plan.min_serving == 0 && *step != Step::Retire && !self.host.is_in_place();
+        let settled = if lenient { Agent::has_taken } else { Agent::has_reached };
         self.unsettled(settled).or_else(|| match step {
             Step::Start { .. } | Step::Shift { .. } | Step::Lease | Step::Soak { .. } => {
                 self.candidate_not_ready().or_else(|| self.share_not_reported())
             }
-            Step::Retire => None,
+            Step::Leave { .. } | Step::Retire => None,
         })
     }
 
     fn back(&self, step: BackStep) -> Option<Blocker> {
+        if self.host.is_in_place() {
+            return self.back_in_place(step);
+        }
         if step == BackStep::Stop {
             return self.unsettled(Agent::has_reached);
         }
@@ -66,6 +78,19 @@ impl Look<'_> {
         }
     }
 
+    fn back_in_place(&self, step: BackStep) -> Option<Blocker> {
+        if in_place::waits_for_the_lease(self.plan, step, self.host, self.fleet) {
+            return None;
+        }
+        let stored = self.agent.filter(|agent| agent.seen().is_some()).and_then(Agent::assignment);
+        let serves_on = stored.filter(|stored| stored.slots.values().all(|wish| wish.version == self.plan.to));
+        match (serves_on, self.agent) {
+            (Some(stored), Some(agent)) if stored.leaving => self.unless(agent, Agent::is_out),
+            (Some(_), _) => Some(self.blocker(BlockerKind::Floor, "enough other hosts to serve, before it goes back")),
+            (None, _) => self.unsettled(Agent::has_reached).or_else(|| self.share_not_reported()),
+        }
+    }
+
     /// The assignment of this place is not stored, not taken or not true yet.
     fn unsettled(&self, settled: fn(&Agent) -> bool) -> Option<Blocker> {
         let name = &self.host.agent;
@@ -73,20 +98,26 @@ impl Look<'_> {
         // The term says who decided, not what.
         let want = wanted(self.plan, self.place, self.host, Term::default());
         let stored = agent.assignment().is_some_and(|stored| same(stored, &want));
-        let Some(report) = agent.seen() else {
+        if agent.seen().is_none() {
             return Some(if stored || !self.is_last() {
                 silent(name, Some(agent), self.since_ms)
             } else {
                 self.blocker(BlockerKind::Floor, "enough other hosts to serve, before it is changed unseen")
             });
-        };
+        }
         if !stored {
             return Some(self.blocker(BlockerKind::Readiness, "the instance that is to serve there to be ready"));
         }
+        self.unless(agent, settled)
+    }
+
+    /// What the agent waits for, in its own words if it has some; none: it is settled.
+    fn unless(&self, agent: &Agent, settled: fn(&Agent) -> bool) -> Option<Blocker> {
         if settled(agent) {
             return None;
         }
-        Some(match &report.blocker {
+        let name = &self.host.agent;
+        Some(match agent.seen().and_then(|report| report.blocker.as_ref()) {
             Some(blocker) => Blocker { waiting_for: format!("{name}: {}", blocker.waiting_for), ..blocker.clone() },
             None if agent.has_taken() => self.blocker(BlockerKind::Start, "its instances to be as assigned"),
             None => self.blocker(BlockerKind::Delivery, "it to take its assignment"),

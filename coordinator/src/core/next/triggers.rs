@@ -28,7 +28,11 @@ pub(super) fn reason(
         deadlines && now.wall_ms >= progress.since_ms.saturating_add(duration::millis(plan.rules.start_deadline));
     hosts()
         .find_map(|host| crashed(plan, host, fleet))
-        .or_else(|| hosts().filter(|_| late).find_map(|host| not_started(plan, place, host, fleet)))
+        .or_else(|| {
+            hosts()
+                .filter(|host| late && samples.had_time(plan, host, now.boot))
+                .find_map(|host| not_started(plan, place, host, fleet))
+        })
         .or_else(|| samples.unready(plan, now.boot))
         .or_else(|| samples.failing(plan, now.boot))
 }

@@ -1,14 +1,18 @@
 //! From a spec and the fleet as it is to a plan, or to the reason why there can be none.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use handover_proto::ids::{AgentId, RolloutId, Service, SlotId, Version};
 use handover_proto::lifecycle::Lifecycle;
 use handover_proto::stored::{STORED_VERSION, StoredError};
 
-use super::{Host, Plan, Step};
+use super::{Host, Plan};
+use crate::core::duration;
 use crate::core::fleet::{Agent, Fleet};
-use crate::core::spec::Spec;
+use crate::core::spec::{Spec, Way};
+
+mod steps;
 
 /// Why there can be no such rollout.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +52,10 @@ pub enum PlanError {
         agent: AgentId,
     },
     /// No place for the candidate.
-    #[error("agent {agent} has {} slot ({}), and start-first needs two; add a slot to its config", slots.len(), list(slots))]
+    #[error(
+        "agent {agent} has {} slot ({}), and start-first needs two; write way = \"stop-first\" to change its versions in \
+         place, or add a slot to its config", slots.len(), list(slots)
+    )]
     TooFewSlots {
         /// Which.
         agent: AgentId,
@@ -98,6 +105,47 @@ pub enum PlanError {
         /// As the fleet has.
         hosts: usize,
     },
+    /// Stop-first: a wave would take out too many.
+    #[error(
+        "stop-first takes {wave} of {serving} serving hosts out at a time, which leaves {}, and min_serving = {min_serving}; \
+         write a smaller wave_size, or min_serving = {}", serving - wave, serving - wave
+    )]
+    TakesTooMany {
+        /// Hosts of the largest wave.
+        wave: usize,
+        /// Hosts that serve.
+        serving: usize,
+        /// The floor.
+        min_serving: usize,
+    },
+    /// Stop-first: nobody else serves, and no gate holds meanwhile.
+    #[error(
+        "stop-first needs two serving hosts or a gate that may hold: it takes {wave} of {serving} serving hosts out at a time, \
+         and the gate of {agent} may hold nothing (it has none, or balancers in front that are told to go elsewhere, or \
+         gate.hold.count = 0); use a smaller wave_size, or let another host serve"
+    )]
+    NobodyLeft {
+        /// One of the wave's.
+        agent: AgentId,
+        /// Hosts of the wave.
+        wave: usize,
+        /// Hosts that serve.
+        serving: usize,
+    },
+    /// Stop-first: nobody else serves, and the gate does not hold for long enough.
+    #[error(
+        "stop-first would let a start take {needed} (start_deadline), but the gate of {agent} holds requests for {hold} only, \
+         and nobody else serves; write start_deadline = \"{hold}\", or a longer gate.hold.time into the agent's config",
+        needed = duration::text(*needed), hold = duration::text(*hold)
+    )]
+    HoldsTooShortly {
+        /// Which.
+        agent: AgentId,
+        /// What its gate allows.
+        hold: Duration,
+        /// What the spec allows.
+        needed: Duration,
+    },
     /// Cannot be written as JSON.
     #[error(transparent)]
     Unwritable(#[from] StoredError),
@@ -125,14 +173,20 @@ impl Plan {
         }
         let mut serving = BTreeMap::new();
         for (id, agent) in &fleet.agents {
-            serving.insert(id.clone(), looked_at(id, agent)?);
+            serving.insert(id.clone(), looked_at(id, agent, spec.way)?);
         }
+        let serve = serving.values().filter(|served| served.is_some()).count();
         let from = from_version(&serving, &spec.version)?;
         let changing = |served: &Serving| served.as_ref().is_none_or(|(_, version)| *version != spec.version);
         serving.retain(|_, served| changing(served));
         let min_serving = floor(spec, fleet.agents.len())?;
         let hosts = hosts(spec, fleet, serving, from.is_none())?;
         let holder = fleet.lease.holder.as_ref().map(|seen| seen.value.owner());
+        let steps = match (&from, spec.way) {
+            (None, _) => steps::bring_up(spec),
+            (Some(_), Way::StartFirst) => steps::start_first(spec, &hosts),
+            (Some(_), Way::StopFirst) => steps::stop_first(spec, fleet, &hosts, serve, min_serving)?,
+        };
         let lease_moves = holder
             .is_some_and(|owner| Some(&owner.version) == from.as_ref() && hosts.iter().any(|h| h.agent == owner.agent));
         let plan = Self {
@@ -140,7 +194,7 @@ impl Plan {
             id: id.clone(),
             service: spec.service.clone(),
             lease_to: hosts.first().filter(|_| lease_moves).map(|host| host.agent.clone()),
-            steps: if from.is_some() { upgrade(spec, &hosts) } else { bring_up(spec) },
+            steps,
             from,
             to: spec.version.clone(),
             way: spec.way,
@@ -155,13 +209,13 @@ impl Plan {
 }
 
 /// What serves on a host; and that the host can take part.
-fn looked_at(id: &AgentId, agent: &Agent) -> Result<Serving, PlanError> {
+fn looked_at(id: &AgentId, agent: &Agent, way: Way) -> Result<Serving, PlanError> {
     let report = agent.seen().ok_or_else(|| PlanError::Silent { agent: id.clone() })?;
     if !report.gate {
         return Err(PlanError::NoGate { agent: id.clone() });
     }
     let slots = &agent.registration.slots;
-    if slots.len() < 2 {
+    if slots.len() < 2 && way == Way::StartFirst {
         return Err(PlanError::TooFewSlots { agent: id.clone(), slots: slots.keys().cloned().collect() });
     }
     let wished = agent.assignment().into_iter().flat_map(|assignment| &assignment.slots);
@@ -201,7 +255,12 @@ fn from_version(serving: &BTreeMap<AgentId, Serving>, to: &Version) -> Result<Op
 }
 
 fn floor(spec: &Spec, hosts: usize) -> Result<usize, PlanError> {
-    let min_serving = spec.min_serving.unwrap_or_else(|| hosts.saturating_sub(1).max(1));
+    let least = match spec.way {
+        Way::StartFirst => 1,
+        // The only host of a fleet serves nobody while its versions change.
+        Way::StopFirst => 0,
+    };
+    let min_serving = spec.min_serving.unwrap_or_else(|| hosts.saturating_sub(1).max(least));
     if min_serving > hosts { Err(PlanError::Floor { min_serving, hosts }) } else { Ok(min_serving) }
 }
 
@@ -218,7 +277,10 @@ fn hosts(
     let wave_size = if at_once { order.len() } else { spec.wave_size };
     let host = |(index, (id, served)): (usize, (AgentId, Serving))| {
         let current = served.map(|(slot, _)| slot);
-        let candidate = empty_slot(fleet, &id, current.as_ref())?;
+        let candidate = match (&current, spec.way) {
+            (Some(current), Way::StopFirst) => current.clone(),
+            (None, _) | (_, Way::StartFirst) => empty_slot(fleet, &id, current.as_ref())?,
+        };
         let wave = u32::try_from(index / wave_size.max(1)).unwrap_or(u32::MAX);
         Ok(Host { agent: id, wave, current, candidate })
     };
@@ -241,24 +303,4 @@ fn empty_slot(fleet: &Fleet, id: &AgentId, current: Option<&SlotId>) -> Result<S
         let words = |slot: &SlotId| wished(slot).or_else(|| runs(slot)).map(|version| format!("{slot}: {version}"));
         PlanError::NoEmptySlot { agent: id.clone(), taken: others().filter_map(words).collect() }
     })
-}
-
-fn upgrade(spec: &Spec, hosts: &[Host]) -> Vec<Step> {
-    let waves = hosts.last().map_or(0, |host| host.wave + 1);
-    let mut steps = Vec::new();
-    for wave in 0..waves {
-        let shift = |reads, writes| Step::Shift { wave, reads, writes, soak: spec.step_soak };
-        steps.push(Step::Start { wave });
-        steps.extend(spec.shift.iter().map(|reads| shift(*reads, 0)));
-        // Writes last and at once: two versions that write at the same time on one host are what goes wrong first.
-        steps.push(shift(100, 100));
-    }
-    steps.extend([Step::Lease, Step::Soak { soak: spec.soak }, Step::Retire]);
-    steps
-}
-
-/// Nothing serves, so nothing can be lost: all hosts at once.
-fn bring_up(spec: &Spec) -> Vec<Step> {
-    let shift = Step::Shift { wave: 0, reads: 100, writes: 100, soak: spec.step_soak };
-    vec![Step::Start { wave: 0 }, shift, Step::Lease]
 }

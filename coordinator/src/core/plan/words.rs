@@ -32,6 +32,15 @@ impl Plan {
         let to = &self.to;
         let watched = |soak| format!("watch for {}", duration::text(soak));
         match (step, &self.from) {
+            (Step::Leave { .. }, _) => format!("take {on} out of its balancers, while it still serves what comes"),
+            (Step::Start { wave }, Some(from)) if self.is_in_place() => {
+                let held = if !self.leaves(*wave) { " while its gate holds requests" } else { "" };
+                format!("stop {from} on {on} and start {to} in its place{held}, until it serves")
+            }
+            (Step::Shift { soak, .. }, Some(_)) if self.is_in_place() => {
+                format!("with {to} on {on}, {}", watched(*soak))
+            }
+            (Step::Soak { soak }, Some(_)) if self.is_in_place() => watched(*soak),
             (Step::Start { .. }, Some(from)) => format!("start {to} beside {from} on {on}, until it is READY"),
             (Step::Start { .. }, None) => format!("start {to} on {on}, until it is READY"),
             (Step::Shift { soak, .. }, None) => format!("all traffic to {to} on {on}, then {}", watched(*soak)),
@@ -73,6 +82,7 @@ impl Step {
     /// Its kind in one word.
     pub fn kind(&self) -> &'static str {
         match self {
+            Self::Leave { .. } => "leave",
             Self::Start { .. } => "start",
             Self::Shift { .. } => "shift",
             Self::Lease => "lease",

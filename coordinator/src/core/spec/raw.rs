@@ -131,14 +131,15 @@ pub(super) fn parse(text: &str) -> Result<Spec, Wrong> {
         .map_err(|error| Wrong { span: error.span().unwrap_or(0..0), message: fixed(error.message()) })?;
     let service = the_service(raw.service)?;
     let rollout = raw.rollout;
+    let way = way(rollout.way)?;
     let or = |given: Option<Span>, default_s: u64| given.map_or(Duration::from_secs(default_s), |span| span.0);
     Ok(Spec {
         service: service.name,
         version: service.version,
-        way: way(rollout.way)?,
+        way,
         wave_size: wave_size(rollout.wave_size)?,
         min_serving: rollout.min_serving,
-        shift: shift(rollout.shift)?,
+        shift: shift(rollout.shift, way)?,
         step_soak: or(rollout.step_soak, 2),
         soak: or(rollout.soak, 30),
         rules: Rules {
@@ -189,8 +190,9 @@ fn way(given: Option<Spanned<String>>) -> Result<Way, Wrong> {
     let Some(given) = given else { return Ok(Way::StartFirst) };
     let message = match given.get_ref().as_str() {
         "start-first" => return Ok(Way::StartFirst),
-        later @ ("stop-first" | "fresh") => format!("the way {later:?} comes later; use \"start-first\""),
-        other => format!("there is no way {other:?}; use \"start-first\""),
+        "stop-first" => return Ok(Way::StopFirst),
+        "fresh" => "the way \"fresh\" comes later; use \"start-first\" or \"stop-first\"".to_owned(),
+        other => format!("there is no way {other:?}; use \"start-first\" or \"stop-first\""),
     };
     Err(Wrong { span: given.span(), message })
 }
@@ -205,8 +207,12 @@ fn wave_size(given: Option<Spanned<usize>>) -> Result<usize, Wrong> {
     }
 }
 
-fn shift(given: Option<Spanned<Vec<Percent>>>) -> Result<Vec<u32>, Wrong> {
+fn shift(given: Option<Spanned<Vec<Percent>>>, way: Way) -> Result<Vec<u32>, Wrong> {
     let Some(given) = given else { return Ok(vec![25, 100]) };
+    if way == Way::StopFirst {
+        let message = "stop-first has one version on a host at a time, and no shares to shift; delete the line";
+        return Err(Wrong { span: given.span(), message: message.into() });
+    }
     let shares: Vec<u32> = given.get_ref().iter().map(|percent| percent.0).collect();
     let grows = shares.is_sorted_by(|a, b| a < b) && shares.first() > Some(&0) && shares.last() == Some(&10_000);
     if !grows || shares.iter().any(|share| share % 100 != 0) {

@@ -57,6 +57,7 @@ fn registered(id: &AgentId) -> Agent {
             operations: address,
             host: id.to_string(),
             slots: BTreeMap::from([(slot("a"), address), (slot("b"), address)]),
+            hold_ms: None,
             labels: BTreeMap::new(),
             state_dir_id: "s".into(),
             boot_id: "b".into(),
