@@ -16,6 +16,7 @@ use handover_store::client::Access;
 use handover_tls::{Parties, PartyError, TlsError, TlsFiles};
 use serde::Deserialize;
 
+use crate::artifact::ArtifactSettings;
 use crate::balancer::settings::BalancerSettings;
 use crate::core::front::{By, Target};
 use crate::driver::DriverSettings;
@@ -97,6 +98,7 @@ struct File {
     labels: BTreeMap<String, String>,
     gate: toml::Table,
     driver: DriverSettings,
+    artifact: Option<ArtifactSettings>,
     #[serde(default, rename = "probe")]
     probes: Vec<ProbeSettings>,
     #[serde(default)]
@@ -153,6 +155,8 @@ pub struct Config {
     pub balancer: BalancerSettings,
     /// How instances are started and stopped.
     pub driver: DriverSettings,
+    /// What is demanded of a version before it is started; none: nothing.
+    pub artifact: Option<ArtifactSettings>,
     /// What readiness and liveness are made of.
     pub probes: Vec<ProbeSettings>,
     /// What is asked for the drain ledger.
@@ -239,6 +243,7 @@ impl Config {
             gate,
             balancer: file.balancer,
             driver: file.driver,
+            artifact: file.artifact,
             probes: file.probes,
             drain: file.drain,
             lease: file.lease,

@@ -7,17 +7,17 @@ use std::sync::Arc;
 use handover_proto::assignment::Assignment;
 use handover_proto::assignment::Prefer;
 use handover_proto::blocker::BlockerKind;
-use handover_proto::ids::{InstanceId, SlotId, Version};
+use handover_proto::ids::{InstanceId, SlotId};
 use handover_proto::lease::Owner;
 use handover_proto::lifecycle::{Event, Lifecycle};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
+use crate::artifact::check::Checker;
 use crate::clock;
 use crate::config::Config;
 use crate::core::next::{Effect, LeaseStand, Waiting};
-use crate::core::observed::{Boot, Crashes, Process};
-use crate::core::slot::retry_after;
+use crate::core::observed::{Boot, Process};
 use crate::driver::{Adopted, Driver, DriverError, Exit, ProcessRecord};
 use crate::durable::DurableError;
 use crate::ending::{ended, plain};
@@ -25,6 +25,7 @@ use crate::lease::wanted::{Life, LocalInstance, Wanted};
 use crate::place::{Place, Running};
 use crate::state::{InstanceRecord, StateFile};
 
+mod start;
 mod trouble;
 
 use trouble::{disk, failed};
@@ -60,6 +61,7 @@ pub enum TakeOverError {
 pub struct Host {
     config: Arc<Config>,
     driver: Arc<Driver>,
+    checker: Option<Checker>,
     /// The state file.
     pub file: StateFile,
     /// Every slot of the config.
@@ -83,7 +85,10 @@ impl Host {
         wake: Arc<Notify>,
     ) -> Result<Self, TakeOverError> {
         let places = config.slots.iter().map(|(id, address)| (id.clone(), Place::empty(*address))).collect();
-        let mut host = Self { config, driver, file, places, departed: BTreeMap::new(), wake, boot_id };
+        let checker = config.artifact.as_ref().map(|settings| {
+            Checker::new(settings, config.driver.builds().to_owned(), config.service.clone(), wake.clone())
+        });
+        let mut host = Self { config, driver, checker, file, places, departed: BTreeMap::new(), wake, boot_id };
         let records = host.file.state.instances.clone();
         if let Some((slot, record)) = records.iter().find(|(slot, _)| !host.places.contains_key(slot)) {
             return Err(TakeOverError::NoSlot { slot: slot.clone(), instance: record.instance.clone() });
@@ -178,48 +183,6 @@ impl Host {
 
     fn running(&mut self, slot: &SlotId) -> Option<&mut Running> {
         self.places.get_mut(slot)?.running.as_mut()
-    }
-
-    /// Records the id first, so that an agent that dies here knows that something may run under it.
-    async fn start(&mut self, slot: &SlotId, version: &Version) -> Option<Waiting> {
-        let instance = InstanceId::random();
-        let record =
-            InstanceRecord { instance, version: version.clone(), process: None, lifecycle: None, ready: false };
-        if let Err(error) = self.file.change(|state| drop(state.instances.insert(slot.clone(), record.clone()))) {
-            return Some(disk(&error));
-        }
-        match self.order_start(slot, &record).await {
-            Ok(process) => {
-                info!(%slot, instance = %record.instance, %version, pid = process.pid, "started");
-                let record = InstanceRecord { process: Some(process), ..record };
-                let saved = self.file.change(|state| drop(state.instances.insert(slot.clone(), record.clone())));
-                self.run(slot.clone(), record);
-                saved.err().map(|error| disk(&error))
-            }
-            Err(error) => {
-                let reason = crate::report::chain(&error);
-                warn!(%slot, %version, %reason, "could not be started");
-                let saved = self.file.change(|state| drop(state.instances.remove(slot)));
-                if let Some(place) = self.places.get_mut(slot) {
-                    place.last_exit = Some(ended(&record, reason.clone(), false, Vec::new()));
-                }
-                self.count_crash(slot, version, reason);
-                saved.err().map(|error| disk(&error))
-            }
-        }
-    }
-
-    async fn order_start(&self, slot: &SlotId, record: &InstanceRecord) -> Result<ProcessRecord, DriverError> {
-        let place = crate::driver::Place {
-            slot,
-            port: self.places.get(slot).map_or(0, |place| place.address.port()),
-            version: &record.version,
-            instance: &record.instance,
-            state_dir: &self.config.state_dir,
-        };
-        let lease =
-            self.config.lease.as_ref().map(|_| crate::lease::files::for_children(&self.config.runtime_dir, slot));
-        self.driver.start(&place, lease.into_iter().flatten().collect()).await
     }
 
     /// More is known of an instance's process.
@@ -324,14 +287,6 @@ impl Host {
             let wish = assignment.slots.get(slot).filter(|wish| wish.lifecycle != Lifecycle::Terminated);
             place.crashes.take_if(|crashes| wish.is_none_or(|wish| wish.version != crashes.version));
         }
-    }
-
-    fn count_crash(&mut self, slot: &SlotId, version: &Version, reason: String) {
-        let Some(place) = self.places.get_mut(slot) else { return };
-        let before = place.crashes.as_ref().filter(|crashes| crashes.version == *version).map_or(0, |c| c.count);
-        let count = before + 1;
-        let retry_at = clock::boot() + retry_after(count);
-        place.crashes = Some(Crashes { version: version.clone(), count, retry_at, reason });
     }
 
     fn depart(&mut self, slot: &SlotId, record: &InstanceRecord, proven: bool) {

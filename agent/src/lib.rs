@@ -1,6 +1,7 @@
 //! Handover's agent: one process per service per host, and its gate, the data plane as a process of its own.
 
 pub(crate) mod agent_loop;
+pub mod artifact;
 pub mod balancer;
 pub mod clock;
 pub mod config;

@@ -1,6 +1,7 @@
 //! `handover-agent`: the agent beside one service on one host, and its gate.
 
 mod lease_command;
+mod stage_command;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -51,6 +52,15 @@ enum Command {
     },
     /// Check the config and print what it means.
     Check(Options),
+    /// Bring versions to this host ahead of time: fetch, verify, put in place, prune old ones.
+    #[command(after_help = stage_command::EXAMPLES)]
+    Stage {
+        #[command(flatten)]
+        config: Options,
+        /// Which.
+        #[arg(required = true)]
+        versions: Vec<handover_proto::ids::Version>,
+    },
     /// The scheduler lease from the service's side, on this host.
     #[command(subcommand)]
     Lease(lease_command::Command),
@@ -127,6 +137,9 @@ fn go(cli: Cli) -> Result<ExitCode> {
             if let Some(warning) = config.lease.as_ref().and_then(LeaseSettings::warning) {
                 eprintln!("handover-agent: {warning}");
             }
+        }
+        Command::Stage { config, versions } => {
+            runtime.block_on(stage_command::go(&run::read(&config.config)?, &versions))?;
         }
         Command::Lease(command) => return runtime.block_on(lease_command::go(command)),
     }

@@ -25,6 +25,21 @@ pub struct State {
     pub reached: Serial,
     /// What was started, by slot.
     pub instances: BTreeMap<SlotId, InstanceRecord>,
+    /// The versions that were started last, the latest at the end: these are not pruned.
+    #[serde(default)]
+    pub started: Vec<Version>,
+}
+
+/// The candidate, the current version and the one before it.
+const STARTED_KEPT: usize = 3;
+
+impl State {
+    /// A version is about to be started.
+    pub fn note_start(&mut self, version: &Version) {
+        self.started.retain(|other| other != version);
+        self.started.push(version.clone());
+        self.started.drain(..self.started.len().saturating_sub(STARTED_KEPT));
+    }
 }
 
 /// One instance, as it must be known again after the agent's restart.
@@ -77,6 +92,7 @@ impl StateFile {
             accepted: None,
             reached: Serial::default(),
             instances: BTreeMap::new(),
+            started: Vec::new(),
         };
         let file = Self { path, state, unreadable };
         file.save()?;

@@ -11,6 +11,7 @@
 
 pub mod child;
 mod clear;
+pub(crate) mod command;
 pub(crate) mod ended;
 mod error;
 mod exit;

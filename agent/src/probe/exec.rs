@@ -1,118 +1,18 @@
-//! The `exec` probe: a command ends with code 0. It runs in the version's directory, in a process group of its own, and
-//! is killed as a group when its time is up.
-
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Command, Stdio};
-
-use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe::Receiver;
+//! The `exec` probe: a command ends with code 0. It runs in the version's directory, and is killed when its time is up.
 
 use super::check::{Target, failed};
 use super::condition::Reading;
 use super::settings::ExecCheck;
-use crate::driver::ExitStatus;
-use crate::driver::child::{self, Child};
-use crate::driver::ended::Ended;
-
-/// So much of its output is kept; the rest is read and thrown away, so that the command does not block.
-const OUTPUT_BYTES: usize = 4096;
-
-/// So much of its last line is shown.
-const SHOWN_CHARS: usize = 120;
+use crate::driver::{ExitStatus, command};
 
 pub(super) async fn look(check: &ExecCheck, target: &Target) -> Reading {
     let words: Vec<String> = check.command.iter().map(|word| word.render(&target.values)).collect();
     let what = || format!("cannot run {}", words.first().map_or("the probe's command", String::as_str));
-    match run(&words, target).await {
+    let directory = target.values.builds.join(target.values.version.as_str());
+    match command::run(&words, &directory, &[]).await {
         Ok((ExitStatus::Code(0), line)) => Reading::Good(if line.is_empty() { "exit code 0".to_owned() } else { line }),
         Ok((status, line)) if line.is_empty() => Reading::Bad(status.to_string()),
         Ok((status, line)) => Reading::Bad(format!("{status}: {line}")),
         Err(error) => failed(&what(), &error),
-    }
-}
-
-/// A command that runs; dropping it ends it.
-struct Running(Option<Child>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(child) = self.0.take() {
-            child.end();
-        }
-    }
-}
-
-async fn run(words: &[String], target: &Target) -> io::Result<(ExitStatus, String)> {
-    let (output, input) = io::pipe()?;
-    let child = start(words, target, input)?;
-    let running = Running(Some(child));
-    let Some(child) = &running.0 else { return Err(io::Error::other("the command is gone")) };
-    let mut ended = Ended::of(child.as_fd().try_clone_to_owned()?)?;
-    let mut output = Receiver::from_owned_fd(OwnedFd::from(output))?;
-    let (mut kept, mut part) = (Vec::new(), [0_u8; 1024]);
-    let mut open = true;
-    loop {
-        tokio::select! {
-            end = ended.wait() => break end?,
-            read = output.read(&mut part), if open => match read? {
-                0 => open = false,
-                count => keep(&mut kept, &part[..count]),
-            },
-        }
-    }
-    // What was written before the end is in the pipe; a descendant may hold it open, so we do not wait for more. The kernel
-    // is asked, not the runtime, which may not have heard yet that there is something to read.
-    while let Ok(count @ 1..) = nix::unistd::read(&output, &mut part) {
-        keep(&mut kept, &part[..count]);
-    }
-    let status = child.peek()?.unwrap_or(ExitStatus::Unknown);
-    Ok((status, last_line(&kept)))
-}
-
-fn start(words: &[String], target: &Target, output: io::PipeWriter) -> io::Result<Child> {
-    let (program, arguments) = words.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
-    let directory = target.values.builds.join(target.values.version.as_str());
-    // With a slash it is a path from there; without one it is looked for in PATH.
-    let program = if program.contains('/') { directory.join(program) } else { Path::new(program).to_owned() };
-    let mut command = Command::new(program);
-    child::clean_env(&mut command);
-    command.args(arguments).current_dir(directory).process_group(0).stdin(Stdio::null());
-    command.stdout(output.try_clone()?).stderr(output);
-    child::spawn(&mut command)
-}
-
-/// Keeps the end, where a command says what went wrong.
-fn keep(kept: &mut Vec<u8>, part: &[u8]) {
-    kept.extend_from_slice(part);
-    kept.drain(..kept.len().saturating_sub(OUTPUT_BYTES));
-}
-
-fn last_line(output: &[u8]) -> String {
-    let text = String::from_utf8_lossy(output);
-    let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
-    line.chars().take(SHOWN_CHARS).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_line_that_says_something_is_shown() {
-        assert_eq!(last_line(b"one\ntwo \n\n"), "two");
-        assert_eq!(last_line(b"\n"), "");
-        assert_eq!(last_line("x".repeat(500).as_bytes()).len(), SHOWN_CHARS);
-    }
-
-    #[test]
-    fn of_a_long_output_the_end_is_kept() {
-        let mut kept = Vec::new();
-        for n in 0..2000 {
-            keep(&mut kept, format!("{n}\n").as_bytes());
-        }
-        assert_eq!((kept.len(), last_line(&kept).as_str()), (OUTPUT_BYTES, "1999"));
     }
 }

@@ -1,0 +1,145 @@
+//! Taking away versions that nobody needs any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::SystemTime;
+
+use handover_artifact::MANIFEST;
+use handover_proto::ids::Version;
+
+use crate::durable::{self, DurableError};
+use crate::state::State;
+
+/// The beginning of a name that no version has: something on its way here, or out.
+pub(super) const ASIDE: &str = ".handover-";
+
+/// The versions to take away: all but those in use and the `keep` newest of the others.
+pub fn doomed(staged: &BTreeMap<Version, SystemTime>, used: &BTreeSet<Version>, keep: usize) -> Vec<Version> {
+    let mut idle: Vec<_> = staged.iter().filter(|(version, _)| !used.contains(version)).collect();
+    idle.sort_by_key(|(version, when)| (std::cmp::Reverse(**when), (*version).clone()));
+    idle.into_iter().skip(keep).map(|(version, _)| version.clone()).collect()
+}
+
+/// The versions in `builds` that have a manifest, and when they came. A directory that was put there by other means is not
+/// ours to take away.
+pub(super) fn staged(builds: &Path) -> io::Result<BTreeMap<Version, SystemTime>> {
+    let mut staged = BTreeMap::new();
+    for entry in fs::read_dir(builds)? {
+        let entry = entry?;
+        let version = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        let manifest = fs::metadata(entry.path().join(MANIFEST)).and_then(|about| about.modified());
+        if let (Some(version), Ok(when), true) = (version, manifest, entry.file_type()?.is_dir()) {
+            staged.insert(version, when);
+        }
+    }
+    Ok(staged)
+}
+
+/// The versions that a link in `builds` points at, or a process works in.
+pub(super) fn in_use(builds: &Path) -> io::Result<BTreeSet<Version>> {
+    let mut used = BTreeSet::new();
+    let at = fs::canonicalize(builds)?;
+    let version_of = |path: &Path| {
+        let first = path.strip_prefix(&at).ok()?.components().next()?;
+        first.as_os_str().to_str()?.parse().ok()
+    };
+    for entry in fs::read_dir(builds)? {
+        let entry = entry?;
+        if entry.file_type()?.is_symlink() {
+            // One that leads nowhere keeps nothing.
+            used.extend(fs::canonicalize(entry.path()).ok().and_then(|to| version_of(&to)));
+        }
+    }
+    for process in fs::read_dir("/proc")? {
+        let process = process?.path();
+        // Those that have ended, or that we may not look at, are left out; what we started ourselves is in the state file.
+        let places = ["cwd", "exe"].map(|name| fs::read_link(process.join(name)).ok());
+        used.extend(places.into_iter().flatten().filter_map(|place| version_of(&place)));
+    }
+    Ok(used)
+}
+
+/// The versions that this agent runs, is to run, or ran last.
+pub(super) fn known_to_agent(state_dir: &Path) -> Result<BTreeSet<Version>, DurableError> {
+    let Some(state): Option<State> = durable::load(&state_dir.join("agent.json"))? else { return Ok(BTreeSet::new()) };
+    let running = state.instances.into_values().map(|record| record.version);
+    let mut known: BTreeSet<Version> = running.chain(state.started).collect();
+    let assigned = state.accepted.and_then(|accepted| serde_json::from_str(&accepted.text).ok());
+    let assigned: Option<handover_proto::assignment::Assignment> = assigned;
+    known.extend(assigned.into_iter().flat_map(|assignment| assignment.slots.into_values().map(|wish| wish.version)));
+    Ok(known)
+}
+
+/// Takes a version away: out of sight first, so that there is never half of it.
+pub(super) fn remove(builds: &Path, version: &Version) -> io::Result<()> {
+    let aside = builds.join(format!("{ASIDE}pruned-{version}"));
+    fs::rename(builds.join(version.as_str()), &aside)?;
+    remove_all(&aside)
+}
+
+/// Removes a directory whose directories may be write-protected.
+pub(super) fn remove_all(dir: &Path) -> io::Result<()> {
+    let mut open = vec![dir.to_owned()];
+    while let Some(directory) = open.pop() {
+        fs::set_permissions(&directory, Permissions::from_mode(0o700))?;
+        for entry in fs::read_dir(&directory)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                open.push(entry.path());
+            }
+        }
+    }
+    fs::remove_dir_all(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn version(text: &str) -> Version {
+        text.parse().expect("a version")
+    }
+
+    fn staged(versions: &[(&str, u64)]) -> BTreeMap<Version, SystemTime> {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        versions.iter().map(|(name, seconds)| (version(name), at(*seconds))).collect()
+    }
+
+    #[test]
+    fn the_oldest_go_first_and_by_time_not_by_name() {
+        let all = staged(&[("1.9.0", 1), ("1.10.0", 2), ("1.11.0", 3), ("1.2.0", 4)]);
+        assert_eq!(doomed(&all, &BTreeSet::new(), 2), [version("1.10.0"), version("1.9.0")]);
+        assert_eq!(doomed(&all, &BTreeSet::new(), 4), []);
+        assert_eq!(doomed(&all, &BTreeSet::new(), 0).len(), 4);
+    }
+
+    #[test]
+    fn what_is_in_use_is_kept_and_does_not_count() {
+        let all = staged(&[("1.0.0", 1), ("1.1.0", 2), ("1.2.0", 3)]);
+        let used = BTreeSet::from([version("1.0.0"), version("1.2.0")]);
+        assert_eq!(doomed(&all, &used, 1), []);
+        assert_eq!(doomed(&all, &used, 0), [version("1.1.0")]);
+    }
+
+    #[test]
+    fn what_a_link_or_a_process_points_at_is_in_use() {
+        let builds = tempfile::tempdir().expect("a directory");
+        for name in ["1.0.0", "1.1.0", "1.2.0"] {
+            fs::create_dir_all(builds.path().join(name).join("bin")).expect("made");
+        }
+        std::os::unix::fs::symlink("1.0.0/bin", builds.path().join("current@a")).expect("linked");
+        std::os::unix::fs::symlink("9.9.9", builds.path().join("current@b")).expect("linked");
+        let mut sleeper = std::process::Command::new("sleep")
+            .arg("60")
+            .current_dir(builds.path().join("1.1.0/bin"))
+            .spawn()
+            .expect("a process");
+        let used = in_use(builds.path());
+        sleeper.kill().and_then(|()| sleeper.wait()).expect("ended");
+        assert_eq!(used.expect("looked"), BTreeSet::from([version("1.0.0"), version("1.1.0")]));
+    }
+}

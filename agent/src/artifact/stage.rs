@@ -1,0 +1,288 @@
+//! Staging a version: fetched, verified, and only then renamed into place, so that there is never half of one.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use handover_artifact::verify::{MANIFEST_BYTES, SIGNATURE_BYTES, believe};
+use handover_artifact::{Entry, EntryPath, Expected, MANIFEST, Manifest, Refused, SIGNATURE, Verified, verify};
+use handover_proto::ids::Version;
+use nix::fcntl::{Flock, FlockArg};
+use tracing::warn;
+
+use super::fetch::FetchError;
+use super::pattern::Wanted;
+use super::prune::{self, ASIDE};
+use super::settings::{ArtifactSettings, Fetch};
+use super::space::{self, NoSpace};
+use crate::config::Config;
+
+/// A version that could not be staged. What was there before is there still.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// Nobody says where from.
+    #[error(
+        "cannot stage {version}: it is not in {builds}, and the config does not say where to fetch it from; add fetch = {{ \
+         url = \"https://…/{{version}}/{{file}}\" }} to [artifact], or put the version there by other means", builds = builds.display()
+    )]
+    NoWay {
+        /// Which.
+        version: Version,
+        /// Where it should be.
+        builds: PathBuf,
+    },
+    /// Another `stage` runs.
+    #[error("cannot stage {version}: another `handover-agent stage` works in {builds}; try again when it is done", builds = builds.display())]
+    Busy {
+        /// Which.
+        version: Version,
+        /// Where.
+        builds: PathBuf,
+    },
+    /// It is there, and not right.
+    #[error(
+        "{0}; nothing was fetched, since what is in its place may be running: if it is not, move it away and stage again"
+    )]
+    InPlace(#[source] Refused),
+    /// What was fetched is not right.
+    #[error("{0}; it was not put in place")]
+    Refused(#[from] Refused),
+    /// A file did not come.
+    #[error("cannot stage {version}")]
+    Fetch {
+        /// Which.
+        version: Version,
+        /// Which file, and why.
+        source: FetchError,
+    },
+    /// It does not fit on the disk.
+    #[error("cannot stage {version} in {builds}: {source}", builds = builds.display())]
+    Space {
+        /// Which.
+        version: Version,
+        /// Where.
+        builds: PathBuf,
+        /// Both numbers.
+        source: NoSpace,
+    },
+    /// The file system refuses.
+    #[error("cannot {operation} {path}: {source}", path = path.display())]
+    Disk {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// A version that is in place.
+#[derive(Debug)]
+pub struct Staged {
+    /// It was there already.
+    pub already: bool,
+    /// What it is.
+    pub verified: Verified,
+    /// Versions that were taken away.
+    pub pruned: Vec<Version>,
+    /// Why none were, if that could not be told.
+    pub not_pruned: Option<String>,
+}
+
+/// Brings a version here, unless it is here already; verifies it either way. Blocks this thread while it reads and writes
+/// files: it is for a process of its own, not for the agent that serves.
+///
+/// # Errors
+/// [`StageError`].
+pub async fn stage(config: &Config, version: &Version) -> Result<Staged, StageError> {
+    let unset = ArtifactSettings { trust: Default::default(), keep: usize::MAX, fetch: None };
+    let settings = config.artifact.as_ref().unwrap_or(&unset);
+    let builds = config.driver.builds();
+    fs::create_dir_all(builds).map_err(disk("make the directory", builds))?;
+    let _alone = alone(builds, version)?;
+    let expected = Expected { service: Some(config.service.clone()), version: Some(version.clone()) };
+    let place = builds.join(version.as_str());
+    if place.symlink_metadata().is_ok() {
+        let verified = verify(&place, &expected, &settings.trust, None).map_err(StageError::InPlace)?;
+        return Ok(Staged { already: true, verified, pruned: Vec::new(), not_pruned: None });
+    }
+    let Some(fetch) = &settings.fetch else {
+        return Err(StageError::NoWay { version: version.clone(), builds: builds.to_owned() });
+    };
+    clear_leftovers(builds)?;
+    let aside = builds.join(format!("{ASIDE}staging-{version}"));
+    let staging = Staging { config, settings, fetch, version, expected, aside };
+    let verified = staging.go(&place).await.inspect_err(|_| staging.forget())?;
+    let (pruned, not_pruned) = match prune(config, settings, version) {
+        Ok(pruned) => (pruned, None),
+        Err(reason) => (Vec::new(), Some(reason)),
+    };
+    Ok(Staged { already: false, verified, pruned, not_pruned })
+}
+
+/// Until dropped, no other staging works in this directory.
+fn alone(builds: &Path, version: &Version) -> Result<Flock<File>, StageError> {
+    let path = builds.join(format!("{ASIDE}stage.lock"));
+    let file = File::create(&path).map_err(disk("open", &path))?;
+    let busy = |_| StageError::Busy { version: version.clone(), builds: builds.to_owned() };
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(busy)
+}
+
+/// What a staging or a pruning that was killed has left.
+fn clear_leftovers(builds: &Path) -> Result<(), StageError> {
+    for entry in fs::read_dir(builds).map_err(disk("list", builds))? {
+        let entry = entry.map_err(disk("list", builds))?;
+        let ours = entry.file_name().to_string_lossy().starts_with(ASIDE);
+        if ours && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            prune::remove_all(&entry.path()).map_err(disk("remove", &entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
+struct Staging<'a> {
+    config: &'a Config,
+    settings: &'a ArtifactSettings,
+    fetch: &'a Fetch,
+    version: &'a Version,
+    expected: Expected,
+    aside: PathBuf,
+}
+
+impl Staging<'_> {
+    async fn go(&self, place: &Path) -> Result<Verified, StageError> {
+        self.directory(&self.aside)?;
+        let manifest = self.manifest().await?;
+        let free = space::free_bytes(&self.aside).map_err(disk("ask for free space in", &self.aside))?;
+        space::fits(&manifest, free).map_err(|source| StageError::Space {
+            version: self.version.clone(),
+            builds: self.config.driver.builds().to_owned(),
+            source,
+        })?;
+        for (path, entry) in &manifest.files {
+            self.bring(path, entry).await?;
+        }
+        let verified = verify(&self.aside, &self.expected, &self.settings.trust, None)?;
+        self.protect(&self.aside)?;
+        fs::rename(&self.aside, place).map_err(disk("rename into place", place))?;
+        let builds = self.config.driver.builds();
+        File::open(builds).and_then(|builds| builds.sync_all()).map_err(disk("sync the directory", builds))?;
+        Ok(verified)
+    }
+
+    /// Manifest and signature first: nothing else is asked for before they are believed.
+    async fn manifest(&self) -> Result<Manifest, StageError> {
+        let bytes = self.small(MANIFEST, MANIFEST_BYTES).await?;
+        let signature = match self.small(SIGNATURE, SIGNATURE_BYTES).await {
+            Ok(bytes) => Some(bytes),
+            // Whether one has to be there is for the trust to say; that a command failed does not tell us more.
+            Err(StageError::Fetch { source, .. }) if source.why.is_absence() || !self.settings.trust.require_signature => {
+                let path = self.aside.join(SIGNATURE);
+                fs::remove_file(&path).or_else(absent).map_err(disk("remove", &path))?;
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        let believed = believe(&bytes, signature.as_deref(), &self.expected, &self.settings.trust);
+        let (manifest, _) = believed.map_err(|why| Refused { dir: self.aside.clone(), why })?;
+        Ok(manifest)
+    }
+
+    async fn small(&self, name: &str, most_bytes: u64) -> Result<Vec<u8>, StageError> {
+        let path = self.aside.join(name);
+        let named = name.parse().map_err(|error| disk("name", &path)(io::Error::other(error)))?;
+        self.fetched(&named, most_bytes).await?;
+        fs::read(&path).map_err(disk("read", &path))
+    }
+
+    async fn fetched(&self, file: &EntryPath, most_bytes: u64) -> Result<(), StageError> {
+        let wanted = Wanted {
+            service: self.config.service.clone(),
+            version: self.version.clone(),
+            file: file.clone(),
+            to: file.under(&self.aside),
+            most_bytes,
+        };
+        let fetched = self.fetch.fetch(&wanted).await;
+        fetched.map_err(|source| StageError::Fetch { version: self.version.clone(), source })
+    }
+
+    async fn bring(&self, path: &EntryPath, entry: &Entry) -> Result<(), StageError> {
+        let to = path.under(&self.aside);
+        if let Some(parent) = to.parent() {
+            self.directory(parent)?;
+        }
+        match entry {
+            Entry::Link { target } => std::os::unix::fs::symlink(target, &to).map_err(disk("link", &to)),
+            Entry::File { size_bytes, executable, .. } => {
+                self.fetched(path, *size_bytes).await?;
+                let mode = if *executable { 0o555 } else { 0o444 };
+                let kept = File::open(&to).and_then(|file| {
+                    file.set_permissions(Permissions::from_mode(mode))?;
+                    file.sync_all()
+                });
+                kept.map_err(disk("keep", &to))
+            }
+        }
+    }
+
+    /// Whatever our umask is, the service's user must be able to read it.
+    fn directory(&self, path: &Path) -> Result<(), StageError> {
+        let made = DirBuilder::new().recursive(true).mode(0o755).create(path);
+        made.and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o755)))
+            .map_err(disk("make the directory", path))
+    }
+
+    /// Write-protects all directories, and makes them durable: a service that writes beside its program would make the
+    /// version another one.
+    fn protect(&self, root: &Path) -> Result<(), StageError> {
+        for name in [MANIFEST, SIGNATURE].map(|name| root.join(name)) {
+            let kept = File::open(&name).and_then(|file| {
+                file.set_permissions(Permissions::from_mode(0o444))?;
+                file.sync_all()
+            });
+            kept.or_else(absent).map_err(disk("keep", &name))?;
+        }
+        let mut open = vec![root.to_owned()];
+        while let Some(directory) = open.pop() {
+            for entry in fs::read_dir(&directory).map_err(disk("list", &directory))? {
+                let entry = entry.map_err(disk("list", &directory))?;
+                if entry.file_type().map_err(disk("look at", &entry.path()))?.is_dir() {
+                    open.push(entry.path());
+                }
+            }
+            let kept = fs::set_permissions(&directory, Permissions::from_mode(0o555));
+            kept.and_then(|()| File::open(&directory)?.sync_all()).map_err(disk("keep", &directory))?;
+        }
+        Ok(())
+    }
+
+    fn forget(&self) {
+        if let Err(error) = prune::remove_all(&self.aside) {
+            warn!(path = %self.aside.display(), %error, "what was staged in part is left behind; the next stage removes it");
+        }
+    }
+}
+
+/// Takes away what is not needed any more. In doubt nothing is.
+fn prune(config: &Config, settings: &ArtifactSettings, staged: &Version) -> Result<Vec<Version>, String> {
+    let builds = config.driver.builds();
+    let reason = |error: io::Error| format!("{}: {error}", builds.display());
+    let mut used = prune::in_use(builds).map_err(reason)?;
+    used.extend(prune::known_to_agent(&config.state_dir).map_err(|error| crate::report::chain(&error))?);
+    used.insert(staged.clone());
+    let doomed = prune::doomed(&prune::staged(builds).map_err(reason)?, &used, settings.keep);
+    doomed.iter().try_for_each(|version| prune::remove(builds, version)).map_err(reason)?;
+    Ok(doomed)
+}
+
+fn absent(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+fn disk(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StageError {
+    let path = path.to_owned();
+    move |source| StageError::Disk { operation, path, source }
+}
