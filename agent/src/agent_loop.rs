@@ -21,6 +21,7 @@ use crate::driver::Told;
 use crate::host::Host;
 use crate::lease::KeeperHandle;
 use crate::lease::wanted::{KeeperStatus, LeaseState, Wanted};
+use crate::notify::ServiceManager;
 use crate::place::Place;
 use crate::register::FromStore;
 use crate::report::{Sources, report};
@@ -43,6 +44,8 @@ pub(crate) struct AgentLoop {
     pub(crate) keeper: Option<KeeperHandle>,
     pub(crate) wanted: watch::Sender<Wanted>,
     pub(crate) reports: watch::Sender<Report>,
+    /// Hears what is awaited.
+    pub(crate) manager: ServiceManager,
     /// What the loop itself remembers.
     pub(crate) memory: Memory,
 }
@@ -83,6 +86,7 @@ impl AgentLoop {
         let mut gate = self.routing.watch();
         let mut keeper = self.keeper.as_ref().map(|keeper| keeper.status.clone());
         let mut stop = crate::signals::stop()?;
+        self.manager.ready("looks at what runs");
         loop {
             let wake_at = self.settle().await.unwrap_or(Duration::MAX);
             let until = wake_at.min(self.memory.reported + REPORT_EVERY).saturating_sub(clock::boot());
@@ -97,7 +101,9 @@ impl AgentLoop {
                 () = stop.recv() => break,
             }
         }
-        info!("stopping; instances, gate and lease go on without the agent");
+        const GOES_ON: &str = "instances, gate and lease go on without the agent";
+        info!("stopping; {GOES_ON}");
+        self.manager.stopping(GOES_ON);
         Ok(())
     }
 
@@ -200,6 +206,7 @@ impl AgentLoop {
         };
         if sentence != self.memory.last_sentence {
             info!(serial = self.accepted_serial(), "{sentence}");
+            self.manager.status(&sentence);
             self.memory.last_sentence = sentence;
         }
         let since = |kind: BlockerKind| match &self.memory.blocker {

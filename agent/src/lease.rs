@@ -50,6 +50,7 @@ pub mod waiting;
 pub mod wanted;
 
 pub use effects::Kill;
+pub(crate) use inquiry::survey;
 pub use keeper::{Certifier, KeeperHandle, LeaseError, Place, spawn};
 pub use ladder::Doom;
 pub use socket::SocketError;

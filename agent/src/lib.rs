@@ -3,6 +3,7 @@
 pub(crate) mod agent_loop;
 pub mod artifact;
 pub mod balancer;
+pub mod check;
 pub mod clock;
 pub mod config;
 pub mod conformance;
@@ -16,6 +17,7 @@ pub mod host;
 pub mod kill_target;
 pub mod lease;
 pub mod metrics;
+pub(crate) mod notify;
 pub mod ops;
 pub mod place;
 pub mod probe;

@@ -8,9 +8,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use handover_agent::check::{self, judge};
 use handover_agent::gate::handover::given::Given;
 use handover_agent::gate::server::Beginning;
-use handover_agent::lease::settings::LeaseSettings;
 use handover_agent::run;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -32,7 +32,7 @@ Two processes run beside each service:
 The agent may be killed, restarted and upgraded at any time: instances, gate and lease go on without it.
 The gate is restarted and upgraded without losing a request by:
   handover-agent gate --config /etc/handover/billing.toml --reload
-What is wrong with a config is said by:
+What is wrong with a config, or with this host, is said by (exit code 1: something does not work):
   handover-agent check --config /etc/handover/billing.toml
 
 HANDOVER_LOG=debug (or handover_agent=debug,info) says more; HANDOVER_LOG_FORMAT=json for machines.";
@@ -50,8 +50,6 @@ enum Command {
         #[arg(long)]
         leaf: bool,
     },
-    /// Check the config and print what it means.
-    Check(Options),
     /// Bring versions to this host ahead of time: fetch, verify, put in place, prune old ones.
     #[command(after_help = stage_command::EXAMPLES)]
     Stage {
@@ -61,6 +59,8 @@ enum Command {
         #[arg(required = true)]
         versions: Vec<handover_proto::ids::Version>,
     },
+    /// Check the config and this host: directories, ports, units, store, service; each with a verdict and a fix.
+    Check(CheckOptions),
     /// The scheduler lease from the service's side, on this host.
     #[command(subcommand)]
     Lease(lease_command::Command),
@@ -79,6 +79,15 @@ struct GateOptions {
     /// For --reload's own use.
     #[arg(long, hide = true, conflicts_with_all = ["replace", "reload"])]
     detach: bool,
+}
+
+#[derive(clap::Args)]
+struct CheckOptions {
+    #[command(flatten)]
+    config: Options,
+    /// One JSON object a line instead of text.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(clap::Args)]
@@ -126,24 +135,22 @@ fn go(cli: Cli) -> Result<ExitCode> {
             runtime.block_on(run::run_gate(run::read(&config.config)?, Beginning { given, replace }))?;
         }
         Command::KillTarget { .. } => {}
-        Command::Check(options) => {
-            let config = run::read(&options.config)?;
-            println!("agent {} of service {} in {}: the config is sound", config.agent, config.service, config.env);
-            let front = config.gate.as_ref().map(|gate| format!("the gate on {}", gate.listen));
-            let front = front.unwrap_or_else(|| "balancers that send straight to it".into());
-            for (slot, address) in &config.slots {
-                println!("slot {slot} listens on {address}, behind {front}");
-            }
-            if let Some(warning) = config.lease.as_ref().and_then(LeaseSettings::warning) {
-                eprintln!("handover-agent: {warning}");
-            }
-        }
         Command::Stage { config, versions } => {
             runtime.block_on(stage_command::go(&run::read(&config.config)?, &versions))?;
         }
+        Command::Check(options) => return runtime.block_on(self::check(&options)),
         Command::Lease(command) => return runtime.block_on(lease_command::go(command)),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn check(options: &CheckOptions) -> Result<ExitCode> {
+    let findings = check::check(&options.config.config).await;
+    for finding in &findings {
+        let line = if options.json { serde_json::to_string(finding)? } else { finding.to_string() };
+        println!("{line}");
+    }
+    Ok(ExitCode::from(judge::exit_code(&findings)))
 }
 
 fn log() {

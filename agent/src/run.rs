@@ -33,6 +33,7 @@ use crate::lease::fitness::HostFacts;
 use crate::lease::socket::peer::Callers;
 use crate::lease::wanted::Wanted;
 use crate::lease::{Certifier, KeeperHandle};
+use crate::notify::ServiceManager;
 use crate::register::{self, FromStore};
 use crate::routing::{GateRouting, Routing};
 use crate::service::{AgentService, Offered};
@@ -90,7 +91,8 @@ pub async fn run(config: Config) -> Result<()> {
     let mut offers = serve(&config, (store, parties), (grpc, operations), reports_seen, certifier);
 
     let memory = Memory::silent_until(clock::boot() + FIRST_WORD);
-    let mut agent = AgentLoop { config, boot_id, host, routing, balancers, keeper, wanted, reports, memory };
+    let manager = ServiceManager::of_environment();
+    let mut agent = AgentLoop { config, boot_id, host, routing, balancers, keeper, wanted, reports, manager, memory };
     agent.go(&mut offers, &mut from_store, told, &wake).await
 }
 

@@ -1,14 +1,14 @@
 //! systemd's watchdog (`WatchdogSec=` in the agent's unit): the agent says that it lives as long as its main loop turns and
 //! its lease keeper decides. A hanging agent is then restarted while its deadlines still stand (K5).
 
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use handover_proto::wire::Report;
 use tokio::sync::watch;
+
+use crate::notify::ServiceManager;
 
 /// Said so often within one period: a single one may come late.
 const SAID_IN_A_PERIOD: u32 = 3;
@@ -27,7 +27,8 @@ fn period_of(usec: Option<&str>, pid: Option<&str>, me: u32) -> Option<Duration>
 
 /// Says so for as long as both go on; never ends. `laps` counts the keeper's decisions; none: there is no keeper.
 pub(crate) async fn keep_telling(mut reports: watch::Receiver<Report>, laps: Option<Arc<AtomicU64>>) {
-    let (Some(period), Some(socket)) = (period(), std::env::var("NOTIFY_SOCKET").ok()) else { return };
+    let Some(period) = period() else { return };
+    let manager = ServiceManager::of_environment();
     let mut seen = 0;
     loop {
         tokio::time::sleep(period / SAID_IN_A_PERIOD).await;
@@ -39,18 +40,8 @@ pub(crate) async fn keep_telling(mut reports: watch::Receiver<Report>, laps: Opt
             continue;
         }
         reports.mark_unchanged();
-        if let Err(error) = tell(&socket) {
-            tracing::warn!(%error, "the watchdog cannot be told that the agent lives");
-        }
+        manager.alive();
     }
-}
-
-fn tell(socket: &str) -> std::io::Result<()> {
-    let address = match socket.strip_prefix('@') {
-        Some(name) => SocketAddr::from_abstract_name(name)?,
-        None => SocketAddr::from_pathname(socket)?,
-    };
-    UnixDatagram::unbound()?.send_to_addr(b"WATCHDOG=1", &address).map(drop)
 }
 
 #[cfg(test)]
@@ -67,16 +58,5 @@ mod tests {
             (period_of(None, None, 7), period_of(Some("0"), None, 7), period_of(Some("x"), None, 7)),
             (None, None, None)
         );
-    }
-
-    #[test]
-    fn it_is_told_by_one_datagram() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("notify");
-        let socket = UnixDatagram::bind(&path).expect("a socket");
-        tell(path.to_str().expect("text")).expect("told");
-        let mut heard = [0; 32];
-        let length = socket.recv(&mut heard).expect("heard");
-        assert_eq!(&heard[..length], b"WATCHDOG=1");
     }
 }

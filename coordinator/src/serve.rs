@@ -19,6 +19,7 @@ mod leader;
 mod link;
 mod links;
 mod metrics;
+mod notify;
 mod orders;
 mod reign;
 mod service;
@@ -149,6 +150,7 @@ impl Coordinator {
         if let Some(listener) = self.metrics {
             tasks.spawn(metrics::serve(listener, world.subscribe(), leading.clone()));
         }
+        tasks.spawn(notify::keep_telling(world.subscribe(), leading.clone()));
         let (desk, handed_in) = watch::channel(None);
         tasks.spawn(reign(self.store.clone(), Arc::clone(&world), leading.clone(), desk));
         tasks.spawn(Links::new(Arc::clone(&world), leading.clone()).among(parties.clone()).run());

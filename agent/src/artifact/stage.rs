@@ -178,7 +178,9 @@ impl Staging<'_> {
         let signature = match self.small(SIGNATURE, SIGNATURE_BYTES).await {
             Ok(bytes) => Some(bytes),
             // Whether one has to be there is for the trust to say; that a command failed does not tell us more.
-            Err(StageError::Fetch { source, .. }) if source.why.is_absence() || !self.settings.trust.require_signature => {
+            Err(StageError::Fetch { source, .. })
+                if source.why.is_absence() || !self.settings.trust.require_signature =>
+            {
                 let path = self.aside.join(SIGNATURE);
                 fs::remove_file(&path).or_else(absent).map_err(disk("remove", &path))?;
                 None

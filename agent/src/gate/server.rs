@@ -17,7 +17,6 @@ use super::clients::Clients;
 use super::control_socket::{ControlSocket, EndpointError};
 use super::handover::forerunners;
 use super::handover::given::{Given, WrongAddress};
-use super::handover::notify::ServiceManager;
 use super::handover::source::{Listening, Source};
 use super::handover::succession::{Phase, Post};
 use super::handover::take::{TakeOver, TakeOverError};
@@ -25,6 +24,7 @@ use super::settings::{GateSettings, SettingsError};
 use super::ticket::Gate;
 use super::tls::{Tls, TlsError};
 use super::{open_files, report, saving};
+use crate::notify::ServiceManager;
 
 /// How long the last report may take to reach those who listen.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -166,7 +166,7 @@ impl Server {
             }
         }
         drop(file);
-        manager.ready();
+        manager.ready("accepts clients");
         if activated {
             manager.forget()
         } else {
@@ -176,7 +176,7 @@ impl Server {
         let end = clients.accept(&listener, pin!(ends(&gate, shutdown.as_mut()))).await;
         if end == Phase::Stopping {
             gate.stop();
-            manager.stopping();
+            manager.stopping("finishes what is in flight");
         } else {
             gate.retire();
         }

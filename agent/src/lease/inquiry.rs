@@ -23,7 +23,7 @@ use super::versions::Survey;
 const LIMIT: Duration = Duration::from_secs(1);
 
 /// Asks every member for its version, the cluster for its members, and the store for the guard key.
-pub(super) async fn survey(store: &Store, env: &EnvKeys) -> Survey {
+pub(crate) async fn survey(store: &Store, env: &EnvKeys) -> Survey {
     let key = env.guard();
     let (answers, members, guard) = tokio::join!(store.status(), store.member_ids(), store.get(&key));
     let mut survey = Survey {

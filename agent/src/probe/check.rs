@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use tokio::time::Instant;
 
 use super::condition::Reading;
-use super::settings::Check;
+use super::settings::{Check, ProbeSettings};
 use super::{exec, http, tcp};
 use crate::driver::Values;
 use crate::duration::render;
@@ -26,6 +26,11 @@ impl Target {
     pub(super) fn address(&self, port: Option<u16>) -> SocketAddr {
         SocketAddr::new(self.host, port.unwrap_or(self.values.port))
     }
+}
+
+/// One look of a probe, for whoever keeps no condition.
+pub(crate) async fn look_once(probe: &ProbeSettings, target: &Target) -> Reading {
+    look(&probe.check, target, probe.timeout).await
 }
 
 /// Looks once. Dropping the future ends what it started.

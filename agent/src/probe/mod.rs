@@ -15,6 +15,8 @@ pub mod settings;
 mod tcp;
 
 pub use check::Target;
+pub(crate) use check::look_once;
+pub use condition::Reading;
 pub use http::judged;
 pub use readiness::{ConditionReport, Readiness};
 pub use runner::ProbeRunner;

@@ -145,7 +145,8 @@ fn stream(kdf: &[u8], password: &str) -> Result<[u8; BODY], SecretError> {
     let (log2_n, p) = cost(number(32)?, number(40)?)?;
     let params = scrypt::Params::new(log2_n, 8, p).map_err(|_| SecretError::Form("its limits"))?;
     let mut stream = [0; BODY];
-    scrypt::scrypt(password.as_bytes(), &kdf[..32], &params, &mut stream).map_err(|_| SecretError::Form("its limits"))?;
+    scrypt::scrypt(password.as_bytes(), &kdf[..32], &params, &mut stream)
+        .map_err(|_| SecretError::Form("its limits"))?;
     Ok(stream)
 }
 

@@ -3,7 +3,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 
-use super::notify::KEPT;
+use crate::notify::KEPT;
 
 /// Listeners that came with the process.
 #[derive(Debug, Default)]

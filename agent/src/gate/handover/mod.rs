@@ -13,6 +13,5 @@ pub(super) mod descriptors;
 pub(super) mod forerunners;
 pub(super) mod give;
 pub(super) mod merge;
-pub(super) mod notify;
 pub(super) mod source;
 pub(super) mod succession;
