@@ -5,5 +5,6 @@
 mod failures;
 mod power;
 mod site;
+mod stop_first;
 mod units;
 mod upgrade;
