@@ -117,3 +117,18 @@ fn the_sample_for_units_is_a_good_config() {
     let error = Config::parse(Path::new("billing.toml"), &shared).expect_err("two slots in one unit").to_string();
     assert!(error.contains("2 slots") && error.contains("{slot}"), "{error}");
 }
+
+#[test]
+fn the_sample_for_a_plain_unit_is_a_good_config_and_its_gate_may_hold() {
+    let text = include_str!("../../../systemd/examples/single/billing.toml");
+    let config = Config::parse(Path::new("billing.toml"), text).expect("a good config");
+    assert_eq!(config.may_hold(), Some(std::time::Duration::from_secs(20)));
+    let unit = include_str!("../../../systemd/examples/single/billing.service");
+    for part in ["slots/a.env", "/builds/billing/current/"] {
+        assert!(unit.contains(part), "the unit and the config belong together: {part}");
+    }
+    let holds = |more: &str| Config::parse(Path::new("x"), &format!("{text}{more}")).expect("a config").may_hold();
+    assert_eq!(holds("[balancer]\nsettle = \"3s\"\n"), None, "balancers would be told to send elsewhere");
+    let none = text.replace("time = \"20s\"", "count = 0\ncount_per_peer = 0");
+    assert_eq!(Config::parse(Path::new("x"), &none).expect("a config").may_hold(), None);
+}

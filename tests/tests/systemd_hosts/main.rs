@@ -7,5 +7,6 @@ mod packages;
 mod power;
 mod programs;
 mod site;
+mod stop_first;
 mod units;
 mod upgrade;

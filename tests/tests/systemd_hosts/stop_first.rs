@@ -1,0 +1,143 @@
+//! A service with one plain unit per host, `billing.service`, behind HAProxy: changed in place, there and back, under load.
+//! About 40 seconds.
+
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use handover_tests::clock::BootNs;
+use handover_tests::fleet::{Process, Spec};
+use handover_tests::load::{Load, LoadSpec};
+use handover_tests::receipt::verdict::Expect;
+use handover_tests::receipt::{Evidence, Receipt};
+
+use crate::site::{Site, config, until};
+
+/// The service's only unit: one slot, one link.
+const UNIT: &str = "[Service]
+Type=notify
+EnvironmentFile=/run/handover/billing/slots/a.env
+ExecStart=/builds/billing/current/billing --version-name ${HANDOVER_VERSION} --port ${PORT} --ledger /srv/site/ledger.db \
+  --activity /srv/site/activity-%H.jsonl --lease-socket /run/handover/billing/lease.sock \
+  --behaviour /builds/billing/current/behaviour.toml
+Restart=no
+TimeoutStartSec=4s
+TimeoutStopSec=20s
+";
+
+/// Where HAProxy is told, and where clients connect.
+const ADMIN: &str = "10.88.0.254:9999";
+const FRONT: &str = "127.0.0.1:2788";
+
+/// HAProxy in front of the hosts. Dropping it ends it.
+struct Front(Process);
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        let _ended_already = self.0.kill();
+    }
+}
+
+impl Front {
+    fn start(site: &Site) -> Self {
+        let server = |host: &handover_tests::booted::BootedHost| {
+            format!(
+                "    server {} {}:8080 weight 100 check inter 200ms fastinter 100ms rise 1 fall 3\n",
+                host.name(),
+                host.address()
+            )
+        };
+        let servers: String = site.hosts.hosts().iter().map(server).collect();
+        let text = format!(
+            "global\n    stats socket ipv4@{ADMIN} level admin\n\
+             defaults\n    mode http\n    timeout connect 1s\n    timeout client 60s\n    timeout server 60s\n    option redispatch\n    retries 3\n\
+             frontend billing\n    bind {FRONT}\n    default_backend billing\n\
+             backend billing\n    balance roundrobin\n{servers}"
+        );
+        let dir = site.hosts.shared();
+        let file = dir.join("haproxy.cfg");
+        std::fs::write(&file, text).expect("written");
+        let args = ["-db".to_owned(), "-f".into(), file.display().to_string()];
+        let mut front = Self(Process::spawn("haproxy", &haproxy(), &args, dir, &[]).expect("started"));
+        until("HAProxy to listen", || {
+            assert!(!front.0.has_ended(), "HAProxy ended: {}", front.0.output());
+            TcpStream::connect(FRONT).is_ok()
+        });
+        front
+    }
+}
+
+fn haproxy() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = std::env::split_paths(&path).chain([Path::new("/usr/sbin").to_owned()]).map(|dir| dir.join("haproxy"));
+    let found = places.into_iter().find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("this test needs haproxy; `tests/run --tools` installs it"))
+}
+
+/// Hosts whose agents have one slot and one unit, and tell HAProxy.
+fn single_units(hosts: u8) -> Option<(Site, Front)> {
+    let site = Site::start(hosts)?;
+    for host in site.hosts.hosts() {
+        let told = format!(
+            "\n[[balancer.haproxy]]\nsocket = \"tcp:{ADMIN}\"\nbackend = \"billing\"\nserver = \"{}\"\n",
+            host.name()
+        );
+        let text = config(host, &told).replace("billing@{slot}.service", "billing.service");
+        let text = text.replace("[[slot]]\nname = \"b\"\nport = 8082\n", "");
+        assert_eq!(text.matches("[[slot]]").count(), 1, "{text}");
+        host.put("/etc/handover/billing.toml", &text).expect("written");
+        host.put("/etc/systemd/system/billing.service", UNIT).expect("written");
+        host.must(&["systemctl", "daemon-reload"]).expect("reloaded");
+    }
+    let front = Front::start(&site);
+    site.begin();
+    Some((site, front))
+}
+
+fn spec(version: &str) -> Spec {
+    Spec { min_serving: 2, ..Spec::in_place(version) }
+}
+
+/// Requests through HAProxy; nothing of them, of the ledger and of the lease may go wrong.
+fn lost_nothing(site: &Site, load: Load) -> Receipt {
+    let until = BootNs::now();
+    let load = load.stop().expect("the load's numbers");
+    let dir = site.hosts.shared();
+    let activity = site.hosts.hosts().iter().map(|host| dir.join(format!("activity-{}.jsonl", host.name()))).collect();
+    let evidence = Evidence { ledger: dir.join("ledger.db").into(), activity, until };
+    let expect = Expect { longest_dark: Some(Duration::from_secs(5)), ..Expect::default() };
+    let receipt = Receipt::draw_up(load, &evidence, &expect).expect("a receipt");
+    assert!(receipt.verdict.passed, "{receipt}\n{}", site.logs());
+    receipt
+}
+
+#[test]
+fn single_units_behind_haproxy_are_upgraded_in_place_and_rolled_back_and_nothing_is_lost() {
+    let Some((site, _front)) = single_units(3) else { return };
+    let (code, said) = site.roll(&site.spec("1.0.0"));
+    assert!(code != 0 && said.contains("way = \"stop-first\""), "start-first has no second place: {said}");
+    let (code, said) = site.roll(&spec("1.0.0"));
+    assert_eq!(code, 0, "bring-up: {said}{}", site.logs());
+    until("the scheduler lease to be held", || site.status()["lease"]["state"] == "held");
+    site.install("1.1.0", "");
+    site.install("1.4.0", "schema-gate-closed = true");
+
+    let front: SocketAddr = FRONT.parse().expect("an address");
+    let load = Load::start(LoadSpec::new(vec![front], 60.0)).expect("load");
+    until("the load to be answered", || load.answered_well() > 50);
+    let (code, said) = site.roll(&spec("1.1.0"));
+    assert_eq!(code, 0, "{said}{}", site.logs());
+    assert_eq!(site.serving_count("1.1.0"), 3, "{said}");
+    for host in site.hosts.hosts() {
+        let link = host.must(&["readlink", "/builds/billing/current"]).expect("a link");
+        assert_eq!(link.trim(), "/builds/billing/1.1.0");
+    }
+    // One that never becomes ready: its host goes back in place, the others are not touched.
+    let (code, said) = site.roll(&Spec { start_deadline: "3s", ..spec("1.4.0") });
+    assert_eq!(code, 3, "{said}{}", site.logs());
+    assert!(said.contains("the candidate 1.4.0 is not READY after 3s"), "{said}");
+    assert_eq!(site.serving_count("1.1.0"), 3, "{said}");
+    let receipt = lost_nothing(&site, load);
+    let turns = &receipt.holders.turns;
+    assert!(turns.len() <= 2 && turns.iter().all(|turn| turn.planned), "the lease moves once per rollout: {receipt}");
+}
