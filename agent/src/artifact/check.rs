@@ -106,8 +106,7 @@ impl Checker {
         let check = spawn_blocking(move || inner.check(&checked, &beside));
         let inner = Arc::clone(&self.0);
         tokio::spawn(async move {
-            let cut_short =
-                |error| Err(NotStarted::CutShort { version: version.clone(), reason: format!("{error}") });
+            let cut_short = |error| Err(NotStarted::CutShort { version: version.clone(), reason: format!("{error}") });
             let result = check.await.unwrap_or_else(cut_short);
             held(&inner.checks).insert(version, Check::Done(clock::boot(), result));
             inner.wake.notify_one();

@@ -93,10 +93,7 @@ async fn encrypted(
 }
 
 /// The connection must live until the body has been read; dropping it closes it.
-async fn ask<S>(
-    stream: S,
-    request: Request<Empty<Bytes>>,
-) -> hyper::Result<(Response<Incoming>, AbortOnDropHandle<()>)>
+async fn ask<S>(stream: S, request: Request<Empty<Bytes>>) -> hyper::Result<(Response<Incoming>, AbortOnDropHandle<()>)>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {

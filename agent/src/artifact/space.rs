@@ -30,7 +30,9 @@ pub struct NoSpace {
 /// [`NoSpace`], with both numbers.
 pub fn fits(manifest: &Manifest, free_bytes: u64) -> Result<(), NoSpace> {
     let sizes = manifest.files.values().map(|entry| match entry {
-        Entry::File { size_bytes, .. } => size_bytes.div_ceil(BLOCK_BYTES).saturating_add(1).saturating_mul(BLOCK_BYTES),
+        Entry::File { size_bytes, .. } => {
+            size_bytes.div_ceil(BLOCK_BYTES).saturating_add(1).saturating_mul(BLOCK_BYTES)
+        }
         Entry::Link { .. } => BLOCK_BYTES,
     });
     let need_bytes = sizes.fold(RESERVE_BYTES, u64::saturating_add);

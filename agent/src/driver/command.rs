@@ -67,12 +67,7 @@ pub(crate) async fn run(
     Ok((status, last_line(&kept)))
 }
 
-fn start(
-    words: &[String],
-    directory: &Path,
-    env: &[(String, String)],
-    output: io::PipeWriter,
-) -> io::Result<Child> {
+fn start(words: &[String], directory: &Path, env: &[(String, String)], output: io::PipeWriter) -> io::Result<Child> {
     let (program, arguments) = words.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
     // With a slash it is a path from there; without one it is looked for in PATH.
     let program = if program.contains('/') { directory.join(program) } else { Path::new(program).to_owned() };

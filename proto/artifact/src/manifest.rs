@@ -184,10 +184,7 @@ impl Manifest {
     pub fn may_run_beside(&self, other: &Self) -> bool {
         let silent = |one: &Self| one.compatible_with.is_empty();
         let knows = |one: &Self, other: &Self| one.compatible_with.iter().any(|range| range.holds(&other.version));
-        self.version == other.version
-            || (silent(self) && silent(other))
-            || knows(self, other)
-            || knows(other, self)
+        self.version == other.version || (silent(self) && silent(other)) || knows(self, other) || knows(other, self)
     }
 }
 

@@ -22,7 +22,6 @@ pub struct Refused {
     /// Its directory.
     pub dir: PathBuf,
     /// Why not.
-    #[source]
     pub why: Refusal,
 }
 
@@ -48,12 +47,7 @@ struct Seen {
 ///
 /// # Errors
 /// [`Refused`] with the first thing that is wrong.
-pub fn verify(
-    dir: &Path,
-    expected: &Expected,
-    trust: &Trust,
-    before: Option<&Verified>,
-) -> Result<Verified, Refused> {
+pub fn verify(dir: &Path, expected: &Expected, trust: &Trust, before: Option<&Verified>) -> Result<Verified, Refused> {
     check(dir, expected, trust, before).map_err(|why| Refused { dir: dir.to_owned(), why })
 }
 

@@ -4,7 +4,8 @@ fn manifest(version: &str, ranges: &[&str]) -> Manifest {
     let file = Entry::File { sha256: "00".repeat(32), size_bytes: 7, executable: true };
     let files = BTreeMap::from([("bin/billing".parse().expect("a path"), file)]);
     let version = version.parse().expect("a version");
-    let mut manifest = Manifest::of("billing".parse().expect("a service"), version, "2026-11-22T00:00:00Z".into(), files);
+    let mut manifest =
+        Manifest::of("billing".parse().expect("a service"), version, "2026-11-22T00:00:00Z".into(), files);
     manifest.compatible_with = ranges.iter().map(|range| range.parse().expect("a range")).collect();
     manifest
 }
