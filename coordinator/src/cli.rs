@@ -1,6 +1,7 @@
 //! The command line: what can be typed, how it is asked of a coordinator, and how the answer is shown.
 
 pub mod args;
+mod artifact;
 mod changes;
 mod commands;
 mod connect;
@@ -55,6 +56,7 @@ pub async fn run(args: Args) -> Result<Outcome, CliError> {
         Command::Lease(lease) => self::lease(Session::new(global), lease).await,
         Command::Drain(drain) => Session::new(global).drain(&drain).await,
         Command::Undrain(undrain) => Session::new(global).undrain(&undrain).await,
+        Command::Artifact(artifact) => self::artifact::run(&global, artifact),
         Command::Why => Session::new(global).why().await,
     }
 }

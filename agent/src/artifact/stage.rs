@@ -44,10 +44,10 @@ pub enum StageError {
     #[error(
         "{0}; nothing was fetched, since what is in its place may be running: if it is not, move it away and stage again"
     )]
-    InPlace(#[source] Refused),
+    InPlace(Refused),
     /// What was fetched is not right.
     #[error("{0}; it was not put in place")]
-    Refused(#[from] Refused),
+    Refused(Refused),
     /// A file did not come.
     #[error("cannot stage {version}")]
     Fetch {
@@ -57,24 +57,24 @@ pub enum StageError {
         source: FetchError,
     },
     /// It does not fit on the disk.
-    #[error("cannot stage {version} in {builds}: {source}", builds = builds.display())]
+    #[error("cannot stage {version} in {builds}: {why}", builds = builds.display())]
     Space {
         /// Which.
         version: Version,
         /// Where.
         builds: PathBuf,
         /// Both numbers.
-        source: NoSpace,
+        why: NoSpace,
     },
     /// The file system refuses.
-    #[error("cannot {operation} {path}: {source}", path = path.display())]
+    #[error("cannot {operation} {path}: {why}", path = path.display())]
     Disk {
         /// What was tried.
         operation: &'static str,
         /// On what.
         path: PathBuf,
         /// Why not.
-        source: io::Error,
+        why: io::Error,
     },
 }
 
@@ -156,15 +156,15 @@ impl Staging<'_> {
         self.directory(&self.aside)?;
         let manifest = self.manifest().await?;
         let free = space::free_bytes(&self.aside).map_err(disk("ask for free space in", &self.aside))?;
-        space::fits(&manifest, free).map_err(|source| StageError::Space {
+        space::fits(&manifest, free).map_err(|why| StageError::Space {
             version: self.version.clone(),
             builds: self.config.driver.builds().to_owned(),
-            source,
+            why,
         })?;
         for (path, entry) in &manifest.files {
             self.bring(path, entry).await?;
         }
-        let verified = verify(&self.aside, &self.expected, &self.settings.trust, None)?;
+        let verified = verify(&self.aside, &self.expected, &self.settings.trust, None).map_err(StageError::Refused)?;
         self.protect(&self.aside)?;
         fs::rename(&self.aside, place).map_err(disk("rename into place", place))?;
         let builds = self.config.driver.builds();
@@ -188,7 +188,7 @@ impl Staging<'_> {
             Err(error) => return Err(error),
         };
         let believed = believe(&bytes, signature.as_deref(), &self.expected, &self.settings.trust);
-        let (manifest, _) = believed.map_err(|why| Refused { dir: self.aside.clone(), why })?;
+        let (manifest, _) = believed.map_err(|why| StageError::Refused(Refused { dir: self.aside.clone(), why }))?;
         Ok(manifest)
     }
 
@@ -286,5 +286,5 @@ fn absent(error: io::Error) -> io::Result<()> {
 
 fn disk(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StageError {
     let path = path.to_owned();
-    move |source| StageError::Disk { operation, path, source }
+    move |why| StageError::Disk { operation, path, why }
 }

@@ -1,5 +1,6 @@
 //! What can be typed. Text becomes ids and durations here, and is trusted afterwards.
 
+pub mod artifact;
 pub mod lease;
 mod store;
 mod tls;
@@ -149,6 +150,9 @@ pub enum Command {
     /// Run the embedded store (a single node that speaks the needed part of etcd's API), or set up an etcd cluster
     #[command(after_help = store::EXAMPLES, args_conflicts_with_subcommands = true)]
     Store(Store),
+    /// Write, sign or check the manifest of a version's directory
+    #[command(subcommand, after_help = artifact::EXAMPLES)]
+    Artifact(artifact::Artifact),
     /// Print a completion script
     Completions {
         /// For which shell

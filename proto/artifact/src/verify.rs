@@ -22,7 +22,6 @@ pub struct Refused {
     /// Its directory.
     pub dir: PathBuf,
     /// Why not.
-    #[source]
     pub why: Refusal,
 }
 
