@@ -4,6 +4,7 @@ pub mod args;
 mod changes;
 mod commands;
 mod connect;
+mod doctor;
 mod fallback;
 mod out;
 pub mod outcome;
@@ -56,6 +57,7 @@ pub async fn run(args: Args) -> Result<Outcome, CliError> {
         Command::Drain(drain) => Session::new(global).drain(&drain).await,
         Command::Undrain(undrain) => Session::new(global).undrain(&undrain).await,
         Command::Why => Session::new(global).why().await,
+        Command::Doctor => Session::new(global).doctor().await,
     }
 }
 
