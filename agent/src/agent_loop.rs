@@ -233,7 +233,11 @@ impl AgentLoop {
         });
         let due = clock::boot() >= self.memory.reported + REPORT_EVERY;
         let sent = self.reports.send_if_modified(|before| {
+            let mut fresh = Report { sent_ms: before.sent_ms, ..fresh };
             let changed = due || *before != fresh;
+            if changed {
+                fresh.sent_ms = clock::wall_ms();
+            }
             *before = fresh;
             changed
         });

@@ -70,6 +70,8 @@ pub fn report(from: &Sources<'_>) -> wire::Report {
         lease: Some(lease(from.keeper)),
         hooks: Vec::new(),
         front: front(from),
+        // Known when it is sent.
+        sent_ms: 0,
     }
 }
 

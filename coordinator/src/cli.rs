@@ -5,6 +5,7 @@ mod artifact;
 mod changes;
 mod commands;
 mod connect;
+mod doctor;
 mod fallback;
 mod out;
 pub mod outcome;
@@ -58,6 +59,7 @@ pub async fn run(args: Args) -> Result<Outcome, CliError> {
         Command::Undrain(undrain) => Session::new(global).undrain(&undrain).await,
         Command::Artifact(artifact) => self::artifact::run(&global, artifact),
         Command::Why => Session::new(global).why().await,
+        Command::Doctor => Session::new(global).doctor().await,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is shown: pure functions from the world to wire messages.
 
 mod blockers;
+mod doctor;
 mod fleet;
 mod lease;
 pub(crate) mod metrics;
@@ -15,6 +16,7 @@ use handover_proto::wire::{HistoryReply, HistoryRequest, StatusReply, StatusRequ
 use crate::rollout::{Rollout, RolloutError};
 use crate::world::World;
 
+pub use doctor::doctor;
 pub(crate) use rollout::what;
 
 /// A question that has no answer.

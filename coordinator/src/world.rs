@@ -64,6 +64,8 @@ pub struct Heard {
     pub silent: Option<Silence>,
     /// The last delivery that it refused.
     pub refused: Option<Refusal>,
+    /// By how much its wall clock was ahead of ours when its last report came, in milliseconds.
+    pub clock_ms: Option<i64>,
 }
 
 /// An agent that is not heard.

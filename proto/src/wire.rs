@@ -33,6 +33,16 @@ pub mod kind {
     pub const STORE: &str = "store";
 }
 
+/// How bad a finding of the doctor's is.
+pub mod verdict {
+    /// As it should be.
+    pub const OK: &str = "ok";
+    /// It works, but something will be missed some day.
+    pub const WARN: &str = "warn";
+    /// A human is needed.
+    pub const FAIL: &str = "fail";
+}
+
 /// A refusal with its kind.
 pub fn refusal(code: tonic::Code, kind: &'static str, sentence: impl Into<String>) -> tonic::Status {
     let mut status = tonic::Status::new(code, sentence.into());

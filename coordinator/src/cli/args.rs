@@ -36,6 +36,7 @@ Examples:
   handover lease handoff --to app-02          move the scheduler lease
   handover drain app-03                       take a host out
   handover why                                why nothing moves
+  handover doctor                             what a human should look at
 
 Exit codes: 0 done, 1 usage or internal error, 2 the plan has changes, 3 rolled back,
 4 failed and a human is needed, 5 refused by policy, 6 timed out while still running.";
@@ -60,6 +61,13 @@ The last hundred orders that are over are kept. What rollouts did is in `handove
 Examples:
   handover audit
   handover audit 12";
+
+const DOCTOR_EXAMPLES: &str = "\
+Exit code 0: nothing fails, though there may be warnings; 4: something fails and a human is needed.
+
+Examples:
+  handover doctor
+  handover --json doctor | jq 'select(.verdict != \"ok\")'";
 
 const START_EXAMPLES: &str = "\
 Interrupting the command does not interrupt the rollout; `handover rollout watch` shows it again.
@@ -144,6 +152,9 @@ pub enum Command {
     Undrain(Undrain),
     /// Say why nothing moves, most important reason first
     Why,
+    /// Say what a human should look at: store, agents, versions, clocks, lease, rollout, hosts; each with a fix
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor,
     /// Run the coordinator; start several and one of them leads
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Serve),

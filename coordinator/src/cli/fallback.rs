@@ -1,6 +1,8 @@
 //! When no coordinator answers: the store knows almost everything, all but the agents' reports.
 
-use handover_proto::wire::{HistoryReply, HistoryRequest, StatusReply, StatusRequest, TurnsReply, TurnsRequest};
+use handover_proto::wire::{
+    DoctorReply, DoctorRequest, HistoryReply, HistoryRequest, StatusReply, StatusRequest, TurnsReply, TurnsRequest,
+};
 use handover_store::client::Store;
 
 use super::args::Global;
@@ -44,6 +46,20 @@ pub(super) async fn history(
 pub(super) async fn turns(global: &Global, addresses: String, request: &TurnsRequest) -> Result<TurnsReply, CliError> {
     let world = read(global, addresses).await?;
     view::turns(&world, request, wall_ms()).map_err(|error| CliError::of(&refuse_view(&error)))
+}
+
+/// The doctor's findings as the store alone shows them.
+///
+/// # Errors
+/// As [`status`].
+pub(super) async fn doctor(
+    global: &Global,
+    addresses: String,
+    request: &DoctorRequest,
+) -> Result<DoctorReply, CliError> {
+    let world = read(global, addresses).await?;
+    let viewer = Viewer { at_ms: wall_ms(), ..Viewer::default() };
+    view::doctor(&world, request, &viewer).map_err(|error| CliError::of(&refuse_view(&error)))
 }
 
 async fn read(global: &Global, addresses: String) -> Result<World, CliError> {

@@ -24,10 +24,18 @@ pub struct Said {
 
 /// How far a version of etcd can be trusted with leases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Verdict {
+pub enum Grade {
+    /// All known defects that matter to the lease are mended.
     Good,
+    /// No live lease is revoked early; other defects are known.
     Old,
+    /// A live lease may be revoked early, or nothing is known of it.
     Unsafe,
+}
+
+/// The worst version among these members.
+pub fn grade<'m>(members: impl IntoIterator<Item = &'m Member>) -> Grade {
+    members.into_iter().map(of_member).max().unwrap_or(Grade::Unsafe)
 }
 
 /// One sentence for people.
@@ -42,13 +50,13 @@ pub fn sentence(members: &[Member], guarded: bool) -> String {
     let mut versions: Vec<String> = members.iter().map(said).collect();
     versions.sort();
     versions.dedup();
-    let worst = members.iter().map(verdict).max().unwrap_or(Verdict::Unsafe);
+    let worst = grade(members);
     let embedded = members.iter().any(|member| member.answer.as_ref().is_ok_and(|said| said.embedded));
     let words = match worst {
-        Verdict::Good if embedded => "embedded, a single node without replication",
-        Verdict::Good => "good",
-        Verdict::Old => "works, but not up to date: upgrade it to 3.4.42, 3.5.28 or 3.6.9",
-        Verdict::Unsafe => "may revoke live leases (issue 15247) or is not known: the long quarantine holds",
+        Grade::Good if embedded => "embedded, a single node without replication",
+        Grade::Good => "good",
+        Grade::Old => "works, but not up to date: upgrade it to 3.4.42, 3.5.28 or 3.6.9",
+        Grade::Unsafe => "may revoke live leases (issue 15247) or is not known: the long quarantine holds",
     };
     let guard = if guarded { "only the agents' roles may write the lease" } else { "anybody may write the lease" };
     format!("{}: {words}; {guard}", versions.join(", "))
@@ -63,27 +71,27 @@ pub fn alarms(members: &[Member]) -> Vec<String> {
     members.iter().flat_map(of).collect()
 }
 
-fn verdict(member: &Member) -> Verdict {
+fn of_member(member: &Member) -> Grade {
     match &member.answer {
-        Ok(said) if said.embedded => Verdict::Good,
-        Ok(said) => numbers(&said.version).map_or(Verdict::Unsafe, of_version),
-        Err(_) => Verdict::Unsafe,
+        Ok(said) if said.embedded => Grade::Good,
+        Ok(said) => numbers(&said.version).map_or(Grade::Unsafe, of_version),
+        Err(_) => Grade::Unsafe,
     }
 }
 
-fn of_version((major, minor, patch): (u64, u64, u64)) -> Verdict {
+fn of_version((major, minor, patch): (u64, u64, u64)) -> Grade {
     let (safe, good) = match (major, minor) {
         (3, 4) => (31, 42),
         (3, 5) => (13, 28),
         (3, 6) => (0, 9),
         (3, minor) if minor > 6 => (0, 0),
         (major, _) if major > 3 => (0, 0),
-        _ => return Verdict::Unsafe,
+        _ => return Grade::Unsafe,
     };
     match patch {
-        patch if patch >= good => Verdict::Good,
-        patch if patch >= safe => Verdict::Old,
-        _ => Verdict::Unsafe,
+        patch if patch >= good => Grade::Good,
+        patch if patch >= safe => Grade::Old,
+        _ => Grade::Unsafe,
     }
 }
 
@@ -105,14 +113,14 @@ mod tests {
 
     #[test]
     fn versions_with_the_early_revoke_defect_are_unsafe_and_so_is_what_cannot_be_read() {
-        let cases = [("3.4.23", Verdict::Unsafe), ("3.4.31", Verdict::Old), ("3.4.42", Verdict::Good)];
-        let more = [("3.5.12", Verdict::Unsafe), ("3.5.16", Verdict::Old), ("3.5.28", Verdict::Good)];
-        let last = [("3.6.0", Verdict::Old), ("3.7.0-rc.1", Verdict::Good), ("three", Verdict::Unsafe)];
+        let cases = [("3.4.23", Grade::Unsafe), ("3.4.31", Grade::Old), ("3.4.42", Grade::Good)];
+        let more = [("3.5.12", Grade::Unsafe), ("3.5.16", Grade::Old), ("3.5.28", Grade::Good)];
+        let last = [("3.6.0", Grade::Old), ("3.7.0-rc.1", Grade::Good), ("three", Grade::Unsafe)];
         for (version, expected) in [cases, more, last].concat() {
-            assert_eq!(verdict(&member(version)), expected, "{version}");
+            assert_eq!(of_member(&member(version)), expected, "{version}");
         }
         let silent = Member { endpoint: "b".to_owned(), answer: Err("refused".to_owned()) };
-        assert_eq!(verdict(&silent), Verdict::Unsafe);
+        assert_eq!(of_member(&silent), Grade::Unsafe);
     }
 
     #[test]

@@ -165,6 +165,7 @@ impl Link {
             if heard.silent.take().is_some() {
                 tracing::info!(agent = %self.agent, "heard again");
             }
+            heard.clock_ms = clock_ms(report.sent_ms, wall_ms());
             heard.report = Some(report);
         });
         Ok(())
@@ -185,6 +186,11 @@ impl Link {
             true
         });
     }
+}
+
+/// By how much the sender's clock was ahead; a report is on its way for less than a second. An older agent does not say.
+fn clock_ms(sent_ms: u64, now_ms: u64) -> Option<i64> {
+    (sent_ms > 0).then(|| i64::try_from(sent_ms).unwrap_or(i64::MAX).saturating_sub_unsigned(now_ms))
 }
 
 async fn timely<T>(limit: Duration, call: impl Future<Output = T>) -> Result<T, String> {

@@ -7,8 +7,9 @@ use std::time::Duration;
 use handover_proto::peer::Role;
 use handover_proto::wire::coordinator_server::{Coordinator, CoordinatorServer};
 use handover_proto::wire::{
-    DESCRIPTOR, GiveReply, GiveRequest, HistoryReply, HistoryRequest, OrderReply, OrderRequest, PlanReply, SpecRequest,
-    StartReply, StatusReply, StatusRequest, TurnsReply, TurnsRequest, kind, refusal,
+    DESCRIPTOR, DoctorReply, DoctorRequest, GiveReply, GiveRequest, HistoryReply, HistoryRequest, OrderReply,
+    OrderRequest, PlanReply, SpecRequest, StartReply, StatusReply, StatusRequest, TurnsReply, TurnsRequest, kind,
+    refusal,
 };
 use handover_tls::Parties;
 use tokio::net::TcpListener;
@@ -201,6 +202,11 @@ impl Coordinator for Service {
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
         let status = view::status(&self.world.borrow(), request.get_ref(), &self.viewer());
         status.map(Response::new).map_err(|error| refuse_view(&error))
+    }
+
+    async fn doctor(&self, request: Request<DoctorRequest>) -> Result<Response<DoctorReply>, Status> {
+        let findings = view::doctor(&self.world.borrow(), request.get_ref(), &self.viewer());
+        findings.map(Response::new).map_err(|error| refuse_view(&error))
     }
 
     async fn history(&self, request: Request<HistoryRequest>) -> Result<Response<HistoryReply>, Status> {

@@ -1,3 +1,4 @@
+mod doctor;
 mod lease;
 
 use std::collections::BTreeMap;

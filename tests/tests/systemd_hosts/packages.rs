@@ -6,6 +6,7 @@ use std::process::Command;
 use handover_tests::booted::BootedHost;
 use handover_tests::fleet::Binaries;
 use handover_tests::load::{Load, LoadSpec};
+use serde_json::Value;
 
 use crate::site::{Site, until};
 
@@ -66,6 +67,35 @@ fn active(host: &BootedHost, unit: &str) -> String {
     host.run(&["systemctl", "is-active", unit]).expect("run").out.trim().to_owned()
 }
 
+/// On a host where all is well, and with a config that does not fit it.
+fn checks(host: &BootedHost) {
+    let check = |file: &str| {
+        let said = host.run(&["handover-agent", "check", "--json", "--config", file]).expect("run");
+        let parse = |line| serde_json::from_str::<Value>(line).expect("a finding");
+        (said.code, said.out.lines().map(parse).collect::<Vec<_>>())
+    };
+    let has = |all: &[Value], verdict: &str, text: &str| {
+        all.iter().any(|one| one["verdict"] == verdict && one["sentence"].as_str().is_some_and(|s| s.contains(text)))
+    };
+    let (code, all) = check("/etc/handover/billing.toml");
+    assert!(code == 1 && has(&all, "fail", "others may read the private key"), "{all:?}");
+    host.must(&["chmod", "600", "/srv/site/pki/app-01.key"]).expect("mended");
+    let (code, all) = check("/etc/handover/billing.toml");
+    assert_eq!(code, 0, "{all:?}");
+    for text in ["agent@billing.service runs, and is", "gate@billing.service runs, and is", "the unit of slot a fits"] {
+        assert!(has(&all, "ok", text), "{text}: {all:?}");
+    }
+    for text in ["10.88.0.1:8080 is in use, as it should be", "app-01 is registered from here", "slot a, ready: "] {
+        assert!(has(&all, "ok", text), "{text}: {all:?}");
+    }
+    let config = host.must(&["cat", "/etc/handover/billing.toml"]).expect("read");
+    let other = config.replace("10.88.0.1:8080", "192.0.2.1:8080").replace("billing@{slot}", "biling@{slot}");
+    host.put("/tmp/other.toml", &other).expect("written");
+    let (code, all) = check("/tmp/other.toml");
+    assert!(code == 1 && has(&all, "fail", "no address 192.0.2.1"), "{all:?}");
+    assert!(has(&all, "fail", "biling@b.service is not to be had"), "{all:?}");
+}
+
 #[test]
 fn an_agents_package_is_installed_upgraded_while_it_serves_and_removed() {
     let Some(site) = Site::start(1) else { return };
@@ -81,6 +111,9 @@ fn an_agents_package_is_installed_upgraded_while_it_serves_and_removed() {
     site.bring_up();
     let status = property(host, AGENT, "StatusText");
     assert!(status == "as assigned" || status.starts_with("waiting for"), "{status:?}");
+    checks(host);
+    let (code, said) = site.cli(&["doctor"]);
+    assert!(code == 0 && said.contains("all 1 are heard") && said.contains("agree within 2 s"), "{said}");
     host.put("/etc/default/handover-agent", "HANDOVER_LOG=debug\n").expect("a config of the operator's");
 
     let before = [AGENT, GATE, "billing@a"].map(|unit| property(host, unit, "MainPID"));
@@ -103,6 +136,8 @@ fn an_agents_package_is_installed_upgraded_while_it_serves_and_removed() {
     assert_eq!([active(host, AGENT), active(host, GATE)], ["inactive", "inactive"]);
     assert_eq!(property(host, "billing@a", "MainPID"), after[2], "instances are not the package's");
     host.must(&["ls", "/var/lib/handover/billing/agent.json"]).expect("state outlives a removal");
+    let silent = |said: &str| said.contains("agent app-01 on host app-01 has not been heard");
+    until("the doctor to miss it", || matches!(site.cli(&["doctor"]), (4, said) if silent(&said)));
     apt(host, "purge", "handover-agent");
     assert_eq!(host.run(&["ls", "/var/lib/handover/billing"]).expect("run").code, 2, "state does not outlive a purge");
     host.must(&["ls", "/etc/handover/billing.toml"]).expect("what the operator wrote stays");

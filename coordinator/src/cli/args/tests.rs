@@ -54,6 +54,7 @@ fn start_watches_unless_it_is_told_to_detach() {
 fn every_command_that_people_know_is_there() {
     for line in [
         "plan a.toml",
+        "doctor",
         "rollout start a.toml",
         "rollout status",
         "rollout watch 7f3a2c",
