@@ -66,10 +66,11 @@ impl Agent {
         }
         assert!(waited > 0, "it was verified at all");
         let place = &self.host.places[&slot];
-        match &place.crashes {
-            Some(crashes) => Err(crashes.reason.clone()),
-            None => Ok(assert!(place.running.is_some(), "it runs")),
+        if let Some(crashes) = &place.crashes {
+            return Err(crashes.reason.clone());
         }
+        assert!(place.running.is_some(), "it runs");
+        Ok(())
     }
 
     async fn end(mut self) {

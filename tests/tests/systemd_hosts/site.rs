@@ -66,13 +66,6 @@ impl Site {
 
     /// Starts gates and agents, and rolls 1.0.0 out.
     pub(crate) fn bring_up(&self) {
-        self.begin();
-        let (code, said) = self.roll(&self.spec("1.0.0"));
-        assert_eq!(code, 0, "bring-up: {said}{}", self.logs());
-    }
-
-    /// Starts gates and agents; 1.0.0 is installed, and runs nowhere.
-    pub(crate) fn begin(&self) {
         self.install("1.0.0", "");
         self.begin("billing");
         let (code, said) = self.roll(&self.spec("1.0.0"));

@@ -2,10 +2,10 @@
 //! About 40 seconds.
 
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use handover_tests::clock::BootNs;
+use handover_tests::docs::program;
 use handover_tests::fleet::{Process, Spec};
 use handover_tests::load::{Load, LoadSpec};
 use handover_tests::receipt::verdict::Expect;
@@ -58,20 +58,11 @@ impl Front {
         let file = dir.join("haproxy.cfg");
         std::fs::write(&file, text).expect("written");
         let args = ["-db".to_owned(), "-f".into(), file.display().to_string()];
-        let mut front = Self(Process::spawn("haproxy", &haproxy(), &args, dir, &[]).expect("started"));
-        until("HAProxy to listen", || {
-            assert!(!front.0.has_ended(), "HAProxy ended: {}", front.0.output());
-            TcpStream::connect(FRONT).is_ok()
-        });
+        let front =
+            Self(Process::spawn("haproxy", &program("haproxy").expect("haproxy"), &args, dir, &[]).expect("started"));
+        until("HAProxy to listen", || TcpStream::connect(FRONT).is_ok());
         front
     }
-}
-
-fn haproxy() -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let places = std::env::split_paths(&path).chain([Path::new("/usr/sbin").to_owned()]).map(|dir| dir.join("haproxy"));
-    let found = places.into_iter().find(|path| path.is_file());
-    found.unwrap_or_else(|| panic!("this test needs haproxy; `tests/run --tools` installs it"))
 }
 
 /// Hosts whose agents have one slot and one unit, and tell HAProxy.
@@ -90,7 +81,8 @@ fn single_units(hosts: u8) -> Option<(Site, Front)> {
         host.must(&["systemctl", "daemon-reload"]).expect("reloaded");
     }
     let front = Front::start(&site);
-    site.begin();
+    site.install("1.0.0", "");
+    site.begin("billing");
     Some((site, front))
 }
 
