@@ -76,6 +76,8 @@ fn judge(place: &Path, text: &str) {
     let failed = |error: &dyn std::fmt::Display| panic!("{}: {error}\n{text}", place.display());
     if table.contains_key("rollout") {
         Spec::parse(&place.display().to_string(), text).map(drop).unwrap_or_else(|error| failed(&error));
+    } else if table.contains_key("agent") {
+        Config::parse(place, text).map(drop).unwrap_or_else(|error| failed(&error));
     } else {
         Config::parse(place, &whole(&table)).map(drop).unwrap_or_else(|error| failed(&error));
     }
