@@ -57,6 +57,7 @@ impl Service {
             token: None,
             installed: None,
             unit: None,
+            command: None,
             units: 0,
             calls: Vec::new(),
         }
