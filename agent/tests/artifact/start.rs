@@ -68,7 +68,10 @@ impl Agent {
         let place = &self.host.places[&slot];
         match &place.crashes {
             Some(crashes) => Err(crashes.reason.clone()),
-            None => Ok(assert!(place.running.is_some(), "it runs")),
+            None => {
+                assert!(place.running.is_some(), "it runs");
+                Ok(())
+            }
         }
     }
 

@@ -65,8 +65,8 @@ impl Key {
         }
         let file = PathBuf::from(given);
         let text = std::fs::read_to_string(&file).map_err(|source| KeyError::Unreadable { file, source })?;
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.contains(' '));
-        Self::parse(given, lines.last().unwrap_or_default())
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.contains(' '));
+        Self::parse(given, lines.next_back().unwrap_or_default())
     }
 
     fn parse(given: &str, text: &str) -> Result<Self, KeyError> {
