@@ -20,6 +20,15 @@ const OUTPUT_BYTES: usize = 4096;
 /// So much of its last line is shown.
 const SHOWN_CHARS: usize = 120;
 
+/// What becomes of processes that a command left in its group when it ended in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leavings {
+    /// They are killed.
+    Kill,
+    /// They are what it was run for.
+    Keep,
+}
+
 /// A command that runs; dropping it ends it.
 struct Running(Option<Child>);
 
@@ -40,10 +49,11 @@ pub(crate) async fn run(
     words: &[String],
     directory: &Path,
     env: &[(String, String)],
+    leavings: Leavings,
 ) -> io::Result<(ExitStatus, String)> {
     let (output, input) = io::pipe()?;
     let child = start(words, directory, env, input)?;
-    let running = Running(Some(child));
+    let mut running = Running(Some(child));
     let Some(child) = &running.0 else { return Err(io::Error::other("the command is gone")) };
     let mut ended = Ended::of(child.as_fd().try_clone_to_owned()?)?;
     let mut output = Receiver::from_owned_fd(OwnedFd::from(output))?;
@@ -64,6 +74,11 @@ pub(crate) async fn run(
         keep(&mut kept, &part[..count]);
     }
     let status = child.peek()?.unwrap_or(ExitStatus::Unknown);
+    if leavings == Leavings::Keep
+        && let Some(child) = running.0.take()
+    {
+        child.reap()?;
+    }
     Ok((status, last_line(&kept)))
 }
 

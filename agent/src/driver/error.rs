@@ -115,6 +115,17 @@ pub enum DriverError {
         /// The slot's link.
         link: PathBuf,
     },
+    /// Something runs, and nothing says what.
+    #[error(
+        "something runs in slot {slot} ({name}), and the agent's state directory does not tell what; stop it by hand, and \
+         start the agent again"
+    )]
+    UnknownOccupant {
+        /// Where.
+        slot: handover_proto::ids::SlotId,
+        /// What its status command calls it.
+        name: String,
+    },
     /// Nothing is known under that id.
     #[error("instance {instance} is not watched by this agent: it has ended, or was never started or adopted here")]
     NotWatched {

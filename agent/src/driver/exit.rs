@@ -32,6 +32,29 @@ pub enum ExitStatus {
     Unknown,
     /// As systemd judged it, where that says more.
     Unit(UnitEnd),
+    /// As commands tell: more is not to be known of it.
+    Command(CommandEnd),
+}
+
+/// How an instance ended that commands start, stop and watch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommandEnd {
+    /// It could not be started.
+    NotStarted,
+    /// Its status command says that it has stopped.
+    Stopped,
+    /// Something else ran in its place, so that was stopped.
+    Foreign,
+}
+
+impl fmt::Display for CommandEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotStarted => "it could not be started",
+            Self::Stopped => "its status command says that it has stopped",
+            Self::Foreign => "somebody else started something in its place, so that was stopped",
+        })
+    }
 }
 
 /// Why a unit came to rest, other than by the end of its main process alone.
@@ -105,6 +128,7 @@ impl fmt::Display for ExitStatus {
             Self::Signal(signal) => write!(f, "signal {signal}"),
             Self::Unknown => f.write_str("status unknown (adopted)"),
             Self::Unit(end) => end.fmt(f),
+            Self::Command(end) => end.fmt(f),
         }
     }
 }

@@ -47,6 +47,7 @@ fn found(marks: Marks, rows: &[Row], boot_id: &str) -> Found {
         output: fs::read_link(format!("/proc/{}/fd/1", row.key.pid)).unwrap_or_default(),
         output_from_bytes: 0,
         unit: None,
+        command: None,
     });
     Found { instance: marks.instance, slot: marks.slot, version: marks.version, main }
 }

@@ -1,12 +1,12 @@
 //! Drivers start, stop and watch instances.
 //!
-//! With `process` the agent runs the command itself; with `systemd` each slot is a unit, started over D-Bus. `exec` (named
-//! commands) and `nomad` are to come as further variants of [`Driver`]; each answers the same calls and says the same
-//! [`Told`].
+//! With `process` the agent runs the command itself; with `systemd` each slot is a unit, started over D-Bus; with `exec`
+//! commands of the operator do it. `nomad` is to come as a further variant of [`Driver`]; each answers the same calls and
+//! says the same [`Told`].
 //!
 //! *Dead* means that no descendant is left (`SAFETY.md` §1.10). Under `process` the agent is the child subreaper of what it
 //! starts, so a descendant whose parents have ended becomes the agent's own child and cannot leave its sight; under
-//! `systemd` the unit's cgroup is empty. Only an exit with [`Exit::proven`] is a proof of stop; after any other the
+//! `systemd` the unit's cgroup is empty; under `exec` nobody here can see it. Only an exit with [`Exit::proven`] is a proof of stop; after any other the
 //! quarantine applies.
 
 pub mod child;
@@ -14,6 +14,7 @@ mod clear;
 pub(crate) mod command;
 pub(crate) mod ended;
 mod error;
+mod exec;
 mod exit;
 mod found;
 mod kernel;
@@ -38,7 +39,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
 pub use error::DriverError;
-pub use exit::{Exit, ExitStatus, UnitEnd};
+pub use exec::{ExecDriver, ExecSettings};
+pub use exit::{CommandEnd, Exit, ExitStatus, UnitEnd};
 pub use found::Found;
 pub use marks::Owner;
 pub use process::ProcessDriver;
@@ -84,6 +86,8 @@ pub enum Driver {
     Process(ProcessSettings, ProcessDriver),
     /// Slots are units of systemd.
     Systemd(SystemdDriver),
+    /// Commands start, stop and watch instances.
+    Exec(ExecDriver),
 }
 
 impl Driver {
@@ -104,6 +108,10 @@ impl Driver {
                 let (told, receiver) = mpsc::channel(TOLD);
                 Ok((Self::Systemd(SystemdDriver::open(settings, opening, told).await?), receiver))
             }
+            DriverSettings::Exec(settings) => {
+                let (told, receiver) = mpsc::channel(TOLD);
+                Ok((Self::Exec(ExecDriver::open(settings, opening, told)?), receiver))
+            }
         }
     }
 
@@ -120,6 +128,7 @@ impl Driver {
                 driver.start(&spec)
             }
             Self::Systemd(driver) => driver.start(place, env).await,
+            Self::Exec(driver) => driver.start(place, env),
         }
     }
 
@@ -131,6 +140,7 @@ impl Driver {
         match self {
             Self::Process(_, driver) => driver.adopt(record).await,
             Self::Systemd(driver) => driver.adopt(record).await,
+            Self::Exec(driver) => driver.adopt(record).await,
         }
     }
 
@@ -142,6 +152,7 @@ impl Driver {
         match self {
             Self::Process(_, driver) => driver.find_running().await,
             Self::Systemd(driver) => driver.find_running().await,
+            Self::Exec(driver) => driver.find_running().await,
         }
     }
 
@@ -149,7 +160,7 @@ impl Driver {
     pub async fn clear_leftovers(&self, instance: &InstanceId) {
         match self {
             Self::Process(_, driver) => drop(driver.clear_leftovers(instance).await),
-            Self::Systemd(_) => {}
+            Self::Systemd(_) | Self::Exec(_) => {}
         }
     }
 
@@ -161,6 +172,7 @@ impl Driver {
         match self {
             Self::Process(_, driver) => driver.signal_stop(instance).await,
             Self::Systemd(driver) => driver.signal_stop(instance).await,
+            Self::Exec(driver) => driver.signal_stop(instance),
         }
     }
 
@@ -172,6 +184,7 @@ impl Driver {
         match self {
             Self::Process(_, driver) => driver.kill(instance).await,
             Self::Systemd(driver) => driver.kill(instance).await,
+            Self::Exec(driver) => driver.kill(instance).await,
         }
     }
 
@@ -180,6 +193,7 @@ impl Driver {
         match self {
             Self::Process(..) => None,
             Self::Systemd(driver) => driver.awaits(instance),
+            Self::Exec(driver) => driver.awaits(instance),
         }
     }
 
@@ -192,6 +206,7 @@ impl Driver {
         match self {
             Self::Process(_, driver) => driver.kill_time(command),
             Self::Systemd(driver) => driver.kill_time(),
+            Self::Exec(driver) => Ok(driver.kill_time()),
         }
     }
 }

@@ -92,6 +92,7 @@ impl ProcessDriver {
             output: spec.output.clone(),
             output_from_bytes: spawned.output_from_bytes,
             unit: None,
+            command: None,
         })
     }
 
@@ -152,6 +153,7 @@ impl ProcessDriver {
             output: std::path::PathBuf::new(),
             output_from_bytes: 0,
             unit: None,
+            command: None,
         };
         self.clear_now(Arc::new(Watched::new(record, Leader::Gone))).await.is_empty()
     }

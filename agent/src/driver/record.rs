@@ -46,6 +46,9 @@ pub struct ProcessRecord {
     /// place of `unbroken`, and its output is in the journal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<UnitRecord>,
+    /// What its status command calls it, where commands run it; empty until it is known. The pid is 0 then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
 }
 
 /// One invocation of a systemd unit.

@@ -8,7 +8,7 @@ use handover_proto::ids::{InstanceId, SlotId, Version};
 use serde::Deserialize;
 
 use super::template::{Template, Values};
-use super::{StartSpec, SystemdSettings};
+use super::{ExecSettings, StartSpec, SystemdSettings};
 
 /// What stands in `[driver]`; `kind` chooses the variant.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -18,6 +18,8 @@ pub enum DriverSettings {
     Process(ProcessSettings),
     /// Slots are units of systemd.
     Systemd(SystemdSettings),
+    /// Commands start, stop and watch instances.
+    Exec(ExecSettings),
 }
 
 impl DriverSettings {
@@ -26,6 +28,7 @@ impl DriverSettings {
         match self {
             Self::Process(settings) => settings.grace,
             Self::Systemd(settings) => settings.grace,
+            Self::Exec(settings) => settings.grace,
         }
     }
 
@@ -34,6 +37,7 @@ impl DriverSettings {
         match self {
             Self::Process(settings) => &settings.builds,
             Self::Systemd(settings) => &settings.builds,
+            Self::Exec(settings) => &settings.builds,
         }
     }
 
@@ -41,7 +45,7 @@ impl DriverSettings {
     pub(crate) fn check(&self, slots: usize) -> Result<(), SettingsError> {
         match self {
             Self::Systemd(settings) if slots > 1 && !settings.is_template() => Err(SettingsError::SharedUnit { slots }),
-            Self::Process(_) | Self::Systemd(_) => Ok(()),
+            Self::Process(_) | Self::Systemd(_) | Self::Exec(_) => Ok(()),
         }
     }
 }
@@ -107,6 +111,20 @@ pub enum SettingsError {
         /// How many slots there are.
         slots: usize,
     },
+    /// A command of the `exec` driver is missing.
+    #[error("`{field}` is empty; name a program in it, such as [\"docker\", \"inspect\", \"billing-{{slot}}\"]")]
+    NoSlotCommand {
+        /// Which.
+        field: &'static str,
+    },
+    /// The status command asks after one version or instance.
+    #[error(
+        "`status` names {{version}} or {{instance}}; it has to tell of whatever runs in the slot: use {{slot}} alone"
+    )]
+    StatusOfOne,
+    /// No time at all.
+    #[error("`limit`, `kill_limit` and `every` must be longer than 0")]
+    NoTime,
     /// The driver sets these itself.
     #[error("`env` sets {name}; names that begin with HANDOVER_ are the agent's own, choose another")]
     ReservedVariable {
@@ -197,7 +215,7 @@ mod tests {
     fn parse(text: &str) -> Result<ProcessSettings, String> {
         match toml::from_str(text) {
             Ok(DriverSettings::Process(settings)) => Ok(settings),
-            Ok(DriverSettings::Systemd(_)) => Err("another driver".to_owned()),
+            Ok(_) => Err("another driver".to_owned()),
             Err(error) => Err(error.to_string()),
         }
     }

@@ -84,6 +84,7 @@ fn start(owner: &Owner, boot_id: &str, command: &[String], leash: PipeReader) ->
         output: PathBuf::new(),
         output_from_bytes: 0,
         unit: None,
+        command: None,
     };
     Ok(Watched::new(record, Leader::Own(child)))
 }

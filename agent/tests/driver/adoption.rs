@@ -22,6 +22,7 @@ fn record(pid: i32, start_time_ticks: u64) -> ProcessRecord {
         output: "/dev/null".into(),
         output_from_bytes: 0,
         unit: None,
+        command: None,
     }
 }
 

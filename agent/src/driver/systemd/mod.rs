@@ -148,6 +148,7 @@ impl SystemdDriver {
             output: std::path::PathBuf::new(),
             output_from_bytes: 0,
             unit: None,
+            command: None,
         }
     }
 

@@ -114,7 +114,7 @@ mod tests {
     fn parse(text: &str) -> Result<SystemdSettings, String> {
         match toml::from_str(text) {
             Ok(DriverSettings::Systemd(settings)) => Ok(settings),
-            Ok(DriverSettings::Process(_)) => Err("another driver".to_owned()),
+            Ok(_) => Err("another driver".to_owned()),
             Err(error) => Err(error.to_string()),
         }
     }
