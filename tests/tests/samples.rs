@@ -68,7 +68,23 @@ fn whole(fragment: &Table) -> String {
             slot.insert("user".to_owned(), Value::String("root".to_owned()));
         }
     }
-    config.to_string()
+    config.iter().map(|(key, value)| format!("{key:?} = {}\n", inline(value))).collect()
+}
+
+/// As TOML on one line: the parser that is shipped cannot write.
+fn inline(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("{text:?}"),
+        Value::Integer(number) => number.to_string(),
+        Value::Float(number) => format!("{number:?}"),
+        Value::Boolean(flag) => flag.to_string(),
+        Value::Datetime(time) => time.to_string(),
+        Value::Array(all) => format!("[{}]", all.iter().map(inline).collect::<Vec<_>>().join(", ")),
+        Value::Table(table) => {
+            let pairs = table.iter().map(|(key, value)| format!("{key:?} = {}", inline(value)));
+            format!("{{ {} }}", pairs.collect::<Vec<_>>().join(", "))
+        }
+    }
 }
 
 fn judge(place: &Path, text: &str) {

@@ -12,7 +12,7 @@ use crate::probe::Reading;
 /// Everything that was looked at.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
-    /// An agent runs with this state directory.
+    /// The config's agent answers on its operations port.
     pub agent_runs: bool,
     /// A gate answers on the config's control socket.
     pub gate_runs: bool,

@@ -30,11 +30,10 @@ pub fn config(config: &Config) -> Vec<Finding> {
 /// What the host says.
 pub fn host(config: &Config, facts: &Facts) -> Vec<Finding> {
     let mut all: Vec<Finding> = facts.directories.iter().map(directory).collect();
-    all.extend(facts.keys.iter().filter(|(_, mode)| mode & 0o077 != 0).map(|(path, mode)| {
+    // For a group it may be: that is how several services share one.
+    all.extend(facts.keys.iter().filter(|(_, mode)| mode & 0o007 != 0).map(|(path, mode)| {
         let sentence = format!("others may read the private key {} (mode {mode:o})", path.display());
-        let group_only = mode & 0o007 == 0;
-        let fix = format!("chmod 600 {}", path.display());
-        if group_only { Finding::ok("directories", sentence) } else { Finding::fail("directories", sentence, fix) }
+        Finding::fail("directories", sentence, format!("chmod o= {}", path.display()))
     }));
     all.extend(facts.listeners.iter().map(|one| listener(one, facts)));
     all.extend(slot_units(facts));

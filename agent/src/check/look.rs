@@ -15,13 +15,13 @@ use super::facts::{Facts, Listener, Owner, SlotFacts};
 use super::units::{self, UnitState};
 use crate::config::Config;
 use crate::driver::{self, Driver, DriverSettings, Opening};
-use crate::probe::{Check, Reading, Target, look_once};
+use crate::probe::{Check, ProbeSettings, Reading, Target, look_once};
 
 /// Whatever listens on the host itself answers within milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) async fn look(config: &Config) -> Facts {
-    let agent_runs = place::is_locked(&config.state_dir.join("agent.lock"));
+    let agent_runs = agent_runs(config).await.unwrap_or(false);
     let gate_runs = config.gate.as_ref().is_some_and(|gate| place::answers(&gate.control));
     Facts {
         agent_runs,
@@ -94,8 +94,20 @@ async fn slots(config: &Config) -> Vec<SlotFacts> {
     all
 }
 
-/// What each probe reads there. A version and an instance are for placeholders of commands alone, which are not run.
-async fn probes(config: &Config, slot: &SlotId, address: SocketAddr) -> Option<Vec<(String, Reading)>> {
+/// Whether this config's agent answers on its operations port.
+async fn agent_runs(config: &Config) -> Option<bool> {
+    let field = format!(
+        "name = \"agent\"\naffects = \"report\"\ninterval = \"1s\"\ntimeout = \"1s\"\nhttp = {{ path = \"/status\", field = \"agent\", equals = \"{}\" }}",
+        config.agent
+    );
+    let probe: ProbeSettings = toml::from_str(&field).ok()?;
+    let slot = config.slots.keys().next()?;
+    let reading = look_once(&probe, &target(config, slot, config.operations)?).await;
+    Some(matches!(reading, Reading::Good(_)))
+}
+
+/// Where a probe looks. A version and an instance are for placeholders of commands alone, which are not run.
+fn target(config: &Config, slot: &SlotId, address: SocketAddr) -> Option<Target> {
     let values = driver::Values {
         port: address.port(),
         version: "0".parse().ok()?,
@@ -104,7 +116,12 @@ async fn probes(config: &Config, slot: &SlotId, address: SocketAddr) -> Option<V
         instance: InstanceId::random(),
         state_dir: config.state_dir.clone(),
     };
-    let target = Target { host: address.ip(), values };
+    Some(Target { host: address.ip(), values })
+}
+
+/// What each probe reads there.
+async fn probes(config: &Config, slot: &SlotId, address: SocketAddr) -> Option<Vec<(String, Reading)>> {
+    let target = target(config, slot, address)?;
     let mut all = Vec::new();
     for probe in &config.probes {
         let reading = match probe.check {

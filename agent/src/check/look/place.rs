@@ -1,9 +1,8 @@
-//! Directories, keys, locks and ports.
+//! Directories, keys and ports.
 
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::linux::fs::MetadataExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -56,18 +55,6 @@ pub(super) fn keys(config: &Config) -> Vec<(PathBuf, u32)> {
     all.into_iter().flatten().chain(gate).filter_map(mode).collect()
 }
 
-/// Whether somebody holds the lock on this file. Trying to lock it could keep an agent from starting at this moment.
-pub(super) fn is_locked(path: &Path) -> bool {
-    let Ok(file) = fs::metadata(path) else { return false };
-    let (major, minor) = (nix::sys::stat::major(file.st_dev()), nix::sys::stat::minor(file.st_dev()));
-    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
-    names(&locks, &format!("{major:02x}:{minor:02x}:{}", file.st_ino()))
-}
-
-fn names(locks: &str, file: &str) -> bool {
-    locks.lines().any(|line| line.contains(" FLOCK ") && line.split_whitespace().any(|word| word == file))
-}
-
 /// Whether somebody listens on a Unix socket.
 pub(super) fn answers(socket: &Path) -> bool {
     UnixStream::connect(socket).is_ok()
@@ -94,21 +81,7 @@ pub(super) fn try_bind(address: SocketAddr) -> Bound {
 mod tests {
     use std::net::TcpListener;
 
-    use nix::fcntl::{Flock, FlockArg};
-
     use super::*;
-
-    #[test]
-    fn a_lock_is_seen_without_being_touched() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("agent.lock");
-        assert!(!is_locked(&path));
-        let lock = Flock::lock(fs::File::create(&path).expect("a file"), FlockArg::LockExclusiveNonblock);
-        let lock = lock.map_err(|(_, errno)| errno).expect("locked");
-        assert!(is_locked(&path));
-        drop(lock);
-        assert!(!is_locked(&path));
-    }
 
     #[test]
     fn a_port_is_free_taken_or_not_of_this_host() {
