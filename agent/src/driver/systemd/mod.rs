@@ -2,7 +2,7 @@
 //!
 //! Before each start the agent writes what the unit finds ([`files`]): the variables of the slot, with the instance's id
 //! among them, and the link to the version. Then one [`watch::Follower`] per instance follows the unit by systemd's signals
-//! to its end; [`unit`] decides what they mean. Units outlive the agent: the next one finds them by the same variables. What
+//! to its end; [`mod@unit`] decides what they mean. Units outlive the agent: the next one finds them by the same variables. What
 //! is not started by an agent is no instance, and no unit may restart by itself ([`check`]).
 
 mod bus;
