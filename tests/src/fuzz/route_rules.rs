@@ -93,7 +93,8 @@ fn by_method(method: &str) -> Class {
 
 /// What the rules say, read the slow and simple way.
 fn oracle(rules: &[Value], method: &str, path: &str) -> Class {
-    let climbs = path.split('/').any(|part| matches!(part.replace("%2E", "%2e").replace("%2e", ".").as_str(), ".."));
+    let path = &decoded(path);
+    let climbs = path.split('/').any(|part| part == "..");
     let takes = |rule: &&Value| {
         let word = |field: &str| rule.get(field).and_then(Value::as_str);
         let place = match (word("path_prefix"), word("path"), word("grpc")) {
@@ -112,6 +113,19 @@ fn oracle(rules: &[Value], method: &str, path: &str) -> Class {
         Some(_) => Class::Write,
         None => by_method(method),
     }
+}
+
+/// With every letter as itself that need not be encoded.
+fn decoded(path: &str) -> String {
+    let codes = ('0'..='9').chain('a'..='z').chain('A'..='Z').chain("-._~".chars());
+    let codes: HashMap<String, char> = codes.map(|letter| (format!("%{:02x}", u32::from(letter)), letter)).collect();
+    let (mut decoded, mut rest) = (String::new(), path);
+    while let Some(first) = rest.chars().next() {
+        let letter = rest.get(..3).and_then(|code| codes.get(&code.to_ascii_lowercase()));
+        decoded.push(*letter.unwrap_or(&first));
+        rest = &rest[letter.map_or(first.len_utf8(), |_| 3)..];
+    }
+    decoded
 }
 
 fn fits(pattern: &str, path: &str) -> bool {

@@ -106,10 +106,9 @@ fn is_method(given: &str) -> bool {
 
 /// A gRPC method's path is `/package.Service/Method` (gRPC over HTTP/2, "Requests").
 fn grpc_path(given: String) -> Result<String, RuleError> {
+    let path = format!("/{}", plain(&given));
     match given.split('/').collect::<Vec<_>>()[..] {
-        [service, method] if !service.is_empty() && !method.is_empty() && is_path(&format!("/{given}")) => {
-            Ok(format!("/{given}"))
-        }
+        [service, method] if !service.is_empty() && !method.is_empty() && is_path(&path) => Ok(path),
         _ => Err(RuleError::Grpc(given)),
     }
 }

@@ -105,6 +105,8 @@ fn a_grpc_method_is_a_write_unless_a_rule_says_otherwise() {
     assert_eq!(class_of(&rules, "POST", "/billing.v1.Invoices/GetAll"), Class::Read);
     assert_eq!(class_of(&rules, "POST", "/billing.v1.Invoices/Pay"), Class::Write);
     assert_eq!(class_of(&rules, "PUT", "/billing.v1.Invoices/GetAll"), Class::Write);
+    let encoded = [rule("grpc = 'billing.v1.Invoices/%47et*'\nclass = 'read'")];
+    assert_eq!(class_of(&encoded, "POST", "/billing.v1.Invoices/GetAll"), Class::Read);
 }
 
 #[test]
