@@ -30,7 +30,7 @@ pub enum Verdict {
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What was looked at: "config", "directories", "ports", "units", "store", "service".
+    /// What was looked at: "config", "directories", "certificates", "ports", "units", "store", "service".
     pub check: &'static str,
     /// How bad it is.
     pub verdict: Verdict,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use handover_proto::ids::SlotId;
+use handover_tls::validity::Alarm;
 
 use super::units::UnitState;
 use crate::lease::versions::Survey;
@@ -20,6 +21,8 @@ pub struct Facts {
     pub directories: Vec<Directory>,
     /// Files with private keys, and their modes.
     pub keys: Vec<(PathBuf, u32)>,
+    /// Our own certificates, for the store and for the coordinators.
+    pub certificates: Vec<Certificate>,
     /// Addresses where something of ours is to listen.
     pub listeners: Vec<Listener>,
     /// Units of slots that cannot be slots; with what the driver says.
@@ -30,6 +33,15 @@ pub struct Facts {
     pub store: StoreFacts,
     /// What runs in slots.
     pub slots: Vec<SlotFacts>,
+}
+
+/// A certificate of ours.
+#[derive(Debug, Clone)]
+pub struct Certificate {
+    /// The field that names it.
+    pub field: String,
+    /// Until when it is valid, as text, and whether somebody has to hear of that; or why it cannot be used.
+    pub state: Result<(String, Option<Alarm>), String>,
 }
 
 /// A directory.

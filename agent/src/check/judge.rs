@@ -2,7 +2,9 @@
 
 mod store;
 
-use super::facts::{Bound, Directory, DirectoryState, Facts, Listener, Owner};
+use handover_tls::validity::Alarm;
+
+use super::facts::{Bound, Certificate, Directory, DirectoryState, Facts, Listener, Owner};
 use super::units::UnitState;
 use super::{Finding, Verdict};
 use crate::config::Config;
@@ -35,6 +37,7 @@ pub fn host(config: &Config, facts: &Facts) -> Vec<Finding> {
         let sentence = format!("others may read the private key {} (mode {mode:o})", path.display());
         Finding::fail("directories", sentence, format!("chmod o= {}", path.display()))
     }));
+    all.extend(facts.certificates.iter().map(certificate));
     all.extend(facts.listeners.iter().map(|one| listener(one, facts)));
     all.extend(slot_units(facts));
     all.extend(own_units(config, facts));
@@ -69,6 +72,23 @@ fn directory(directory: &Directory) -> Finding {
         }
         DirectoryState::CanBeMade => Finding::ok(CHECK, format!("`{field}` {path} will be made")),
         DirectoryState::Writable => Finding::ok(CHECK, format!("`{field}` {path} can be written to")),
+    }
+}
+
+fn certificate(one: &Certificate) -> Finding {
+    const CHECK: &str = "certificates";
+    let Certificate { field, state } = one;
+    let renew = "have it renewed; it is read again by itself";
+    match state {
+        // The files' sentences end with what to do.
+        Err(reason) => Finding::fail(CHECK, format!("`{field}`: {reason}"), "as it says"),
+        Ok((until, None)) => Finding::ok(CHECK, format!("`{field}` is valid until {until}")),
+        Ok((until, Some(Alarm::Third))) => {
+            Finding::warn(CHECK, format!("`{field}` is valid until {until} only"), renew)
+        }
+        Ok((until, Some(Alarm::Tenth | Alarm::Expired))) => {
+            Finding::fail(CHECK, format!("`{field}` is valid until {until}: then no lease is renewed"), renew)
+        }
     }
 }
 

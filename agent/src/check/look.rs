@@ -6,12 +6,14 @@ mod store;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use handover_proto::ids::{InstanceId, SlotId};
+use handover_tls::TlsFiles;
+use handover_tls::validity;
 use tokio::sync::Notify;
 
-use super::facts::{Facts, Listener, Owner, SlotFacts};
+use super::facts::{Certificate, Facts, Listener, Owner, SlotFacts};
 use super::units::{self, UnitState};
 use crate::config::Config;
 use crate::driver::{self, Driver, DriverSettings, Opening};
@@ -28,12 +30,23 @@ pub(super) async fn look(config: &Config) -> Facts {
         gate_runs,
         directories: place::directories(config),
         keys: place::keys(config),
+        certificates: certificates(config),
         listeners: listeners(config),
         slot_units: slot_units(config).await,
         units: own_units(config),
         store: store::look(config).await,
         slots: slots(config).await,
     }
+}
+
+fn certificates(config: &Config) -> Vec<Certificate> {
+    let state = |files: &TlsFiles| {
+        let tls = files.open().map_err(|error| crate::report::chain(&error))?;
+        let validity = tls.validity().ok_or("it does not say until when it is valid")?;
+        Ok((validity::text(validity.until), validity.alarm(SystemTime::now())))
+    };
+    let all = [config.store.tls.as_ref(), config.tls.as_ref()].into_iter().flatten();
+    all.map(|files| Certificate { field: format!("{}cert", files.prefix), state: state(files) }).collect()
 }
 
 fn listeners(config: &Config) -> Vec<Listener> {

@@ -64,6 +64,10 @@ fn good() -> Facts {
         gate_runs: true,
         directories: vec![directory("state_dir", DirectoryState::Writable)],
         keys: vec![("/k".into(), 0o600)],
+        certificates: vec![Certificate {
+            field: "store.cert".into(),
+            state: Ok(("2027-01-01T00:00:00Z".into(), None)),
+        }],
         listeners: vec![listener(Owner::Agent, Bound::InUse), listener(Owner::Gate, Bound::InUse)],
         slot_units: vec![Ok("a".parse().expect("a slot"))],
         units: Some(vec![unit("handover-agent@billing.service", true, true)]),
@@ -194,4 +198,19 @@ fn a_service_that_answers_badly_is_warned_of_and_an_empty_slot_is_not() {
     let facts = Facts { slots: vec![SlotFacts { slot: "a".parse().expect("a slot"), probes }], ..good() };
     let (verdict, said) = one(&facts);
     assert!(verdict == Verdict::Warn && said.contains("slot a, ready: status 503"), "{said}");
+}
+
+#[test]
+fn a_certificate_fails_before_it_expires_and_not_only_then() {
+    let judged = |state: Result<Option<Alarm>, &str>| {
+        let state = state.map(|alarm| ("2027-01-01".to_owned(), alarm)).map_err(str::to_owned);
+        certificate(&Certificate { field: "store.cert".into(), state })
+    };
+    assert_eq!(judged(Ok(None)).verdict, Verdict::Ok);
+    assert_eq!(judged(Ok(Some(Alarm::Third))).verdict, Verdict::Warn);
+    for alarm in [Alarm::Tenth, Alarm::Expired] {
+        let finding = judged(Ok(Some(alarm)));
+        assert!(finding.verdict == Verdict::Fail && finding.sentence.contains("2027-01-01"), "{finding}");
+    }
+    assert!(judged(Err("no such file")).sentence.contains("`store.cert`: no such file"));
 }
