@@ -14,6 +14,7 @@ pub(crate) struct Open {
 #[derive(Debug, Default)]
 pub(crate) struct Database {
     stored: Option<Token>,
+    holder: Option<Who>,
     ticks: u64,
     open: Vec<Open>,
     waiting: Vec<(Who, Token)>,
@@ -27,7 +28,7 @@ pub(crate) enum Install {
     Done,
     /// It waits for transactions under an older one.
     Waits,
-    /// A newer one stands there.
+    /// A newer one stands there, or the same of somebody else.
     Refused,
 }
 
@@ -43,7 +44,8 @@ impl Database {
     /// `UPDATE … SET token` by the new holder: takes the row for itself, so that it waits for whoever holds it shared.
     pub(crate) fn install(&mut self, who: Who, token: Token, facts: &mut Vec<Fact>) -> Install {
         if self.stored == Some(token) {
-            return Install::Done;
+            // As the guard in SQL: the same token of somebody else is another turn's, of a store that was restored.
+            return if self.holder == Some(who) { Install::Done } else { Install::Refused };
         }
         if self.stored.is_some_and(|stored| stored > token) {
             return Install::Refused;
@@ -54,7 +56,7 @@ impl Database {
             self.waiting.push((who, token));
             return Install::Waits;
         }
-        self.stored = Some(token);
+        (self.stored, self.holder) = (Some(token), Some(who));
         facts.push(Fact::Installed { who, token });
         Install::Done
     }
