@@ -16,6 +16,19 @@ fn count(kernel: &mut Kernel, port: u16) -> usize {
     kernel.connections(me(), port).expect("counted").len()
 }
 
+/// Ends are closed in the background when the machine is busy.
+fn falls_to(kernel: &mut Kernel, port: u16, wanted: usize) {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        let counted = count(kernel, port);
+        if counted == wanted {
+            return;
+        }
+        assert!(counted > wanted && Instant::now() < end, "{counted} counted, {wanted} wanted");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 fn pairs(listener: &TcpListener, to: SocketAddr, count: usize) -> Vec<(TcpStream, TcpStream)> {
     let pair = |_| (TcpStream::connect(to).expect("connected"), listener.accept().expect("accepted").0);
     (0..count).map(pair).collect()
@@ -36,7 +49,7 @@ fn connections_of_one_port_are_counted_among_many_others() {
     let peers = kernel.connections(me(), here.port()).expect("counted");
     assert!(clients.iter().all(|(client, _)| peers.contains(&client.local_addr().expect("address"))));
     clients.truncate(20);
-    assert_eq!(count(&mut kernel, here.port()), 20);
+    falls_to(&mut kernel, here.port(), 20);
 }
 
 #[test]
@@ -49,7 +62,7 @@ fn a_client_that_has_closed_its_half_is_work_until_the_service_closes_too() {
     let mut kernel = Kernel::default();
     assert_eq!(count(&mut kernel, here.port()), 1);
     drop((server, client));
-    assert_eq!(count(&mut kernel, here.port()), 0);
+    falls_to(&mut kernel, here.port(), 0);
 }
 
 #[test]

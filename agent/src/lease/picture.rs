@@ -104,9 +104,15 @@ impl Picture {
         self.unproven.map(|(_, since)| since)
     }
 
-    /// The newest revision that anything is known as of.
+    /// The newest revision that the store has shown.
     pub fn revision(&self) -> Revision {
         self.newest
+    }
+
+    /// The revision that no answer to a later question is below, unless the store went back: the newest turn may have
+    /// been shown to an earlier process of this agent.
+    pub fn floor(&self) -> Revision {
+        self.newest.max(self.belief.last_turn())
     }
 
     /// When a linearizable read last confirmed it.

@@ -76,7 +76,7 @@ impl Core {
             lease: live.id,
             standing,
             cluster: self.picture.cluster(),
-            revision: self.picture.revision(),
+            revision: self.picture.floor(),
             min_ttl: self.settings.ttl,
             limit: self.settings.attempt,
         };
@@ -88,8 +88,9 @@ impl Core {
     /// # Errors
     /// If it has no stored form.
     pub(super) fn candidate_due(&self, local: &Local, now: &Now) -> Result<Option<Txn>, StoredError> {
-        // A store that is not believed shows nothing to compare with.
-        let believed = self.picture.belief().trouble().is_none();
+        // A store that is not believed, or not yet, shows nothing to compare with.
+        let belief = self.picture.belief();
+        let believed = belief.trouble().is_none() && belief.doubt().is_none();
         let due = believed && local.put.is_due(now.boot) && local.is_alive() && !local.is_taking_up_work();
         let Some(live) = local.live.as_ref().filter(|_| due) else {
             return Ok(None);

@@ -287,6 +287,8 @@ impl World {
             self.tell_wanted(host);
             self.settle(host);
         }
+        // Work that began while services were still being mended says nothing of what comes after.
+        self.works_since = None;
         let within_us = self.weather.recovers_us();
         self.fact(Fact::Healed { within_us });
     }

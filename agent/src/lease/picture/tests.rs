@@ -1,4 +1,5 @@
 use handover_proto::keys::EnvKeys;
+use handover_proto::txn::Op;
 use handover_store::client::Origin;
 
 use super::*;
@@ -17,6 +18,9 @@ fn holder(turn: Revision) -> Entry {
         "cause":{"kind":"acquire"},"at_ms":0}"#;
     entry(keys().holder(), value, turn)
 }
+
+/// Two people have raised it.
+const ERA_ONE: &str = r#"{"v":1,"era":1}"#;
 
 fn beat(turn: Revision) -> Entry {
     entry(keys().beat(), r#"{"v":1,"instance":"00000000000000aa","op":"00000000000000ff"}"#, turn)
@@ -119,6 +123,28 @@ fn another_cluster_is_not_taken_in_and_nobody_acts_on_it() {
     picture.apply_listing(&other, at(2));
     assert_eq!(picture.view().turn_revision(), 10);
     assert!(picture.trouble().expect("trouble").contains("another cluster"));
+}
+
+#[test]
+fn a_store_that_shows_less_than_the_turn_that_an_earlier_process_saw_is_believed_once_the_era_is_raised() {
+    let mut picture = Picture::new(keys(), Belief::remembered(Some(1), Era(0), 12, false));
+    // The copy is older than the first turn: nothing but its revision tells.
+    picture.apply_listing(&listing(vec![], 3), at(0));
+    for ms in [1, 1000, 2001] {
+        let (asked, reply) = read([None, None], 4);
+        assert!(!picture.apply_read(&asked, &reply, picture.floor(), at(ms)));
+    }
+    assert!(picture.trouble().is_some_and(|trouble| trouble.contains("from revision 12 to 4")));
+
+    let (asked, mut reply) = read([None, None], 5);
+    let era = keys().era();
+    let place = asked.then.iter().position(|op| *op == Op::Get(era.clone())).expect("a read shows the era");
+    reply.reads[place] = Some(entry(era, ERA_ONE, 5));
+    assert!(picture.apply_read(&asked, &reply, picture.floor(), at(3000)) && picture.wants_listing());
+    assert_eq!(picture.floor(), 5, "turns of the lost store do not compare");
+    let (asked, reply) = read([Some(holder(11)), Some(beat(11))], 11);
+    assert!(picture.apply_read(&asked, &reply, picture.floor(), at(3001)), "its first turn is below the lost one");
+    assert_eq!(picture.trouble(), None);
 }
 
 #[test]
