@@ -238,6 +238,7 @@ impl World {
         let Some(who) = who.filter(|who| self.services[*who].alive) else { return };
         // A unit that is under way would end by itself; the next one will not.
         self.services[who].wrong = Some(wrong);
+        self.services[who].liar |= wrong == Wrong::Lies;
         self.count("services that go wrong");
     }
 

@@ -28,6 +28,8 @@ pub(crate) struct Service {
     pub(crate) version: &'static str,
     pub(crate) alive: bool,
     pub(crate) wrong: Option<Wrong>,
+    /// It went wrong as a liar once: what it said then still counts with those who believed it.
+    pub(crate) liar: bool,
     /// Its children outlive it for a while.
     pub(crate) leaks: bool,
     /// Until when it may begin units, on its host's clock; 0: not at all.
@@ -51,6 +53,7 @@ impl Service {
             version,
             alive: true,
             wrong: None,
+            liar: false,
             leaks: false,
             soft_ns: 0,
             seq: 0,

@@ -6,7 +6,7 @@ use handover_proto::lease::Owner;
 
 use super::fact::Who;
 use super::mistake::Slip;
-use super::service::{Service, Wrong};
+use super::service::Service;
 use super::world::{Act, MS, World};
 
 /// What is wanted of a slot.
@@ -170,8 +170,8 @@ impl World {
     /// Nothing of the lease is in the way of an instance's end: SIGTERM, and its slot is empty.
     pub(crate) fn stopped(&mut self, who: Who) {
         let (host, slot) = (self.services[who].host, self.services[who].slot);
-        let lies = self.services[who].wrong == Some(Wrong::Lies);
-        if self.services[who].alive && self.services[who].unit.is_some() && !lies {
+        let service = &self.services[who];
+        if service.alive && service.unit.is_some() && !service.liar {
             return self.broken("main loop", format!("process {who} may stop and is at work"));
         }
         let state = &mut self.hosts[host].slots[slot];
