@@ -79,8 +79,8 @@ pub enum Returned {
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs, reason = "each variant says what its fields are; one sentence for each field would say it twice")]
 pub enum Fact {
-    /// A unit of work begins.
-    Began { who: Who, token: Token },
+    /// A unit of work begins; the newest turn that its agent knew of.
+    Began { who: Who, token: Token, knew: Revision },
     /// It ends, or its process does.
     Ended { who: Who },
     /// The process does not execute from here on, and its clocks will show it or not.
@@ -122,7 +122,8 @@ impl Hash for Fact {
     fn hash<H: Hasher>(&self, state: &mut H) {
         std::mem::discriminant(self).hash(state);
         match self {
-            Self::Began { who, token } | Self::Installed { who, token } => (who, token).hash(state),
+            Self::Began { who, token, knew } => (who, token, knew).hash(state),
+            Self::Installed { who, token } => (who, token).hash(state),
             Self::Ended { who } | Self::Froze { who } => who.hash(state),
             Self::Committed { who, token, tick } => (who, token, tick).hash(state),
             Self::Turned(turn) => turn.hash(state),

@@ -2,6 +2,7 @@
 
 use handover_agent::lease::event::Event;
 use handover_agent::lease::record::{Ack, AckState, LeaseRecord, Told};
+use handover_agent::lease::state::Core;
 use handover_proto::ids::InstanceId;
 
 use super::database::Install;
@@ -160,7 +161,8 @@ impl World {
             return;
         }
         // Time alone has to keep two apart, so the unit counts from before the database has its say.
-        self.fact(Fact::Began { who, token });
+        let knew = self.hosts[self.services[who].host].core.as_ref().map_or(0, Core::last_turn);
+        self.fact(Fact::Began { who, token, knew });
         if !self.database.begin(who, token) {
             // Fenced: nothing under this token any more; a lost install would be repaired by the next record.
             self.services[who].installed = None;

@@ -87,7 +87,7 @@ impl Site {
     }
 
     pub(crate) fn begin(&self, host: usize, who: Who, token: Token) {
-        self.see(now(), &Fact::Began { who, token });
+        self.see(now(), &Fact::Began { who, token, knew: 0 });
         let inner = &mut *self.get();
         inner.pasts[host].working = Some(who);
         inner.units += 1;

@@ -91,7 +91,7 @@ impl Check for Dark {
 mod tests {
     use super::*;
 
-    const BEGAN: Fact = Fact::Began { who: 1, token: 1 };
+    const BEGAN: Fact = Fact::Began { who: 1, token: 1, knew: 1 };
     const ENDED: Fact = Fact::Ended { who: 1 };
 
     #[test]

@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use handover_proto::txn::Revision;
+
 use super::Check;
 use crate::sim::fact::{Fact, Kind, Token, Who};
 
@@ -15,6 +17,8 @@ pub struct Single {
     working: BTreeMap<Who, Token>,
     given_up: BTreeSet<Token>,
     present: Option<(Token, Option<Who>)>,
+    /// The turn that a copy of the store brought back, and its revision.
+    copied: Option<(Token, Revision)>,
 }
 
 impl Check for Single {
@@ -24,7 +28,10 @@ impl Check for Single {
 
     fn see(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
         match fact {
-            Fact::Began { who, token } => {
+            // As in `turns`: nothing that its agent knows can tell that the turn had ended. The fence refuses the unit.
+            Fact::Began { token, knew, .. }
+                if self.copied.is_some_and(|(copied, at)| copied == *token && *knew <= at) => {}
+            Fact::Began { who, token, .. } => {
                 if self.given_up.contains(token) {
                     return Err(format!("process {who} begins a unit under token {token}, which was given up (I5)"));
                 }
@@ -56,7 +63,10 @@ impl Check for Single {
                 }
             }
             // What is ended next is the turn of the copy.
-            Fact::Restored { turn, .. } => self.present = turn.map(|(token, who)| (token, Some(who))),
+            Fact::Restored { holder, turn } => {
+                self.copied = turn.map(|(token, _)| (token, *holder));
+                self.present = turn.map(|(token, who)| (token, Some(who)));
+            }
             _ => {}
         }
         Ok(())
@@ -68,6 +78,10 @@ mod tests {
     use super::*;
     use crate::sim::check::turns::turn;
 
+    fn began(who: Who, token: Token) -> Fact {
+        Fact::Began { who, token, knew: token }
+    }
+
     fn verdict(facts: &[Fact]) -> Result<(), String> {
         let mut check = Single::default();
         facts.iter().try_for_each(|fact| check.see(0, fact))
@@ -75,37 +89,35 @@ mod tests {
 
     #[test]
     fn two_that_work_one_after_the_other_are_fine() {
-        let one = [Fact::Began { who: 1, token: 5 }, Fact::Ended { who: 1 }, Fact::Began { who: 2, token: 6 }];
+        let one = [began(1, 5), Fact::Ended { who: 1 }, began(2, 6)];
         assert_eq!(verdict(&one), Ok(()));
     }
 
     #[test]
     fn two_at_once_are_found() {
-        let both = [Fact::Began { who: 1, token: 5 }, Fact::Began { who: 2, token: 6 }];
+        let both = [began(1, 5), began(2, 6)];
         assert!(verdict(&both).expect_err("two at once").contains("I3"));
     }
 
     #[test]
     fn a_unit_that_was_paused_does_not_count() {
-        let paused = [Fact::Began { who: 1, token: 5 }, Fact::Froze { who: 1 }, Fact::Began { who: 2, token: 6 }];
+        let paused = [began(1, 5), Fact::Froze { who: 1 }, began(2, 6)];
         assert_eq!(verdict(&paused), Ok(()));
     }
 
     #[test]
     fn work_under_a_token_that_was_certified_to_have_stopped_is_found() {
         let certified = Fact::Certified { token: 5, dead: false };
-        assert!(
-            verdict(&[Fact::Began { who: 1, token: 5 }, certified.clone()]).expect_err("now").contains("certified")
-        );
-        assert!(verdict(&[certified, Fact::Began { who: 1, token: 5 }]).expect_err("later").contains("given up"));
+        assert!(verdict(&[began(1, 5), certified.clone()]).expect_err("now").contains("certified"));
+        assert!(verdict(&[certified, began(1, 5)]).expect_err("later").contains("given up"));
     }
 
     #[test]
     fn work_in_progress_when_the_turn_is_handed_over_is_found() {
         let turned = |revision, who, kind| Fact::Turned(turn(revision, Some(who), kind));
-        let early = [turned(5, 1, Kind::Acquire), Fact::Began { who: 1, token: 5 }, turned(6, 2, Kind::HandOver)];
+        let early = [turned(5, 1, Kind::Acquire), began(1, 5), turned(6, 2, Kind::HandOver)];
         assert!(verdict(&early).expect_err("T3 before QUIESCED").contains("I5"));
-        let late = [turned(5, 1, Kind::Acquire), turned(6, 2, Kind::HandOver), Fact::Began { who: 1, token: 5 }];
+        let late = [turned(5, 1, Kind::Acquire), turned(6, 2, Kind::HandOver), began(1, 5)];
         assert!(verdict(&late).expect_err("a unit afterwards").contains("given up"));
     }
 
@@ -113,10 +125,26 @@ mod tests {
     fn after_a_restore_it_is_the_turn_of_the_copy_that_ends() {
         let turned = |revision, who, kind| Fact::Turned(turn(revision, who, kind));
         let begin = [turned(5, Some(1), Kind::Acquire), turned(9, Some(2), Kind::HandOver)];
-        let works = [Fact::Began { who: 2, token: 9 }, Fact::Restored { holder: 5, turn: Some((5, 1)) }];
+        let works = [began(2, 9), Fact::Restored { holder: 5, turn: Some((5, 1)) }];
         let facts = [&begin[..], &works[..], &[turned(6, None, Kind::Release)]].concat();
         assert_eq!(verdict(&facts), Ok(()), "nobody works under 5");
         let facts = [&begin[..], &works[..1], &[turned(10, None, Kind::Release)]].concat();
         assert!(verdict(&facts).is_err(), "without a restore it was 9");
+    }
+
+    #[test]
+    fn a_turn_of_a_copy_is_begun_anew_only_by_somebody_who_never_heard_of_a_later_one() {
+        let story = |knew| {
+            let restored = Fact::Restored { holder: 5, turn: Some((5, 1)) };
+            verdict(&[
+                began(1, 5),
+                Fact::Ended { who: 1 },
+                began(2, 9),
+                restored,
+                Fact::Began { who: 1, token: 5, knew },
+            ])
+        };
+        assert_eq!(story(5), Ok(()), "nothing that it knows can tell; the fence does");
+        assert!(story(9).expect_err("it knew").contains("I3"));
     }
 }
