@@ -10,6 +10,7 @@ mod cgroups;
 mod host;
 mod leftovers;
 mod possible;
+pub mod site;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr};
