@@ -7,6 +7,7 @@
 //! be left, which the next start removes.
 
 mod cgroups;
+pub mod front;
 mod host;
 mod leftovers;
 mod possible;
