@@ -8,6 +8,7 @@ mod asker;
 mod exchange;
 mod floor;
 mod handover;
+mod hosts;
 mod idle;
 mod lease;
 mod lock;
@@ -48,6 +49,8 @@ pub enum Name {
     Lease,
     /// Only each kind of loss.
     Losses,
+    /// Upgrades on hosts with systemd, behind HAProxy, beside Ansible.
+    Hosts,
     /// The gate beside HAProxy, nginx and no proxy: CPU per request, latencies, memory, and the moment of a switch.
     Gate,
 }
@@ -93,6 +96,25 @@ pub struct Sizes {
     pub round: Duration,
     /// Switches of a proxy's upstream, of each proxy.
     pub switches: usize,
+    /// Restarts of one instance under systemd, each way.
+    pub restarts: usize,
+    /// The fleet on booted hosts.
+    pub fleet: FleetSizes,
+}
+
+/// Rolling upgrades on booted hosts.
+#[derive(Debug, Clone, Copy)]
+pub struct FleetSizes {
+    /// Hosts.
+    pub hosts: u8,
+    /// Upgrades, each way.
+    pub upgrades: usize,
+    /// How long the service's start takes at least.
+    pub start: Duration,
+    /// Declared soak of each step.
+    pub step_soak: &'static str,
+    /// Declared soak at the end.
+    pub soak: &'static str,
 }
 
 impl Sizes {
@@ -109,6 +131,8 @@ impl Sizes {
             rounds: 3,
             round: Duration::from_secs(4),
             switches: 20,
+            restarts: 10,
+            fleet: FleetSizes { hosts: 3, upgrades: 3, start: Duration::from_secs(1), step_soak: "1s", soak: "2s" },
         }
     }
 
@@ -125,6 +149,14 @@ impl Sizes {
             rounds: 1,
             round: Duration::from_secs(1),
             switches: 2,
+            restarts: 1,
+            fleet: FleetSizes {
+                hosts: 2,
+                upgrades: 1,
+                start: Duration::from_millis(100),
+                step_soak: "100ms",
+                soak: "100ms",
+            },
         }
     }
 }
@@ -150,6 +182,7 @@ pub fn measure(name: Name, sizes: &Sizes) -> Result<Found> {
         Name::Agent => idle::measure(sizes),
         Name::Lease => lease::measure(sizes),
         Name::Losses => lease::losses(sizes),
+        Name::Hosts => hosts::measure(sizes),
         Name::Gate => proxies::measure(sizes),
     }
 }

@@ -1,7 +1,6 @@
 //! Billing as a process: opens everything, listens, and ends in order on SIGTERM.
 
 use std::io::Write;
-use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -81,9 +80,9 @@ async fn serve(
     let pulls = tokio::spawn(while_holding(agent.clone(), view.clone(), inbox.clone()));
     // Before the first line on standard output: whoever has read it may already send SIGTERM.
     let sigterm = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port))
+    let listener = TcpListener::bind((settings.address, settings.port))
         .await
-        .with_context(|| format!("listening on 127.0.0.1:{}", settings.port))?;
+        .with_context(|| format!("listening on {}:{}", settings.address, settings.port))?;
     say_where(&listener)?;
     notify::begin(faults.clone()).context("telling systemd that we are up")?;
     let (version, scheduler_inbox) = (settings.version.clone(), inbox.clone());

@@ -1,5 +1,6 @@
 //! Billing's command line.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,7 +16,10 @@ pub struct Settings {
     /// The version that this process plays.
     #[arg(long = "version-name", value_name = "V")]
     pub version: Version,
-    /// Port on 127.0.0.1; 0 takes a free one. The first line on standard output names it.
+    /// Where to listen; only a balancer on another host needs more than this one.
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    pub address: IpAddr,
+    /// Port on that address; 0 takes a free one. The first line on standard output names it.
     #[arg(long)]
     pub port: u16,
     /// The ledger that all instances share: a SQLite file, or postgres://USER@HOST:PORT/DATABASE.

@@ -7,9 +7,11 @@
 //! be left, which the next start removes.
 
 mod cgroups;
+pub mod front;
 mod host;
 mod leftovers;
 mod possible;
+pub mod site;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr};

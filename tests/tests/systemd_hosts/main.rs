@@ -6,7 +6,8 @@ mod failures;
 mod packages;
 mod power;
 mod programs;
-mod site;
 mod stop_first;
 mod units;
 mod upgrade;
+
+use handover_tests::booted::site;

@@ -1,12 +1,11 @@
 //! A service with one plain unit per host, `billing.service`, behind HAProxy: changed in place, there and back, under load.
 //! About 20 seconds, a minute on a very busy machine.
 
-use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use handover_tests::booted::front::Front;
 use handover_tests::clock::BootNs;
-use handover_tests::docs::program;
-use handover_tests::fleet::{Process, Spec};
+use handover_tests::fleet::Spec;
 use handover_tests::load::{Load, LoadSpec};
 use handover_tests::receipt::verdict::Expect;
 use handover_tests::receipt::{Evidence, Receipt};
@@ -25,62 +24,18 @@ TimeoutStartSec=4s
 TimeoutStopSec=20s
 ";
 
-/// Where HAProxy is told, and where clients connect.
-const ADMIN: &str = "10.88.0.254:9999";
-const FRONT: &str = "127.0.0.1:2788";
-
-/// HAProxy in front of the hosts. Dropping it ends it.
-struct Front(Process);
-
-impl Drop for Front {
-    fn drop(&mut self) {
-        let _ended_already = self.0.kill();
-    }
-}
-
-impl Front {
-    fn start(site: &Site) -> Self {
-        let server = |host: &handover_tests::booted::BootedHost| {
-            format!(
-                "    server {} {}:8080 weight 100 check inter 200ms fastinter 100ms rise 1 fall 3\n",
-                host.name(),
-                host.address()
-            )
-        };
-        let servers: String = site.hosts.hosts().iter().map(server).collect();
-        let text = format!(
-            "global\n    stats socket ipv4@{ADMIN} level admin\n\
-             defaults\n    mode http\n    timeout connect 1s\n    timeout client 60s\n    timeout server 60s\n    option redispatch\n    retries 3\n\
-             frontend billing\n    bind {FRONT}\n    default_backend billing\n\
-             backend billing\n    balance roundrobin\n{servers}"
-        );
-        let dir = site.hosts.shared();
-        let file = dir.join("haproxy.cfg");
-        std::fs::write(&file, text).expect("written");
-        let args = ["-db".to_owned(), "-f".into(), file.display().to_string()];
-        let front =
-            Self(Process::spawn("haproxy", &program("haproxy").expect("haproxy"), &args, dir, &[]).expect("started"));
-        until("HAProxy to listen", || TcpStream::connect(FRONT).is_ok());
-        front
-    }
-}
-
 /// Hosts whose agents have one slot and one unit, and tell HAProxy.
 fn single_units(hosts: u8) -> Option<(Site, Front)> {
     let site = Site::start(hosts)?;
     for host in site.hosts.hosts() {
-        let told = format!(
-            "\n[[balancer.haproxy]]\nsocket = \"tcp:{ADMIN}\"\nbackend = \"billing\"\nserver = \"{}\"\n",
-            host.name()
-        );
-        let text = config(host, &told).replace("billing@{slot}.service", "billing.service");
+        let text = config(host, &Front::lines_for(host)).replace("billing@{slot}.service", "billing.service");
         let text = text.replace("[[slot]]\nname = \"b\"\nport = 8082\n", "");
         assert_eq!(text.matches("[[slot]]").count(), 1, "{text}");
         host.put("/etc/handover/billing.toml", &text).expect("written");
         host.put("/etc/systemd/system/billing.service", UNIT).expect("written");
         host.must(&["systemctl", "daemon-reload"]).expect("reloaded");
     }
-    let front = Front::start(&site);
+    let front = Front::start(&site.hosts, 8080).expect("HAProxy");
     site.install("1.0.0", "");
     site.begin("billing");
     Some((site, front))
@@ -122,8 +77,7 @@ fn single_units_behind_haproxy_are_upgraded_in_place_and_rolled_back_and_nothing
     site.install("1.1.0", "");
     site.install("1.4.0", "schema-gate-closed = true");
 
-    let front: SocketAddr = FRONT.parse().expect("an address");
-    let load = Load::start(LoadSpec::new(vec![front], 60.0)).expect("load");
+    let load = Load::start(LoadSpec::new(vec![Front::address()], 60.0)).expect("load");
     until("the load to be answered", || load.answered_well() > 50);
     let (code, said) = site.roll(&spec("1.1.0"));
     assert_eq!(code, 0, "{said}{}", site.logs());

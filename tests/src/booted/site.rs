@@ -1,5 +1,6 @@
 //! A fleet of booted hosts: agent and gate of each are units, and so are the slots of the demo service. Store and
 //! coordinator run beside us, on the same bridge.
+#![allow(clippy::expect_used, reason = "for tests, which have nothing else to do then")]
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,16 +9,20 @@ use std::time::{Duration, Instant};
 
 use handover_proto::ids::Env;
 use handover_proto::peer::{PeerName, Role};
-use handover_tests::booted::{Booted, BootedHost};
-use handover_tests::fleet::{Binaries, Process, Spec, variables};
-use handover_tests::pki::{Pki, Subject};
 use serde_json::Value;
+
+use super::{Booted, BootedHost};
+use crate::fleet::{Binaries, Process, Spec, variables};
+use crate::pki::{Pki, Subject};
 
 /// How long anything may take on two busy cores.
 const LIMIT: Duration = Duration::from_secs(40);
 
 /// Waits for a condition of another system.
-pub(crate) fn until(what: &str, condition: impl Fn() -> bool) {
+///
+/// # Panics
+/// If it does not come.
+pub fn until(what: &str, condition: impl Fn() -> bool) {
     let end = Instant::now() + LIMIT;
     while !condition() {
         assert!(Instant::now() < end, "waited in vain for {what}");
@@ -38,8 +43,9 @@ TimeoutStopSec=20s
 ";
 
 /// The fleet. Dropping it ends store, coordinator and hosts.
-pub(crate) struct Site {
-    pub(crate) hosts: Booted,
+pub struct Site {
+    /// Its hosts.
+    pub hosts: Booted,
     coordinator: Process,
     etcd: Process,
     tls: Vec<(&'static str, String)>,
@@ -53,19 +59,20 @@ impl Drop for Site {
     }
 }
 
-pub(crate) const STORE: &str = "10.88.0.254:2379";
+/// Where etcd is.
+pub const STORE: &str = "10.88.0.254:2379";
 const COORDINATOR: &str = "127.0.0.1:2791";
 
 impl Site {
     /// So many hosts that serve 1.0.0; none if hosts cannot be booted here.
-    pub(crate) fn serving(hosts: u8) -> Option<Self> {
+    pub fn serving(hosts: u8) -> Option<Self> {
         let site = Self::start(hosts)?;
         site.bring_up();
         Some(site)
     }
 
     /// Starts gates and agents, and rolls 1.0.0 out.
-    pub(crate) fn bring_up(&self) {
+    pub fn bring_up(&self) {
         self.install("1.0.0", "");
         self.begin("billing");
         let (code, said) = self.roll(&self.spec("1.0.0"));
@@ -73,7 +80,7 @@ impl Site {
     }
 
     /// Starts gates and agents of a service, and waits for them.
-    pub(crate) fn begin(&self, service: &str) {
+    pub fn begin(&self, service: &str) {
         for host in self.hosts.hosts() {
             let units = ["handover-gate", "handover-agent"].map(|unit| format!("{unit}@{service}"));
             host.must(&["systemctl", "start", &units[0], &units[1]]).expect("started");
@@ -85,7 +92,7 @@ impl Site {
     }
 
     /// Hosts, store and coordinator, and everything installed; nothing of ours runs on the hosts yet.
-    pub(crate) fn start(hosts: u8) -> Option<Self> {
+    pub fn start(hosts: u8) -> Option<Self> {
         let hosts = Booted::or_skip(hosts)?;
         let dir = hosts.shared().to_owned();
         let pki = Pki::new(&dir.join("pki")).expect("a pki");
@@ -118,7 +125,7 @@ impl Site {
     }
 
     /// Installs a version on every host.
-    pub(crate) fn install(&self, version: &str, behaviour: &str) {
+    pub fn install(&self, version: &str, behaviour: &str) {
         for host in self.hosts.hosts() {
             let dir = format!("/builds/billing/{version}");
             host.put(&format!("{dir}/behaviour.toml"), behaviour).expect("written");
@@ -127,18 +134,18 @@ impl Site {
     }
 
     /// Where clients connect.
-    pub(crate) fn gates(&self) -> Vec<SocketAddr> {
+    pub fn gates(&self) -> Vec<SocketAddr> {
         self.hosts.hosts().iter().map(|host| SocketAddr::new(host.address(), 8080)).collect()
     }
 
     /// A quick rollout; one host may be without, if there are more.
-    pub(crate) fn spec(&self, version: &str) -> Spec {
+    pub fn spec(&self, version: &str) -> Spec {
         let min_serving = (self.hosts.hosts().len() - 1).max(1);
         Spec { min_serving, shift: &["100%"], ..Spec::to(version) }
     }
 
     /// Runs the command line: its exit code, and all that it said.
-    pub(crate) fn cli(&self, args: &[&str]) -> (i32, String) {
+    pub fn cli(&self, args: &[&str]) -> (i32, String) {
         let mut command = Command::new(Binaries::find().expect("programs").path("handover"));
         command.args(["--env", "demo", "--store", STORE, "--coordinator", COORDINATOR]).args(args).stdin(Stdio::null());
         let tls = self.tls.iter().map(|(name, value)| (*name, value.clone()));
@@ -148,44 +155,44 @@ impl Site {
     }
 
     /// Rolls out, to the end.
-    pub(crate) fn roll(&self, spec: &Spec) -> (i32, String) {
+    pub fn roll(&self, spec: &Spec) -> (i32, String) {
         self.roll_text(&spec.text())
     }
 
     /// The same with a spec as an operator writes it.
-    pub(crate) fn roll_text(&self, spec: &str) -> (i32, String) {
+    pub fn roll_text(&self, spec: &str) -> (i32, String) {
         let file = self.hosts.shared().join("upgrade.toml");
         std::fs::write(&file, spec).expect("written");
         self.cli(&["--timeout", "90s", "rollout", "start", &file.display().to_string()])
     }
 
     /// The rollout and the fleet; null while nobody answers.
-    pub(crate) fn status(&self) -> Value {
+    pub fn status(&self) -> Value {
         let (_, said) = self.cli(&["--json", "rollout", "status"]);
         said.lines().find_map(|line| serde_json::from_str(line).ok()).unwrap_or_default()
     }
 
     /// One row per instance, or per empty host.
-    pub(crate) fn rows(&self) -> Vec<Value> {
+    pub fn rows(&self) -> Vec<Value> {
         self.status()["fleet"].as_array().cloned().unwrap_or_default()
     }
 
     /// How many hosts serve this version.
-    pub(crate) fn serving_count(&self, version: &str) -> usize {
+    pub fn serving_count(&self, version: &str) -> usize {
         let serves =
             |row: &&Value| row["version"] == version && row["reads"].as_u64() > Some(0) && row["alive"] == true;
         self.rows().iter().filter(serves).count()
     }
 
     /// The agents' last words, for a failure.
-    pub(crate) fn logs(&self) -> String {
+    pub fn logs(&self) -> String {
         let log = |host: &BootedHost| host.journal("handover-agent@billing").unwrap_or_default();
         self.hosts.hosts().iter().map(|host| format!("\n--- {}\n{}", host.name(), log(host))).collect()
     }
 }
 
 /// The agent's config; `more` stands at its end.
-pub(crate) fn config(host: &BootedHost, more: &str) -> String {
+pub fn config(host: &BootedHost, more: &str) -> String {
     let (name, address) = (host.name(), host.address());
     let pki = "/srv/site/pki";
     format!(
