@@ -190,7 +190,7 @@ impl Engine {
         };
         let rollout = self.course(&service, &id)?;
         let event = order(&rollout.plan, &rollout.progress, what, &request.by, &request.reason)?;
-        let act = Act { event, assignments: Default::default(), ask: None };
+        let act = Act { event, assignments: Default::default(), ask: None, staging: None };
         let now = self.now();
         self.carry_out(&id, act, now).await?;
         Ok(OrderReply { rollout: id.to_string(), message: format!("rollout {id}: {} is recorded", request.order) })
