@@ -27,6 +27,7 @@ use crate::register::FromStore;
 use crate::report::{Sources, report};
 use crate::routing::Routing;
 use crate::service::{Answer, OfferError, Offered};
+use crate::stager::Stager;
 
 /// Laps in a row without waiting. A start takes four; more than this is a decision that undoes itself.
 const LAPS: usize = 32;
@@ -42,6 +43,8 @@ pub(crate) struct AgentLoop {
     pub(crate) routing: Routing,
     pub(crate) balancers: Balancers,
     pub(crate) keeper: Option<KeeperHandle>,
+    /// Has versions in place ahead of their window, beside the loop.
+    pub(crate) stager: Stager,
     pub(crate) wanted: watch::Sender<Wanted>,
     pub(crate) reports: watch::Sender<Report>,
     /// Hears what is awaited.
@@ -104,6 +107,7 @@ impl AgentLoop {
         const GOES_ON: &str = "instances, gate and lease go on without the agent";
         info!("stopping; {GOES_ON}");
         self.manager.stopping(GOES_ON);
+        self.stager.stop().await;
         Ok(())
     }
 
@@ -230,6 +234,7 @@ impl AgentLoop {
             wishes: &self.balancers.wishes(),
             keeper: keeper.as_ref(),
             blocker: self.memory.blocker.as_ref(),
+            staging: self.stager.report(),
         });
         let due = clock::boot() >= self.memory.reported + REPORT_EVERY;
         let sent = self.reports.send_if_modified(|before| {

@@ -6,5 +6,6 @@ pub mod next;
 pub mod observed;
 mod reach;
 pub mod slot;
+pub mod staging;
 #[cfg(test)]
 mod tests;

@@ -28,6 +28,7 @@ pub mod run;
 pub mod service;
 pub mod signal_mode;
 pub mod signals;
+pub mod stager;
 pub mod state;
 pub(crate) mod watchdog;
 pub mod wrap;

@@ -6,11 +6,12 @@ use handover_proto::ids::AgentId;
 use handover_proto::keys::ServiceKeys;
 use handover_proto::numbers::{Serial, Term};
 use handover_proto::registration::{ALIVE_TTL, Alive, Registration};
+use handover_proto::staging::StagingRequest;
 use handover_proto::stored::{STORED_VERSION, StoredError, decode, encode};
 use handover_proto::txn::{Cmp, LeaseId, Op, Txn};
 use handover_store::client::{Entry, Store, StoreError, WatchItem};
-use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, info, warn};
 
 use crate::core::accept::Offer;
 
@@ -179,6 +180,57 @@ pub async fn follow_assignment(store: Store, keys: ServiceKeys, agent: AgentId, 
                 Vec::new()
             }
         };
+    }
+}
+
+/// What the staging key says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Requested {
+    /// It has not been read, for this reason.
+    Unread(String),
+    /// As it stands; none: nothing is asked for.
+    Known(Option<(Serial, StagingRequest)>),
+}
+
+/// Follows what is to be staged. With the store away, what was asked for last still is.
+pub async fn follow_staging(store: Store, keys: ServiceKeys, out: watch::Sender<Requested>) {
+    let (prefix, key) = (keys.stagings(), keys.staging());
+    let tell = |said: Requested| {
+        out.send_if_modified(|before| {
+            let changed = *before != said;
+            *before = said;
+            changed
+        });
+    };
+    let listing = loop {
+        match store.list(&prefix).await {
+            Ok(listing) => break listing,
+            Err(error) => tell(Requested::Unread(crate::report::chain(&error))),
+        }
+        tokio::time::sleep(RETRY_AFTER).await;
+    };
+    let of_listing = |entries: Vec<Entry>| requested(entries.into_iter().find(|entry| entry.key == key));
+    let mut watch = store.watch(&prefix, listing.revision + 1);
+    tell(of_listing(listing.entries));
+    while !out.is_closed() {
+        match watch.next().await {
+            WatchItem::Changes { changes, .. } => {
+                changes.into_iter().filter(|change| change.key == key).for_each(|change| tell(requested(change.value)));
+            }
+            WatchItem::Reset(listing) => tell(of_listing(listing.entries)),
+            WatchItem::Interrupted(error) => debug!(%error, "the staging key is not followed for now"),
+        }
+    }
+}
+
+fn requested(entry: Option<Entry>) -> Requested {
+    let Some(entry) = entry else { return Requested::Known(None) };
+    match decode::<StagingRequest>(&entry.key, &entry.value) {
+        Ok(request) if request.v != STORED_VERSION => {
+            Requested::Unread(format!("the request to stage has the stored form {}; upgrade this agent", request.v))
+        }
+        Ok(request) => Requested::Known(Some((Serial(entry.mod_revision), request))),
+        Err(error) => Requested::Unread(crate::report::chain(&error)),
     }
 }
 

@@ -47,6 +47,8 @@ pub struct Sources<'a> {
     pub keeper: Option<&'a KeeperStatus>,
     /// Why the assignment is not reached.
     pub blocker: Option<&'a Blocker>,
+    /// What becomes of the version that is to be in place ahead of its window.
+    pub staging: Option<wire::StagingReport>,
 }
 
 /// The report.
@@ -72,6 +74,7 @@ pub fn report(from: &Sources<'_>) -> wire::Report {
         front: front(from),
         // Known when it is sent.
         sent_ms: 0,
+        staging: from.staging.clone(),
     }
 }
 

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use handover_proto::ids::{AgentId, InstanceId};
 use handover_proto::keys::EnvKeys;
 use handover_proto::registration::Registration;
+use handover_proto::staging::Stages;
 use handover_proto::stored::{Rest, STORED_VERSION};
 use handover_proto::wire::agent_server::AgentServer;
 use handover_proto::wire::{DESCRIPTOR, Report};
@@ -38,6 +39,7 @@ use crate::register::{self, FromStore};
 use crate::routing::{GateRouting, Routing};
 use crate::service::{AgentService, Offered};
 use crate::signal_mode::SignalRouting;
+use crate::stager::Stager;
 use crate::state::StateFile;
 use crate::watchdog;
 
@@ -88,11 +90,13 @@ pub async fn run(config: Config) -> Result<()> {
     let (reports, reports_seen) = watch::channel(Report::default());
     let certifier = keeper.as_ref().map(|keeper| (config.agent.clone(), keeper.certifier.clone()));
     tokio::spawn(watchdog::keep_telling(reports_seen.clone(), keeper.as_ref().map(|keeper| keeper.laps.clone())));
+    let stager = Stager::start(config.clone(), store.clone(), wake.clone());
     let mut offers = serve(&config, (store, parties), (grpc, operations), reports_seen, certifier);
 
     let memory = Memory::silent_until(clock::boot() + FIRST_WORD);
     let manager = ServiceManager::of_environment();
-    let mut agent = AgentLoop { config, boot_id, host, routing, balancers, keeper, wanted, reports, manager, memory };
+    let mut agent =
+        AgentLoop { config, boot_id, host, routing, balancers, keeper, stager, wanted, reports, manager, memory };
     agent.go(&mut offers, &mut from_store, told, &wake).await
 }
 
@@ -129,6 +133,10 @@ fn registration(config: &Config, file: &StateFile, boot_id: &str) -> Registratio
         operations: config.operations,
         host: config.host.clone(),
         slots: config.slots.clone(),
+        stages: Some(match config.artifact.as_ref().and_then(|artifact| artifact.fetch.as_ref()) {
+            Some(_) => Stages::Fetches,
+            None => Stages::Verifies,
+        }),
         hold_ms: config.may_hold().map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
         labels: config.labels.clone(),
         state_dir_id: file.state.state_dir_id.clone(),

@@ -11,6 +11,7 @@ mod out;
 pub mod outcome;
 mod render;
 mod setup;
+mod staging;
 mod standing;
 mod store_orders;
 mod table;
@@ -57,6 +58,7 @@ pub async fn run(args: Args) -> Result<Outcome, CliError> {
         Command::Lease(lease) => self::lease(Session::new(global), lease).await,
         Command::Drain(drain) => Session::new(global).drain(&drain).await,
         Command::Undrain(undrain) => Session::new(global).undrain(&undrain).await,
+        Command::Stage(stage) => Session::new(global).stage(&stage).await,
         Command::Artifact(artifact) => self::artifact::run(&global, artifact),
         Command::Why => Session::new(global).why().await,
         Command::Doctor => Session::new(global).doctor().await,

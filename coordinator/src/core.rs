@@ -20,6 +20,7 @@ pub mod plan;
 pub mod progress;
 pub mod samples;
 pub mod spec;
+pub mod staging;
 pub mod standing;
 pub mod store_health;
 pub mod turns;

@@ -7,6 +7,7 @@ mod lease;
 pub(crate) mod metrics;
 mod orders;
 mod rollout;
+mod staging;
 mod turns;
 
 use handover_proto::ids::Service;

@@ -66,7 +66,7 @@ fn act(event: Event, agents: &[&str]) -> Act {
         fallback: None,
     };
     let agents = agents.iter().map(|name| (name.parse().expect("a name"), assignment.clone()));
-    Act { event, assignments: agents.collect(), ask: None }
+    Act { event, assignments: agents.collect(), ask: None, staging: None }
 }
 
 fn assigned() -> Event {

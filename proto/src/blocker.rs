@@ -41,6 +41,8 @@ kinds! {
     BalancerUnreachable => "balancer-unreachable",
     /// A balancer in front of the host does not say yet that it does as it was told.
     BalancerNotConfirmed => "balancer-not-confirmed",
+    /// A version is on its way to a host, ahead of its window.
+    Staging => "staging",
     /// A process is being started.
     Start => "start",
     /// A process could not be started, or ended by itself.

@@ -102,6 +102,16 @@ impl ServiceKeys {
         format!("{}/rollout", self.prefix)
     }
 
+    /// Everything about staging; its one key today is [`ServiceKeys::staging`].
+    pub fn stagings(&self) -> String {
+        format!("{}/staging/", self.prefix)
+    }
+
+    /// Which version hosts are to have in place ahead of its window; absent: none.
+    pub fn staging(&self) -> String {
+        format!("{}/staging/request", self.prefix)
+    }
+
     /// All standing orders: what an operator asked for outside of a rollout.
     pub fn orders(&self) -> String {
         format!("{}/orders/", self.prefix)

@@ -13,6 +13,7 @@ pub mod peer;
 pub mod planted;
 pub mod registration;
 pub mod roles;
+pub mod staging;
 pub mod stored;
 pub mod txn;
 pub mod wire;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AgentId, Service, SlotId};
+use crate::staging::Stages;
 use crate::stored::Rest;
 
 /// How long an agent counts as alive without a renewal.
@@ -36,6 +37,9 @@ pub struct Registration {
     /// may not hold, or balancers in front of it would be told to send elsewhere meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold_ms: Option<u64>,
+    /// What it does when it is asked to have a version in place. None: an older agent, which is not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stages: Option<Stages>,
     /// Free labels, for plans.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,

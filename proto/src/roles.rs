@@ -2,9 +2,9 @@
 //!
 //! | role | writes | reads |
 //! |---|---|---|
-//! | `handover.{env}.{service}.agent` | holder, beat, candidates, roster; registrations | the lease, assignments, the leader, the guard |
+//! | `handover.{env}.{service}.agent` | holder, beat, candidates, roster; registrations | the lease, assignments, the staging, the leader, the guard |
 //! | `handover.{env}.coordinator` | leader, rollouts | everything of the environment |
-//! | `handover.{env}.{service}.coordinator` | assignments, the rollout's claim, orders, turns, intent, freeze | - |
+//! | `handover.{env}.{service}.coordinator` | assignments, the staging, the rollout's claim, orders, turns, intent, freeze | - |
 //! | `handover.{env}.operator` | - | everything of the environment |
 //! | `handover.{env}.{service}.operator` | era, holder, beat, candidates (T6) | - |
 //!
@@ -161,6 +161,7 @@ impl RoleOf {
                     write(Span::key(lease.roster())),
                     write(Span::prefix(service.agents())),
                     read(Span::prefix(service.assignments())),
+                    read(Span::prefix(service.stagings())),
                     read(Span::key(keys.leader())),
                     read(Span::key(keys.guard())),
                 ]
@@ -171,6 +172,7 @@ impl RoleOf {
                 vec![
                     write(Span::prefix(service.assignments())),
                     write(Span::key(service.rollout())),
+                    write(Span::prefix(service.stagings())),
                     write(Span::prefix(service.orders())),
                     write(Span::prefix(service.turns())),
                     write(Span::key(lease.intent())),

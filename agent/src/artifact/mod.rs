@@ -9,6 +9,7 @@ pub mod exec;
 pub mod fetch;
 pub mod http;
 pub mod pattern;
+pub mod progress;
 pub mod prune;
 pub mod settings;
 pub mod space;

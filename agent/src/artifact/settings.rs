@@ -15,6 +15,7 @@ use super::pattern::{Name, Pattern};
 /// keys = ["RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3", "/etc/handover/release.pub"]
 /// require_signature = true
 /// keep = 3
+/// keep_free_bytes = 67108864
 /// fetch = { url = "https://builds.example/{service}/{version}/{file}", timeout = "10m" }
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -24,6 +25,8 @@ pub struct ArtifactSettings {
     pub trust: Trust,
     /// Versions that are kept beside those in use; older ones are pruned when another one is staged.
     pub keep: usize,
+    /// Left free on the disk for whatever else writes there: a host with a full disk serves nobody.
+    pub keep_free_bytes: u64,
     /// Where versions come from; none: they are put in place by somebody else.
     pub fetch: Option<Fetch>,
 }
@@ -60,7 +63,17 @@ struct Raw {
     require_signature: Option<bool>,
     #[serde(default = "default_keep")]
     keep: usize,
+    #[serde(default = "default_keep_free_bytes")]
+    keep_free_bytes: u64,
     fetch: Option<Fetch>,
+}
+
+/// As without the table: nothing is demanded, fetched or pruned.
+impl Default for ArtifactSettings {
+    fn default() -> Self {
+        let keep_free_bytes = default_keep_free_bytes();
+        Self { trust: Trust::default(), keep: usize::MAX, keep_free_bytes, fetch: None }
+    }
 }
 
 #[derive(Deserialize)]
@@ -77,6 +90,11 @@ struct RawFetch {
 /// The one that serves, the one to go back to, and what is staged ahead are kept anyhow; these are for the week after.
 fn default_keep() -> usize {
     3
+}
+
+/// Enough for logs and state files while somebody makes room.
+fn default_keep_free_bytes() -> u64 {
+    64 * 1024 * 1024
 }
 
 /// A gigabyte at 2 MB/s.
@@ -124,7 +142,7 @@ impl TryFrom<Raw> for ArtifactSettings {
             return Err(ArtifactSettingsError::NoKeys);
         }
         let trust = Trust { keys, require_signature, require_manifest: require_signature };
-        Ok(Self { trust, keep: raw.keep, fetch: raw.fetch })
+        Ok(Self { trust, keep: raw.keep, keep_free_bytes: raw.keep_free_bytes, fetch: raw.fetch })
     }
 }
 

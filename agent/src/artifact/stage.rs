@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use handover_artifact::verify::{MANIFEST_BYTES, SIGNATURE_BYTES, believe};
 use handover_artifact::{Entry, EntryPath, Expected, MANIFEST, Manifest, Refused, SIGNATURE, Verified, verify};
@@ -13,6 +14,7 @@ use tracing::warn;
 
 use super::fetch::FetchError;
 use super::pattern::Wanted;
+use super::progress::Progress;
 use super::prune::{self, ASIDE};
 use super::settings::{ArtifactSettings, Fetch};
 use super::space::{self, NoSpace};
@@ -91,13 +93,40 @@ pub struct Staged {
     pub not_pruned: Option<String>,
 }
 
+impl Staged {
+    /// What is in place, and what was taken away, in words.
+    pub fn in_words(&self) -> String {
+        let what = match (&self.verified.manifest, &self.verified.signed_by) {
+            (None, _) => "it has no manifest, and nothing of it was verified".to_owned(),
+            (Some(manifest), signer) => {
+                let signed = signer.as_ref().map_or("not signed".to_owned(), |key| format!("signed with key {key}"));
+                format!("{} files, {} bytes, {signed}", manifest.files.len(), manifest.size_bytes())
+            }
+        };
+        let names: Vec<&str> = self.pruned.iter().map(Version::as_str).collect();
+        let pruned = if names.is_empty() { String::new() } else { format!("; pruned: {}", names.join(", ")) };
+        let not = self.not_pruned.as_ref().map(|why| format!("; older versions were not pruned ({why})"));
+        format!("{what}{pruned}{}", not.unwrap_or_default())
+    }
+}
+
 /// Brings a version here, unless it is here already; verifies it either way. Blocks this thread while it reads and writes
-/// files: it is for a process of its own, not for the agent that serves.
+/// files: it is for a thread or process of its own, not for the agent's loop. Dropping the future ends it, and takes away
+/// what has come so far.
 ///
 /// # Errors
 /// [`StageError`].
 pub async fn stage(config: &Config, version: &Version) -> Result<Staged, StageError> {
-    let unset = ArtifactSettings { trust: Default::default(), keep: usize::MAX, fetch: None };
+    stage_watched(config, version, &Progress::default()).await
+}
+
+/// The same, watched from beside it.
+///
+/// # Errors
+/// As [`stage`].
+pub async fn stage_watched(config: &Config, version: &Version, progress: &Progress) -> Result<Staged, StageError> {
+    progress.begins();
+    let unset = ArtifactSettings::default();
     let settings = config.artifact.as_ref().unwrap_or(&unset);
     let builds = config.driver.builds();
     fs::create_dir_all(builds).map_err(disk("make the directory", builds))?;
@@ -105,6 +134,7 @@ pub async fn stage(config: &Config, version: &Version) -> Result<Staged, StageEr
     let expected = Expected { service: Some(config.service.clone()), version: Some(version.clone()) };
     let place = builds.join(version.as_str());
     if place.symlink_metadata().is_ok() {
+        progress.verifies();
         let verified = verify(&place, &expected, &settings.trust, None).map_err(StageError::InPlace)?;
         return Ok(Staged { already: true, verified, pruned: Vec::new(), not_pruned: None });
     }
@@ -112,14 +142,22 @@ pub async fn stage(config: &Config, version: &Version) -> Result<Staged, StageEr
         return Err(StageError::NoWay { version: version.clone(), builds: builds.to_owned() });
     };
     clear_leftovers(builds)?;
-    let aside = builds.join(format!("{ASIDE}staging-{version}"));
-    let staging = Staging { config, settings, fetch, version, expected, aside };
-    let verified = staging.go(&place).await.inspect_err(|_| staging.forget())?;
+    let aside = aside(builds, version);
+    let staging = Staging { config, settings, fetch, version, expected, aside, progress };
+    let verified = staging.go(&place).await?;
     let (pruned, not_pruned) = match prune(config, settings, version) {
         Ok(pruned) => (pruned, None),
         Err(reason) => (Vec::new(), Some(reason)),
     };
     Ok(Staged { already: false, verified, pruned, not_pruned })
+}
+
+/// Where the files come together: nowhere that was used before, since a command of a killed staging may still write there.
+fn aside(builds: &Path, version: &Version) -> PathBuf {
+    static STAGINGS: AtomicU32 = AtomicU32::new(0);
+    let (process, number) = (std::process::id(), STAGINGS.fetch_add(1, Ordering::Relaxed));
+    let since = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis());
+    builds.join(format!("{ASIDE}staging-{version}-{since:x}-{process}-{number}"))
 }
 
 /// Until dropped, no other staging works in this directory.
@@ -149,6 +187,16 @@ struct Staging<'a> {
     version: &'a Version,
     expected: Expected,
     aside: PathBuf,
+    progress: &'a Progress,
+}
+
+/// Whatever is not in its place by then.
+impl Drop for Staging<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = prune::remove_all(&self.aside).or_else(absent) {
+            warn!(path = %self.aside.display(), %error, "what was staged in part is left behind; the next stage removes it");
+        }
+    }
 }
 
 impl Staging<'_> {
@@ -156,14 +204,16 @@ impl Staging<'_> {
         self.directory(&self.aside)?;
         let manifest = self.manifest().await?;
         let free = space::free_bytes(&self.aside).map_err(disk("ask for free space in", &self.aside))?;
-        space::fits(&manifest, free).map_err(|why| StageError::Space {
+        space::fits(&manifest, free, self.settings.keep_free_bytes).map_err(|why| StageError::Space {
             version: self.version.clone(),
             builds: self.config.driver.builds().to_owned(),
             why,
         })?;
+        self.progress.will_be(manifest.size_bytes());
         for (path, entry) in &manifest.files {
             self.bring(path, entry).await?;
         }
+        self.progress.verifies();
         let verified = verify(&self.aside, &self.expected, &self.settings.trust, None).map_err(StageError::Refused)?;
         self.protect(&self.aside)?;
         fs::rename(&self.aside, place).map_err(disk("rename into place", place))?;
@@ -219,7 +269,9 @@ impl Staging<'_> {
         match entry {
             Entry::Link { target } => std::os::unix::fs::symlink(target, &to).map_err(disk("link", &to)),
             Entry::File { size_bytes, executable, .. } => {
+                self.progress.comes(&to, *size_bytes);
                 self.fetched(path, *size_bytes).await?;
+                self.progress.came();
                 let mode = if *executable { 0o555 } else { 0o444 };
                 let kept = File::open(&to).and_then(|file| {
                     file.set_permissions(Permissions::from_mode(mode))?;
@@ -259,12 +311,6 @@ impl Staging<'_> {
             kept.and_then(|()| File::open(&directory)?.sync_all()).map_err(disk("keep", &directory))?;
         }
         Ok(())
-    }
-
-    fn forget(&self) {
-        if let Err(error) = prune::remove_all(&self.aside) {
-            warn!(path = %self.aside.display(), %error, "what was staged in part is left behind; the next stage removes it");
-        }
     }
 }
 

@@ -86,6 +86,7 @@ impl Surface {
             host: agent.to_string(),
             slots: Default::default(),
             hold_ms: None,
+            stages: None,
             labels: Default::default(),
             state_dir_id: "d".to_owned(),
             boot_id: "b".to_owned(),

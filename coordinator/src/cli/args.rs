@@ -2,6 +2,7 @@
 
 pub mod artifact;
 pub mod lease;
+mod stage;
 mod store;
 mod tls;
 
@@ -15,6 +16,7 @@ use handover_proto::ids::{Env, RolloutId, Service};
 use handover_store::client::Access;
 use handover_tls::{Parties, TlsError, TlsFiles};
 
+pub use stage::Stage;
 pub use store::{Setup, Store, StoreCommand};
 pub use tls::{PeerTls, StoreTls};
 
@@ -31,6 +33,7 @@ Examples:
   handover serve                              run the coordinator, with the embedded store beside it
   handover fleet                              what runs where
   handover plan upgrade.toml                  what an upgrade would do; changes nothing
+  handover stage 1.5.0                        have the hosts fetch and verify a version, ahead of its window
   handover rollout start upgrade.toml         upgrade, and watch until it has ended
   handover rollout abort --reason 'error 500' go back to the version before
   handover lease handoff --to app-02          move the scheduler lease
@@ -150,6 +153,9 @@ pub enum Command {
     /// Give a drained host its traffic back
     #[command(after_help = DRAIN_EXAMPLES)]
     Undrain(Undrain),
+    /// Have hosts fetch and verify a version ahead of its window; nothing is started or stopped
+    #[command(after_help = stage::EXAMPLES)]
+    Stage(Stage),
     /// Say why nothing moves, most important reason first
     Why,
     /// Say what a human should look at: store, agents, versions, clocks, lease, rollout, hosts; each with a fix

@@ -6,6 +6,7 @@ mod lease;
 
 pub(super) use lease::{lease, order_log, orders, turns};
 
+use super::staging;
 use super::table::table;
 use super::words::{age, clock, date, version};
 
@@ -28,7 +29,10 @@ pub(super) fn notes(reply: &StatusReply) -> Vec<String> {
     let lease = reply.lease.as_ref();
     let mut lines: Vec<String> = lease.and_then(|lease| lease::dark(lease, reply.at_ms)).into_iter().collect();
     lines.extend(lease.and_then(lease::frozen));
-    lines.extend(reply.orders.iter().filter(|order| order.ended_ms == 0).map(lease::order));
+    for order in reply.orders.iter().filter(|order| order.ended_ms == 0) {
+        lines.push(lease::order(order));
+        lines.extend(order.hosts.iter().map(|row| format!("          {}", staging::line(row))));
+    }
     lines
 }
 

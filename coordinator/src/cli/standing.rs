@@ -14,6 +14,7 @@ use super::args::lease::{Drain, Handoff, Release, Undrain};
 use super::commands::{Session, operator};
 use super::connect::Repeat;
 use super::outcome::{CliError, Outcome, is_away};
+use super::staging::Hosts;
 use super::words::{clock, date, span};
 use super::{render, when};
 
@@ -121,13 +122,13 @@ impl Session {
         Ok(Outcome::Done)
     }
 
-    async fn tell(&mut self, what: What, because: &str) -> Result<Outcome, CliError> {
+    pub(super) async fn tell(&mut self, what: What, because: &str) -> Result<Outcome, CliError> {
         let reply = self.give(what, because).await?;
         self.out().answer(&reply, std::slice::from_ref(&reply.message))?;
         Ok(Outcome::Done)
     }
 
-    async fn give(&self, what: What, because: &str) -> Result<GiveReply, CliError> {
+    pub(super) async fn give(&self, what: What, because: &str) -> Result<GiveReply, CliError> {
         let request = GiveRequest {
             service: self.global().service_name(),
             op: OpId::random().to_string(),
@@ -143,7 +144,7 @@ impl Session {
     }
 
     /// Shows an order's log as it grows, until it has ended; across restarts of the coordinator.
-    async fn follow_order(&mut self, reply: GiveReply, detach: bool) -> Result<Outcome, CliError> {
+    pub(super) async fn follow_order(&mut self, reply: GiveReply, detach: bool) -> Result<Outcome, CliError> {
         if detach {
             self.out().answer(&reply, std::slice::from_ref(&reply.message))?;
             return Ok(Outcome::Done);
@@ -211,6 +212,7 @@ impl Session {
 struct Said {
     lines: usize,
     waiting: String,
+    hosts: Hosts,
     away: bool,
 }
 
@@ -219,6 +221,10 @@ impl Said {
         let new = order.lines.iter().skip(self.lines);
         let mut lines: Vec<String> = new.map(|line| format!("{} {}", clock(line.at_ms), line.what)).collect();
         self.lines = self.lines.max(order.lines.len());
+        lines.extend(self.hosts.news(order).into_iter().map(|line| format!("{} {line}", clock(at_ms))));
+        if !order.hosts.is_empty() {
+            return lines;
+        }
         let waiting = order.blocker.as_ref().map(|blocker| blocker.waiting_for.clone()).unwrap_or_default();
         if !waiting.is_empty() && waiting != self.waiting {
             lines.push(format!("{} waiting for {waiting}", clock(at_ms)));

@@ -52,7 +52,7 @@ impl Place {
 /// The hosts that the rollout has touched at this place; the others stay as they are.
 pub fn begun(plan: &Plan, place: Place) -> impl Iterator<Item = &Host> {
     let until = plan.steps_until(place.reached_step());
-    let is_about = |step: &Step, host: &Host| step.wave().is_none_or(|wave| wave == host.wave);
+    let is_about = |step: &Step, host: &Host| *step != Step::Stage && step.wave().is_none_or(|wave| wave == host.wave);
     plan.hosts.iter().filter(move |host| until.iter().any(|step| is_about(step, host)))
 }
 

@@ -42,6 +42,8 @@ pub enum Event {
         /// Which.
         agents: Vec<AgentId>,
     },
+    /// The hosts are asked to have the new version in place.
+    Staging,
     /// The holder of the lease is asked to hand over.
     Asked {
         /// The intent's id.

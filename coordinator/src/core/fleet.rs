@@ -13,6 +13,9 @@ use handover_proto::lease::LeaseView;
 use handover_proto::lifecycle::Lifecycle;
 use handover_proto::numbers::Serial;
 use handover_proto::registration::Registration;
+use handover_proto::staging::{StagingRefusal, StagingState};
+
+use super::staging::Requested;
 
 pub use report::ReportError;
 
@@ -25,6 +28,8 @@ pub struct Fleet {
     pub lease: LeaseView,
     /// Hosts that a standing order keeps out, with its number.
     pub drained: BTreeMap<AgentId, u64>,
+    /// What hosts are asked to have in place ahead of its window.
+    pub staging: Option<Requested>,
 }
 
 /// One agent.
@@ -75,8 +80,29 @@ pub struct Reported {
     pub gate: bool,
     /// A balancer in front does not say yet that it does as the agent told it.
     pub front_pending: bool,
+    /// How far it is with what it is asked to have in place.
+    pub staging: Option<Staging>,
     /// Its slots.
     pub slots: BTreeMap<SlotId, Slot>,
+}
+
+/// How far an agent is with a version that it is to have in place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Staging {
+    /// The request that it works on; 0: it cannot read it.
+    pub serial: Serial,
+    /// How far it is.
+    pub state: StagingState,
+    /// Since when, Unix milliseconds.
+    pub since_ms: u64,
+    /// Bytes of the version's files that are there.
+    pub done_bytes: u64,
+    /// All of them; 0: not known yet.
+    pub total_bytes: u64,
+    /// Why it refuses, if it does.
+    pub refusal: Option<StagingRefusal>,
+    /// Why it waits or refuses, or what is in place.
+    pub sentence: String,
 }
 
 /// A place where one instance can run.

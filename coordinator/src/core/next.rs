@@ -9,6 +9,7 @@ mod forward;
 mod in_place;
 mod lease;
 pub(in crate::core) mod met;
+mod staging;
 mod triggers;
 
 use std::collections::BTreeMap;
@@ -70,6 +71,8 @@ pub struct Act {
     pub assignments: BTreeMap<AgentId, Assignment>,
     /// What happens to the lease's intent key with it.
     pub ask: Option<Ask>,
+    /// What happens to the staging key with it.
+    pub staging: Option<super::staging::Ask>,
 }
 
 /// What happens to the lease's intent key.
@@ -92,12 +95,13 @@ const SILENT_PATIENCE: Duration = Duration::from_secs(60);
 /// Decides. `samples` has observed the same fleet at the same time.
 pub fn next(plan: &Plan, progress: &Progress, fleet: &Fleet, samples: &Samples, now: Now) -> Decision {
     let lap = Lap { plan, progress, fleet, samples, now };
-    match &progress.state {
+    let decided = match &progress.state {
         State::Running { step } => forward::next(lap, *step),
         State::Paused { step, by, reason } => forward::paused(lap, *step, by, reason),
         State::GoingBack { step, from_step, reason, .. } => back::next(lap, *step, *from_step, reason),
         State::Ended { outcome, .. } => Decision::Ended(*outcome),
-    }
+    };
+    staging::tidied(lap, decided)
 }
 
 /// The end when only hosts are left that have not been heard for long: honest about what is not known.
@@ -188,6 +192,6 @@ impl Act {
     }
 
     fn all(event: Event, assignments: BTreeMap<AgentId, Assignment>, ask: Option<Ask>) -> Decision {
-        Decision::Do(Box::new(Self { event, assignments, ask }))
+        Decision::Do(Box::new(Self { event, assignments, ask, staging: None }))
     }
 }

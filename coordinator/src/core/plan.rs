@@ -70,6 +70,8 @@ pub struct Host {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Step {
+    /// Every host fetches and verifies the version. Nothing is touched, so that one that refuses ends the rollout.
+    Stage,
     /// The wave's hosts leave their balancers, and still serve what comes.
     Leave {
         /// Which wave, from 0.
@@ -184,7 +186,7 @@ impl Step {
     pub fn wave(&self) -> Option<u32> {
         match self {
             Self::Leave { wave } | Self::Start { wave } | Self::Shift { wave, .. } => Some(*wave),
-            Self::Lease | Self::Soak { .. } | Self::Retire => None,
+            Self::Stage | Self::Lease | Self::Soak { .. } | Self::Retire => None,
         }
     }
 
@@ -192,7 +194,7 @@ impl Step {
     pub fn soak(&self) -> Duration {
         match self {
             Self::Shift { soak, .. } | Self::Soak { soak } => *soak,
-            Self::Leave { .. } | Self::Start { .. } | Self::Lease | Self::Retire => Duration::ZERO,
+            Self::Stage | Self::Leave { .. } | Self::Start { .. } | Self::Lease | Self::Retire => Duration::ZERO,
         }
     }
 }

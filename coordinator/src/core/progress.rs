@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Started ──▶ Running(0) ──Entered──▶ Running(n) ──────────────Ended(Done|Failed)──▶ Ended
+//!                │  (from the step Stage: Ended(Failed), since nothing was touched)
 //!                │  ▲                    │  ▲
 //!             Paused Resumed          Paused Resumed
 //!                ▼  │                    ▼  │
@@ -215,13 +216,15 @@ impl State {
                 (step.next() == Some(*next)).then_some(back)
             }
             (Self::Running { step }, Event::Ended { outcome, reason }) => {
-                let last = plan.step(step + 1).is_none() && *outcome != Outcome::RolledBack;
+                let untouched = plan.step(*step) == Some(&Step::Stage) && *outcome == Outcome::Failed;
+                let last = untouched || plan.step(step + 1).is_none() && *outcome != Outcome::RolledBack;
                 last.then_some(Self::Ended { outcome: *outcome, reason: reason.clone(), at_ms })
             }
             (Self::GoingBack { step, .. }, Event::Ended { outcome, reason }) => {
                 let last = step.next().is_none() && *outcome != Outcome::Done;
                 last.then_some(Self::Ended { outcome: *outcome, reason: reason.clone(), at_ms })
             }
+            (Self::Running { step }, Event::Staging) => (plan.step(*step) == Some(&Step::Stage)).then(|| self.clone()),
             (
                 Self::Running { .. } | Self::GoingBack { .. },
                 Event::Assigned { .. } | Event::Asked { .. } | Event::Withdrawn { .. },
@@ -231,6 +234,7 @@ impl State {
             | (
                 Self::Paused { .. },
                 Event::Entered { .. }
+                | Event::Staging
                 | Event::Assigned { .. }
                 | Event::Asked { .. }
                 | Event::Withdrawn { .. }
@@ -240,11 +244,16 @@ impl State {
             )
             | (
                 Self::GoingBack { .. },
-                Event::Entered { .. } | Event::Paused { .. } | Event::Resumed { .. } | Event::Back { .. },
+                Event::Entered { .. }
+                | Event::Staging
+                | Event::Paused { .. }
+                | Event::Resumed { .. }
+                | Event::Back { .. },
             )
             | (
                 Self::Ended { .. },
                 Event::Entered { .. }
+                | Event::Staging
                 | Event::Assigned { .. }
                 | Event::Asked { .. }
                 | Event::Withdrawn { .. }

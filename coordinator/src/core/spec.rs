@@ -27,6 +27,8 @@ pub struct Spec {
     pub wave_size: usize,
     /// The floor: hosts that serve at any moment. None: one less than the fleet has, and with start-first at least one.
     pub min_serving: Option<usize>,
+    /// Whether every host has the version in place before anything is touched. None: where an agent knows how to fetch.
+    pub stage: Option<bool>,
     /// Shares of the reads in percent, growing, the last one 100. Writes follow in one step.
     pub shift: Vec<u32>,
     /// How long every shift is watched before the next step.

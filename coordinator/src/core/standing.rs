@@ -5,6 +5,7 @@
 //! are written in one transaction under the leader's check, so that any coordinator goes on where another one died.
 //!
 //! ```text
+//! stage      Due ─▶ Staging ────────────▶ Ended
 //! hand-over  Due ─▶ Moving ─▶ Settling ─▶ Ended
 //! release    Due ─▶ Moving ─────────────▶ Ended
 //! drain      Due ─▶ Moving ─▶ Settling ─▶ Leaving ─▶ Emptying ─▶ Drained ─▶ Returning ─▶ Ended
@@ -16,10 +17,12 @@
 pub mod drain;
 pub mod give;
 pub mod next;
+mod stage;
 mod way;
 
 pub use way::rank;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use handover_proto::assignment::{Assignment, DrainPolicy};
@@ -30,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use super::event::sha256_hex;
 use super::fleet::Fleet;
 use super::next::Now;
+use super::staging::HostEnd;
 
 /// Most lines in an order's log: an order that is given back and drained again begins a new one, so only a lease that
 /// cannot settle could write more.
@@ -59,6 +63,9 @@ pub struct StandingOrder {
     /// A drained host's assignment as it was, to be given back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Assignment>,
+    /// How the hosts of a staging have ended so far.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub staged: BTreeMap<AgentId, HostEnd>,
     /// What happened, in order.
     pub lines: Vec<Line>,
 }
@@ -89,6 +96,13 @@ pub enum What {
         min_serving: usize,
         /// How long balancers get to notice.
         notice_ms: u64,
+    },
+    /// A version is put in place on hosts, ahead of its window.
+    Stage {
+        /// Which.
+        version: Version,
+        /// Where.
+        hosts: BTreeSet<AgentId>,
     },
 }
 
@@ -129,6 +143,11 @@ pub enum Phase {
     },
     /// The host is out.
     Drained {
+        /// Since when, Unix milliseconds.
+        since_ms: u64,
+    },
+    /// Hosts fetch and verify.
+    Staging {
         /// Since when, Unix milliseconds.
         since_ms: u64,
     },
@@ -254,10 +273,11 @@ impl StandingOrder {
         matches!(self.phase, Phase::Ended { .. })
     }
 
-    /// Whether something is under way: it is neither over, nor waits for its time, nor rests as a drained host.
+    /// Whether something is under way that others have to wait for: it is neither over, nor waits for its time, nor rests as
+    /// a drained host, nor puts files in place.
     pub fn moves(&self, now_ms: u64) -> bool {
         match self.phase {
-            Phase::Ended { .. } | Phase::Drained { .. } => false,
+            Phase::Ended { .. } | Phase::Drained { .. } | Phase::Staging { .. } => false,
             Phase::Due { due_ms, .. } => due_ms <= now_ms,
             _ => true,
         }
@@ -319,6 +339,7 @@ impl StandingOrder {
             What::Freeze => "freeze take-over of the scheduler lease".to_owned(),
             What::Unfreeze => "unfreeze take-over of the scheduler lease".to_owned(),
             What::Drain { agent, .. } => format!("drain {agent}"),
+            What::Stage { version, hosts } => format!("stage {version} on {}", stage::named(hosts)),
         }
     }
 }

@@ -18,6 +18,7 @@ use super::leader::Mandate;
 use crate::core::event::{Event, Record};
 use crate::core::next::{Act, Ask};
 use crate::core::plan::Plan;
+use crate::core::staging;
 use crate::rollout::Claim;
 use crate::world::World;
 
@@ -136,6 +137,7 @@ impl Append {
             append.txn.then.push(Op::Delete(claim_key));
         }
         append.ask(world, mandate, &service, plan, act.ask.as_ref())?;
+        append.stage(world, &service, act.staging.as_ref())?;
         let ops = append.txn.then.len();
         if ops > MAX_OPS { Err(AppendError::TooLarge { seq, ops }) } else { Ok(append) }
     }
@@ -179,6 +181,19 @@ impl Append {
         Ok(())
     }
 
+    /// What hosts are asked to have in place; whatever an order asked for before is overruled, and it sees that.
+    fn stage(&mut self, world: &World, service: &ServiceKeys, ask: Option<&staging::Ask>) -> Result<(), AppendError> {
+        let Some(ask) = ask else { return Ok(()) };
+        let key = service.staging();
+        let seen = world.entry(&key).map_or(0, |entry| entry.mod_revision);
+        self.txn.cmp.push(Cmp::ModRevision(key.clone(), seen));
+        self.txn.then.push(match ask {
+            staging::Ask::Request(request) => Op::put(key, encode(request)?),
+            staging::Ask::Withdraw => Op::Delete(key),
+        });
+        Ok(())
+    }
+
     /// Writes it, once. An answer that is lost is asked for until it comes: nothing else can be decided meanwhile.
     ///
     /// # Errors
@@ -203,7 +218,7 @@ impl Append {
         if read(&mandate.key).map(|entry| entry.create_revision) != Some(mandate.create_revision) {
             return Err(AppendError::Deposed { seq });
         }
-        Err(AppendError::Moved { seq, what: "the rollout's claim or the lease" })
+        Err(AppendError::Moved { seq, what: "the rollout's claim, the lease or what is staged" })
     }
 
     fn appended(&self, revision: Revision) -> Appended {

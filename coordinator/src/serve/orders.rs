@@ -49,6 +49,8 @@ pub(super) enum Refused {
     Standing(#[from] crate::core::standing::give::Refused),
     #[error("there is no such agent")]
     NoAgent(#[source] handover_proto::ids::IdError),
+    #[error("that is no version")]
+    NoVersion(#[source] handover_proto::ids::IdError),
     #[error("no agent has registered, so there is no service to order something of")]
     NoService,
     #[error("the request names no order that this coordinator knows; is the command line newer than it?")]
@@ -75,6 +77,7 @@ impl Refused {
             | Self::NoOrder(_)
             | Self::NoOp(_)
             | Self::NoAgent(_)
+            | Self::NoVersion(_)
             | Self::NoWhat
             | Self::View(ViewError::Several(_)) => refusal(Code::InvalidArgument, kind::INVALID, sentence),
             Self::View(ViewError::Stored(_) | ViewError::Rollout(_)) | Self::Rollout(_) => {
@@ -187,7 +190,7 @@ impl Engine {
         };
         let rollout = self.course(&service, &id)?;
         let event = order(&rollout.plan, &rollout.progress, what, &request.by, &request.reason)?;
-        let act = Act { event, assignments: Default::default(), ask: None };
+        let act = Act { event, assignments: Default::default(), ask: None, staging: None };
         let now = self.now();
         self.carry_out(&id, act, now).await?;
         Ok(OrderReply { rollout: id.to_string(), message: format!("rollout {id}: {} is recorded", request.order) })

@@ -183,8 +183,9 @@ fn to_cancel(all: &[StandingOrder], number: u64) -> Result<u64, Refused> {
     if number != 0 {
         return Ok(number);
     }
-    // A host is given back with `undrain`, by its name.
-    let open = all.iter().rev().find(|order| !order.is_over() && order.drains().is_none());
+    // A host is given back with `undrain`, by its name, and a staging is no matter of the lease.
+    let of_lease = |order: &&StandingOrder| !matches!(order.what, What::Drain { .. } | What::Stage { .. });
+    let open = all.iter().rev().find(|order| !order.is_over() && of_lease(order));
     open.map(|order| order.number).ok_or(Refused::Standing(give::Refused::NothingOpen))
 }
 
@@ -209,6 +210,13 @@ fn typed(asked: &Asked, request: &GiveRequest, op: OpId, stage: &Stage) -> Resul
             agent: agent(&drain.agent)?,
             min_serving: drain.min_serving.map_or(stage.habits.min_serving, |floor| floor as usize),
             notice_ms: drain.notice_ms,
+        },
+        Asked::Stage(asked) => What::Stage {
+            version: asked.version.parse().map_err(Refused::NoVersion)?,
+            hosts: match asked.agents.as_slice() {
+                [] => stage.fleet.agents.keys().cloned().collect(),
+                named => named.iter().map(|name| agent(name)).collect::<Result<_, _>>()?,
+            },
         },
         Asked::Cancel(_) | Asked::Undrain(_) => return Err(Refused::NoWhat),
     };

@@ -12,6 +12,7 @@ use handover_store::client::{Store, StoreError};
 use super::journal::{Appended, insist};
 use super::leader::Mandate;
 use crate::core::next::Ask;
+use crate::core::staging;
 use crate::core::standing::next::Change;
 use crate::core::standing::{Freeze, Outcome, Phase, StandingOrder, What};
 use crate::world::World;
@@ -62,7 +63,7 @@ impl OrderWrite {
     /// From the world that it was decided in.
     pub(super) fn of(world: &World, mandate: &Mandate, service: &Service, change: Change) -> Result<Self, WriteError> {
         let keys = world.keys.service(service);
-        let Change { order, assignments, ask } = change;
+        let Change { order, assignments, ask, staging } = change;
         let key = keys.order(order.number);
         let bytes = encode(&order)?;
         let seen = |key: &str| world.entry(key).map_or(0, |entry| entry.mod_revision);
@@ -82,6 +83,7 @@ impl OrderWrite {
         }
         let mut write = Self { order, key, bytes, txn };
         write.ask(world, mandate, service, ask.as_ref())?;
+        write.stage(world, service, staging)?;
         write.freeze(world, service)?;
         write.forget(world, service)?;
         Ok(write)
@@ -112,6 +114,19 @@ impl OrderWrite {
                 self.txn.then.push(Op::Delete(keys.intent()));
             }
         }
+        Ok(())
+    }
+
+    /// What hosts are asked to stage, as long as it is as we read it.
+    fn stage(&mut self, world: &World, service: &Service, ask: Option<staging::Ask>) -> Result<(), WriteError> {
+        let Some(ask) = ask else { return Ok(()) };
+        let key = world.keys.service(service).staging();
+        let seen = world.entry(&key).map_or(0, |entry| entry.mod_revision);
+        self.txn.cmp.push(Cmp::ModRevision(key.clone(), seen));
+        self.txn.then.push(match ask {
+            staging::Ask::Request(request) => Op::put(key, encode(&request)?),
+            staging::Ask::Withdraw => Op::Delete(key),
+        });
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use handover_proto::registration::Registration;
 use handover_proto::stored::StoredError;
 use handover_proto::wire::{Blocker, LeaseStatus, OrderStatus};
 
-use super::Viewer;
+use super::{Viewer, staging};
 use crate::core::next::{Decision, Now, next};
 use crate::core::progress::State;
 use crate::core::samples::Samples;
@@ -54,12 +54,17 @@ pub(super) fn of_rollout(world: &World, rollout: &Rollout, viewer: &Viewer) -> R
 /// What the standing orders wait for, but for their time.
 pub(super) fn of_orders(orders: &[OrderStatus]) -> Vec<Blocker> {
     let waits = orders.iter().filter(|order| order.state != "scheduled" || order.due_ms == 0);
-    let blocker = |order: &OrderStatus| {
-        let blocker = order.blocker.clone()?;
-        let waiting_for = format!("{} (order {}: {})", blocker.waiting_for, order.number, order.sentence);
-        Some(Blocker { waiting_for, ..blocker })
+    let waits = waits.filter(|order| order.ended_ms == 0);
+    let blockers = |order: &OrderStatus| {
+        let of_hosts = staging::blockers(order);
+        let all = if of_hosts.is_empty() { order.blocker.clone().into_iter().collect() } else { of_hosts };
+        let named = |blocker: Blocker| {
+            let waiting_for = format!("{} (order {}: {})", blocker.waiting_for, order.number, order.sentence);
+            Blocker { waiting_for, ..blocker }
+        };
+        all.into_iter().map(named).collect::<Vec<_>>()
     };
-    waits.filter_map(blocker).collect()
+    waits.flat_map(blockers).collect()
 }
 
 /// A lease under which nobody works, unless somebody waits for that already.

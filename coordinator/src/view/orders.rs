@@ -5,7 +5,7 @@ use std::time::Duration;
 use handover_proto::numbers::Term;
 use handover_proto::wire::{Blocker, OrderLine, OrderStatus};
 
-use super::Viewer;
+use super::{Viewer, staging};
 use crate::core::next::Now;
 use crate::core::standing::next::{Step, next};
 use crate::core::standing::{Outcome, Phase, StandingOrder, What};
@@ -61,6 +61,7 @@ fn status(order: &StandingOrder, stage: &Stage, viewer: &Viewer) -> OrderStatus 
         agent: order.drains().map(ToString::to_string).unwrap_or_default(),
         lines: order.lines.iter().map(line).collect(),
         blocker: blocker(order, stage, viewer),
+        hosts: staging::rows(order, &stage.fleet),
     }
 }
 
@@ -81,6 +82,7 @@ fn word(what: &What) -> &'static str {
         What::Freeze => "freeze",
         What::Unfreeze => "unfreeze",
         What::Drain { .. } => "drain",
+        What::Stage { .. } => "stage",
     }
 }
 
@@ -91,6 +93,7 @@ fn state(phase: &Phase) -> &'static str {
         Phase::Leaving { .. } => "leaving",
         Phase::Emptying { .. } => "emptying",
         Phase::Drained { .. } => "drained",
+        Phase::Staging { .. } => "staging",
         Phase::Returning { .. } => "returning",
         Phase::Ended { outcome: Outcome::Done, .. } => "done",
         Phase::Ended { outcome: Outcome::Undone, .. } => "undone",

@@ -3,7 +3,7 @@
 use handover_proto::wire::{JournalLine, RolloutStatus};
 
 use crate::core::event::{BackStep, Event, Outcome, Record};
-use crate::core::plan::Plan;
+use crate::core::plan::{Plan, Step};
 use crate::core::progress::State;
 use crate::rollout::Rollout;
 
@@ -20,7 +20,8 @@ pub(super) fn status(rollout: &Rollout) -> RolloutStatus {
         State::GoingBack { step, .. } => way_back(plan, *step),
         _ => plan.step(step).map(|step| plan.sentence(step)).unwrap_or_default(),
     };
-    let wave = plan.step(step).map_or(0, |step| step.wave().map_or(plan.waves(), |wave| wave + 1));
+    let wave = plan.step(step).filter(|step| **step != Step::Stage);
+    let wave = wave.map_or(0, |step| step.wave().map_or(plan.waves(), |wave| wave + 1));
     RolloutStatus {
         rollout: plan.id.to_string(),
         from_version: plan.from.as_ref().map(ToString::to_string).unwrap_or_default(),
@@ -93,6 +94,7 @@ pub(crate) fn what(plan: &Plan, event: &Event) -> String {
             let agents: Vec<&str> = agents.iter().map(|agent| agent.as_str()).collect();
             format!("assigned to {}", agents.join(", "))
         }
+        Event::Staging => format!("asked the hosts to have {} in place", plan.to),
         Event::Asked { from, to, .. } => format!("asked instance {from} to hand the lease over to {to}"),
         Event::Withdrawn { op } => format!("withdrew the request {op} to the lease's holder"),
         Event::Paused { by, reason } => format!("paused: {}", said(by, reason)),

@@ -52,6 +52,7 @@ impl Made {
             host: "host-1".into(),
             slots: BTreeMap::from([("a".parse().expect("a slot"), endpoint)]),
             hold_ms: None,
+            stages: None,
             labels: BTreeMap::new(),
             state_dir_id: String::new(),
             boot_id: String::new(),

@@ -12,6 +12,7 @@ use handover_proto::txn::Revision;
 use handover_store::client::Entry;
 
 use super::{Assigned, World};
+use crate::core::staging::Requested;
 
 impl World {
     /// One key's value.
@@ -59,6 +60,17 @@ impl World {
             Ok(Assigned { serial: Serial(entry.mod_revision), bytes: entry.value.clone(), assignment })
         };
         self.entry(&key).map(assigned).transpose()
+    }
+
+    /// What the service's hosts are asked to have in place ahead of its window.
+    ///
+    /// # Errors
+    /// [`StoredError::Garbled`], which names the key.
+    pub fn staging(&self, service: &Service) -> Result<Option<Requested>, StoredError> {
+        let key = self.keys.service(service).staging();
+        let requested =
+            |entry: &Entry| Ok(Requested { request: decode(&key, &entry.value)?, serial: Serial(entry.mod_revision) });
+        self.entry(&key).map(requested).transpose()
     }
 
     /// The scheduler lease of a service.

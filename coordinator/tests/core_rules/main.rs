@@ -13,6 +13,7 @@ mod pure;
 mod report;
 mod samples;
 mod spec;
+mod staging;
 mod standing;
 mod stop_first;
 mod turns;

@@ -4,3 +4,4 @@ mod drain;
 mod moves;
 mod refusals;
 mod stage;
+mod staging;

@@ -13,6 +13,7 @@ use handover::core::plan::{Plan, PlanError};
 use handover::core::progress::{Progress, State};
 use handover::core::samples::Samples;
 use handover::core::spec::Spec;
+use handover::core::staging::{self, Requested};
 use handover_proto::assignment::{LeaseWish, SlotWish};
 use handover_proto::blocker::BlockerKind;
 use handover_proto::ids::RolloutId;
@@ -105,6 +106,13 @@ impl World {
         match act.ask {
             Some(Ask::Intent(intent)) => self.fleet.lease.intent = Some(seen(intent, self.revision)),
             Some(Ask::Withdraw) => self.fleet.lease.intent = None,
+            None => {}
+        }
+        match act.staging {
+            Some(staging::Ask::Request(request)) => {
+                self.fleet.staging = Some(Requested { request, serial: Serial(self.revision) });
+            }
+            Some(staging::Ask::Withdraw) => self.fleet.staging = None,
             None => {}
         }
     }

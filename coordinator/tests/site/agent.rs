@@ -115,6 +115,7 @@ pub(crate) async fn register(site: &Site, name: &AgentId, endpoint: SocketAddr) 
         host: "here".into(),
         slots: BTreeMap::from([slot("a", 1), slot("b", 2)]),
         hold_ms: None,
+        stages: None,
         labels: BTreeMap::new(),
         state_dir_id: name.to_string(),
         boot_id: "boot".into(),

@@ -43,6 +43,7 @@ fn key_space() -> Vec<(String, &'static str)> {
         (service.alive(&host), "a"),
         (service.assigned(&host), "c"),
         (service.rollout(), "c"),
+        (service.staging(), "c"),
         (service.order(1), "c"),
         (service.turn(1), "c"),
         (lease.holder(), "ao"),

@@ -32,6 +32,8 @@ pub struct Host {
     pub slots: [SocketAddr; 2],
     /// A port for HAProxy's agent-check.
     pub check: SocketAddr,
+    /// Its versions; all hosts share them, unless each stages its own.
+    pub builds: PathBuf,
     /// The gate, while it runs.
     pub gate: Option<Process>,
     /// The agent, while it runs.
@@ -62,6 +64,7 @@ impl Host {
             operations: like(2, |first| first.operations),
             slots: [slot(3), slot(4)],
             check: like(5, |first| first.check),
+            builds: if fleet.options.artifact.is_empty() { fleet.builds() } else { dir.join("builds") },
             gate: None,
             agent: None,
             name,
@@ -106,6 +109,7 @@ impl Host {
 
     fn text(&self, fleet: &Fleet, store: &str, tls: &str) -> String {
         let balancer = fleet.options.balancer.replace("{name}", &self.name);
+        let artifact = fleet.options.artifact.replace("{name}", &self.name);
         let (state, run) = (self.state_dir.display(), self.runtime_dir.display());
         let (ledger, activity) = (fleet.ledger(), fleet.activity());
         format!(
@@ -134,6 +138,8 @@ command = [
   "--behaviour", "{{builds}}/{{version}}/behaviour.toml",
 ]
 grace = "{grace}"
+
+{artifact}
 
 [[probe]]
 name = "health"
@@ -178,7 +184,7 @@ port = {port_b}
             balancer = balancer.replace("{check}", &self.check.to_string()),
             port_a = self.slots[0].port(),
             port_b = self.slots[1].port(),
-            builds = fleet.builds().display(),
+            builds = self.builds.display(),
             ledger = ledger,
             activity = activity.display(),
             grace = fleet.options.grace,

@@ -67,6 +67,8 @@ pub struct Options {
     pub signal: bool,
     /// `[balancer]` of every host, with `{name}` for the host's and `{check}` for an address of its own.
     pub balancer: String,
+    /// `[artifact]` of every host, with `{name}` for the host's; with it each host has builds of its own.
+    pub artifact: String,
     /// Where the demo service keeps its ledger; none: a SQLite file in the fleet's directory.
     pub ledger: Option<LedgerAt>,
 }
@@ -74,7 +76,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let (log, grace) = ("info".into(), "5s".into());
-        Self { hosts: 3, store: StoreKind::Embedded, log, grace, signal: false, balancer: String::new(), ledger: None }
+        let (balancer, artifact) = (String::new(), String::new());
+        Self { hosts: 3, store: StoreKind::Embedded, log, grace, signal: false, balancer, artifact, ledger: None }
     }
 }
 

@@ -67,6 +67,7 @@ impl World {
             blocker: None,
             gate: true,
             front_pending: false,
+            staging: None,
             slots: slots.collect(),
         }
     }
@@ -112,6 +113,7 @@ fn registration(id: &AgentId) -> Option<Registration> {
         host: id.to_string(),
         slots: slots.collect(),
         hold_ms: None,
+        stages: None,
         labels: BTreeMap::new(),
         state_dir_id: "s".to_owned(),
         boot_id: "boot".to_owned(),

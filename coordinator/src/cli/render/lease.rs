@@ -82,7 +82,8 @@ pub(in crate::cli) fn order_log(order: &OrderStatus) -> Vec<String> {
 /// An order that is open, in one line.
 pub(super) fn order(order: &OrderStatus) -> String {
     let due = if order.due_ms > 0 { format!(" at {}", date(order.due_ms)) } else { String::new() };
-    let waiting = order.blocker.as_ref().filter(|_| order.due_ms == 0);
+    // A staging says it host by host.
+    let waiting = order.blocker.as_ref().filter(|_| order.due_ms == 0 && order.hosts.is_empty());
     let waiting = waiting.map(|blocker| format!(", waiting for {}", blocker.waiting_for)).unwrap_or_default();
     format!("Order     {}: {}{due}, by {} ({}{waiting})", order.number, order.sentence, order.by, order.state)
 }

@@ -2,9 +2,10 @@
 
 use handover_proto::ids::IdError;
 use handover_proto::numbers::Serial;
+use handover_proto::staging::{StagingRefusal, StagingState};
 use handover_proto::wire;
 
-use super::{Counts, Instance, Process, Reported, Slot, Traffic};
+use super::{Counts, Instance, Process, Reported, Slot, Staging, Traffic};
 
 /// A report that cannot be used. The agent counts as silent with it.
 #[derive(Debug, thiserror::Error)]
@@ -28,8 +29,24 @@ impl Reported {
             blocker: report.blocker.as_ref().map(wire::Blocker::typed),
             gate: report.gate.as_ref().is_some_and(|gate| gate.connected),
             front_pending: report.front.as_ref().is_some_and(|front| !front.confirmed),
+            staging: report.staging.as_ref().map(Staging::from_wire),
             slots: report.slots.iter().map(slot).collect::<Result<_, IdError>>().map_err(garbled)?,
         })
+    }
+}
+
+impl Staging {
+    /// A word that only a newer agent knows means that it is not done.
+    fn from_wire(staging: &wire::StagingReport) -> Self {
+        Self {
+            serial: Serial(staging.serial),
+            state: staging.state.parse().unwrap_or(StagingState::Waiting),
+            since_ms: staging.since_ms,
+            done_bytes: staging.done_bytes,
+            total_bytes: staging.total_bytes,
+            refusal: (!staging.refusal.is_empty()).then(|| staging.refusal.parse().unwrap_or(StagingRefusal::Other)),
+            sentence: staging.sentence.clone(),
+        }
     }
 }
 

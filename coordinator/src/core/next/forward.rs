@@ -8,7 +8,7 @@ use handover_proto::ids::AgentId;
 
 use super::changes::{changes, floor_blocker};
 use super::lease::{self, Standing};
-use super::{Act, Decision, Now, OURSELVES, ended_without_silent, met};
+use super::{Act, Decision, Now, OURSELVES, ended_without_silent, met, staging};
 use crate::core::assign::Place;
 use crate::core::duration;
 use crate::core::event::{BackStep, Event, Outcome};
@@ -34,6 +34,9 @@ pub(super) fn next(lap: Lap<'_>, step: u32) -> Decision {
     }
     if let Err(corrupt) = lap.fleet.lease.check() {
         return pause(corrupt.to_string());
+    }
+    if lap.plan.step(step) == Some(&Step::Stage) {
+        return staging::next(lap, step);
     }
     let late = changes(lap, Place::Forward { step });
     if !late.is_empty() {
@@ -119,7 +122,7 @@ fn soak(lap: Lap<'_>, step: u32) -> Option<Decision> {
     Some(Decision::wait(Blocker { kind: BlockerKind::Samples, since_ms: lap.progress.since_ms, waiting_for }))
 }
 
-fn enter(lap: Lap<'_>, next: u32) -> Decision {
+pub(super) fn enter(lap: Lap<'_>, next: u32) -> Decision {
     // An intent that has done its work would keep others from the lease, should the new holder be lost.
     let ask = lap.spent_intent();
     if lap.plan.step(next).is_none() {

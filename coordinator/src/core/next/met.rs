@@ -58,7 +58,7 @@ impl Look<'_> {
             Step::Start { .. } | Step::Shift { .. } | Step::Lease | Step::Soak { .. } => {
                 self.candidate_not_ready().or_else(|| self.share_not_reported())
             }
-            Step::Leave { .. } | Step::Retire => None,
+            Step::Stage | Step::Leave { .. } | Step::Retire => None,
         })
     }
 

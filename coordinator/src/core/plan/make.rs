@@ -105,6 +105,17 @@ pub enum PlanError {
         /// As the fleet has.
         hosts: usize,
     },
+    /// The spec wants the version staged, and an agent does not know of that.
+    #[error(
+        "agent {agent} ({agent_version}) is too old to stage when it is asked; upgrade it, or write stage = false and stage \
+         there by `handover-agent stage`"
+    )]
+    CannotStage {
+        /// Which.
+        agent: AgentId,
+        /// The agent program's version.
+        agent_version: String,
+    },
     /// Stop-first: a wave would take out too many.
     #[error(
         "stop-first takes {wave} of {serving} serving hosts out at a time, which leaves {}, and min_serving = {min_serving}; \
@@ -182,11 +193,12 @@ impl Plan {
         let min_serving = floor(spec, fleet.agents.len())?;
         let hosts = hosts(spec, fleet, serving, from.is_none())?;
         let holder = fleet.lease.holder.as_ref().map(|seen| seen.value.owner());
-        let steps = match (&from, spec.way) {
+        let mut steps = match (&from, spec.way) {
             (None, _) => steps::bring_up(spec),
             (Some(_), Way::StartFirst) => steps::start_first(spec, &hosts),
             (Some(_), Way::StopFirst) => steps::stop_first(spec, fleet, &hosts, serve, min_serving)?,
         };
+        steps.splice(..0, steps::stage(spec, fleet, &hosts)?);
         let lease_moves = holder
             .is_some_and(|owner| Some(&owner.version) == from.as_ref() && hosts.iter().any(|h| h.agent == owner.agent));
         let plan = Self {

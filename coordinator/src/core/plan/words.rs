@@ -32,6 +32,7 @@ impl Plan {
         let to = &self.to;
         let watched = |soak| format!("watch for {}", duration::text(soak));
         match (step, &self.from) {
+            (Step::Stage, _) => format!("have {to} fetched and verified on {on}, before anything is touched"),
             (Step::Leave { .. }, _) => format!("take {on} out of its balancers, while it still serves what comes"),
             (Step::Start { wave }, Some(from)) if self.is_in_place() => {
                 let held = if !self.leaves(*wave) { " while its gate holds requests" } else { "" };
@@ -82,6 +83,7 @@ impl Step {
     /// Its kind in one word.
     pub fn kind(&self) -> &'static str {
         match self {
+            Self::Stage => "stage",
             Self::Leave { .. } => "leave",
             Self::Start { .. } => "start",
             Self::Shift { .. } => "shift",

@@ -1,12 +1,13 @@
 //! Giving an order, and taking it back: what is refused, and why.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use handover_proto::ids::{AgentId, OpId, RolloutId};
 use handover_proto::stored::STORED_VERSION;
 
 use super::next::{Change, begin};
-use super::{Outcome, Phase, Scene, StandingOrder, What, drain};
+use super::{Outcome, Phase, Scene, StandingOrder, What, drain, stage};
 use crate::core::duration;
 use crate::core::next::Ask;
 
@@ -128,6 +129,33 @@ pub enum Refused {
         /// How long ago.
         ago: String,
     },
+    /// Nobody to stage.
+    #[error("no host is named, so there is nothing to stage; `handover fleet` lists them")]
+    NoHosts,
+    /// Another staging.
+    #[error("order {number} ({what}) is under way; wait for it, or `handover stage --cancel`")]
+    OtherStaging {
+        /// Its number.
+        number: u64,
+        /// What it asks for.
+        what: String,
+    },
+    /// A rollout might still start what another staging prunes.
+    #[error(
+        "rollout {0} runs, and its hosts must keep what it may still start; stage the next version when it has ended"
+    )]
+    RolloutHasItsVersion(RolloutId),
+    /// An agent that does not know of it.
+    #[error(
+        "agent {agent} ({agent_version}) is too old to stage when it is asked; upgrade it, or stage there by \
+         `handover-agent stage` and name the others with --host"
+    )]
+    CannotStage {
+        /// Which.
+        agent: AgentId,
+        /// The agent program's version.
+        agent_version: String,
+    },
     /// Frozen or not already.
     #[error("the lease is {0} already")]
     Already(&'static str),
@@ -172,6 +200,7 @@ pub fn give(request: Request, number: u64, scene: &Scene<'_>) -> Result<Change, 
         phase: phase.clone(),
         asks: 0,
         before: None,
+        staged: BTreeMap::new(),
         lines: Vec::new(),
         what,
     };
@@ -199,6 +228,7 @@ fn check(order: &StandingOrder, scene: &Scene<'_>) -> Result<(), Refused> {
             let stored = drain::may_leave(scene, agent, *min_serving)?.assignment();
             stored.map(|_| ()).ok_or_else(|| Refused::NothingAssigned(agent.clone()))
         }
+        What::Stage { hosts, .. } => stage::check(order, hosts, scene),
         What::Freeze if scene.freeze.is_some() => Err(Refused::Already("frozen")),
         What::Unfreeze if scene.freeze.is_none() => Err(Refused::Already("free to move")),
         What::Handoff { .. } | What::Release { .. } | What::Freeze | What::Unfreeze => Ok(()),
@@ -232,6 +262,7 @@ pub fn cancel(order: &StandingOrder, by: &str, scene: &Scene<'_>) -> Result<Chan
         Phase::Leaving { .. } | Phase::Emptying { .. } | Phase::Drained { .. } => {
             Ok(drain::end(order, scene, Outcome::Done, format!("given back by {by}")))
         }
+        Phase::Staging { .. } => Ok(stage::cancel(order, scene, by)),
         Phase::Returning { reason, .. } => Err(Refused::Over { number, reason: reason.clone() }),
     }
 }

@@ -11,10 +11,12 @@ use handover_proto::stored::STORED_VERSION;
 
 use super::drain;
 use super::give::Refused;
+use super::stage;
 use super::way::{Answer, answer, heir, holder, holder_to_ask, works};
 use super::{Asked, Outcome, Phase, Scene, StandingOrder, What, named};
 use crate::core::duration;
 use crate::core::next::Ask;
+use crate::core::staging;
 
 /// A new holder's service that does not work after this long is given up: the lease goes back (`SAFETY.md` §1.12, H8).
 const SETTLE: Duration = Duration::from_secs(5);
@@ -46,12 +48,14 @@ pub struct Change {
     pub assignments: BTreeMap<AgentId, Assignment>,
     /// What happens to the lease's intent key.
     pub ask: Option<Ask>,
+    /// What happens to the staging key.
+    pub staging: Option<staging::Ask>,
 }
 
 impl Change {
     /// Only the order changes.
     pub(super) fn of(order: StandingOrder) -> Self {
-        Self { order, assignments: BTreeMap::new(), ask: None }
+        Self { order, assignments: BTreeMap::new(), ask: None, staging: None }
     }
 
     pub(super) fn step(self) -> Step {
@@ -81,6 +85,7 @@ pub fn next(order: &StandingOrder, scene: &Scene<'_>) -> Step {
         Phase::Leaving { .. } | Phase::Emptying { .. } | Phase::Drained { .. } | Phase::Returning { .. } => {
             drain::next(order, scene)
         }
+        Phase::Staging { since_ms } => stage::next(order, scene, *since_ms),
         Phase::Ended { .. } => Step::Rest,
     }
 }
@@ -134,6 +139,7 @@ pub(super) fn begin(order: &StandingOrder, scene: &Scene<'_>) -> Result<Change, 
             }
             None => drain::leave(order, scene, agent),
         },
+        What::Stage { .. } => stage::begin(order, scene),
         What::Freeze | What::Unfreeze => Ok(Change::of(order.ended(scene.now, Outcome::Done, "done"))),
     }
 }

@@ -40,6 +40,7 @@ impl Made {
             phase,
             asks: 0,
             before: None,
+            staged: Default::default(),
             lines: vec![Line { at_ms: 10, term: Default::default(), what: "given".into() }],
         };
         self.put(self.world.keys.service(&billing()).order(number), &order, 50);

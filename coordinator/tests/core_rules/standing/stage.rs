@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use handover::core::fleet::{Assigned, Fleet};
 use handover::core::next::{Ask, Now};
+use handover::core::staging::{self, Requested};
 use handover::core::standing::give::{Refused, Request, cancel, give};
 use handover::core::standing::next::{Change, Step, next};
 use handover::core::standing::{Freeze, Habits, Outcome, Phase, RunningRollout, Scene, StandingOrder, What};
@@ -104,6 +105,13 @@ impl Stage {
         match change.ask {
             Some(Ask::Intent(intent)) => self.fleet.lease.intent = Some(seen(intent, self.revision)),
             Some(Ask::Withdraw) => self.fleet.lease.intent = None,
+            None => {}
+        }
+        match change.staging {
+            Some(staging::Ask::Request(request)) => {
+                self.fleet.staging = Some(Requested { request, serial: Serial(self.revision) });
+            }
+            Some(staging::Ask::Withdraw) => self.fleet.staging = None,
             None => {}
         }
         self.order = Some(change.order);

@@ -132,6 +132,7 @@ fn write_agent(rules: &Rules, model: &Model, number: usize, host: &Host, view: &
         blocker: None,
         gate: true,
         front_pending: false,
+        staging: None,
         slots: slots.into_iter().collect(),
     });
 }

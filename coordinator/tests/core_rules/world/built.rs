@@ -58,6 +58,7 @@ fn registered(id: &AgentId) -> Agent {
             host: id.to_string(),
             slots: BTreeMap::from([(slot("a"), address), (slot("b"), address)]),
             hold_ms: None,
+            stages: None,
             labels: BTreeMap::new(),
             state_dir_id: "s".into(),
             boot_id: "b".into(),

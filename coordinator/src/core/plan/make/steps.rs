@@ -2,10 +2,31 @@
 
 use std::time::Duration;
 
+use handover_proto::staging::Stages;
+
 use super::PlanError;
 use crate::core::fleet::Fleet;
 use crate::core::plan::{Host, Step};
 use crate::core::spec::Spec;
+
+/// The version is in place everywhere before anything is touched: as the spec says, or where an agent fetches and all can
+/// be asked.
+///
+/// # Errors
+/// When the spec wants it, and an agent cannot be asked.
+pub(super) fn stage(spec: &Spec, fleet: &Fleet, hosts: &[Host]) -> Result<Option<Step>, PlanError> {
+    let agents = || hosts.iter().filter_map(|host| fleet.agents.get(&host.agent)).map(|agent| &agent.registration);
+    let too_old = agents().find(|registration| registration.stages.is_none());
+    let fetches = agents().any(|registration| registration.stages == Some(Stages::Fetches));
+    match (spec.stage, too_old) {
+        (Some(false), _) => Ok(None),
+        (None, too_old) => Ok((fetches && too_old.is_none()).then_some(Step::Stage)),
+        (Some(true), None) => Ok(Some(Step::Stage)),
+        (Some(true), Some(old)) => {
+            Err(PlanError::CannotStage { agent: old.agent.clone(), agent_version: old.agent_version.clone() })
+        }
+    }
+}
 
 /// The candidates beside the current version.
 pub(super) fn start_first(spec: &Spec, hosts: &[Host]) -> Vec<Step> {

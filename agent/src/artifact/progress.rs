@@ -1,0 +1,108 @@
+//! How far a staging is, for whoever looks from beside it.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Written by the staging, read by anybody.
+#[derive(Debug, Default)]
+pub struct Progress(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    waiting: Option<String>,
+    verifying: bool,
+    total_bytes: u64,
+    whole_bytes: u64,
+    /// The file that comes now, and its size.
+    coming: Option<(PathBuf, u64)>,
+}
+
+/// How far it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Far {
+    /// Why it cannot begin yet.
+    pub waiting: Option<String>,
+    /// All files are here, and are being verified.
+    pub verifying: bool,
+    /// Bytes of the version's files that are here.
+    pub done_bytes: u64,
+    /// All of them; 0: not known yet.
+    pub total_bytes: u64,
+}
+
+impl Progress {
+    /// How far it is now. A command that fetches tells nothing, so the file itself is looked at.
+    pub fn now(&self) -> Far {
+        let inner = self.held();
+        let coming = inner
+            .coming
+            .as_ref()
+            .map_or(0, |(path, size_bytes)| std::fs::metadata(path).map_or(0, |about| about.len()).min(*size_bytes));
+        Far {
+            waiting: inner.waiting.clone(),
+            verifying: inner.verifying,
+            done_bytes: inner.whole_bytes.saturating_add(coming),
+            total_bytes: inner.total_bytes,
+        }
+    }
+
+    /// It cannot begin yet.
+    pub(crate) fn waits(&self, why: String) {
+        self.held().waiting = Some(why);
+    }
+
+    /// It begins, perhaps not for the first time.
+    pub(super) fn begins(&self) {
+        *self.held() = Inner::default();
+    }
+
+    /// The manifest is believed, and says so much.
+    pub(super) fn will_be(&self, total_bytes: u64) {
+        self.held().total_bytes = total_bytes;
+    }
+
+    /// A file is on its way.
+    pub(super) fn comes(&self, path: &Path, size_bytes: u64) {
+        self.held().coming = Some((path.to_owned(), size_bytes));
+    }
+
+    /// It is here.
+    pub(super) fn came(&self) {
+        let mut inner = self.held();
+        let size_bytes = inner.coming.take().map_or(0, |(_, size_bytes)| size_bytes);
+        inner.whole_bytes = inner.whole_bytes.saturating_add(size_bytes);
+    }
+
+    /// Nothing more comes.
+    pub(super) fn verifies(&self) {
+        self.held().verifying = true;
+    }
+
+    fn held(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_here_of_a_file_that_comes_counts_but_never_more_than_it_has() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("run");
+        let progress = Progress::default();
+        progress.will_be(100);
+        progress.comes(&dir.path().join("first"), 40);
+        progress.came();
+        progress.comes(&file, 60);
+        let far = |done_bytes| Far { done_bytes, total_bytes: 100, ..Far::default() };
+        assert_eq!(progress.now(), far(40), "it is not there yet");
+        std::fs::write(&file, [0; 10]).expect("written");
+        assert_eq!(progress.now(), far(50));
+        std::fs::write(&file, [0; 90]).expect("written");
+        assert_eq!(progress.now(), far(100));
+        progress.begins();
+        assert_eq!(progress.now(), Far::default());
+    }
+}

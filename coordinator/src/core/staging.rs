@@ -1,0 +1,169 @@
+//! How far the hosts are that are to have a version in place ahead of its window. Orders and rollouts ask the same way.
+
+use handover_proto::assignment::Cause;
+use handover_proto::blocker::{Blocker, BlockerKind};
+use handover_proto::ids::{AgentId, Version};
+use handover_proto::numbers::Serial;
+use handover_proto::staging::{StagingRefusal, StagingRequest, StagingState};
+use serde::{Deserialize, Serialize};
+
+use super::fleet::{Fleet, Heard, Staging};
+
+/// What stands under the staging key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Requested {
+    /// The value.
+    pub request: StagingRequest,
+    /// The key's mod revision.
+    pub serial: Serial,
+}
+
+/// What happens to the staging key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// Written: hosts begin.
+    Request(StagingRequest),
+    /// Deleted: hosts stop, and keep what they have.
+    Withdraw,
+}
+
+/// How a host has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "end", rename_all = "kebab-case")]
+pub enum HostEnd {
+    /// The version is in place.
+    Staged {
+        /// What is, in the agent's words.
+        what: String,
+    },
+    /// It is not.
+    Refused {
+        /// Why.
+        why: StagingRefusal,
+        /// In the agent's words.
+        sentence: String,
+    },
+    /// The agent is no longer registered.
+    Gone,
+}
+
+/// How far a host is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostStand {
+    /// It is not heard.
+    Away {
+        /// Unix milliseconds.
+        since_ms: u64,
+    },
+    /// It is heard, and has not taken the request up.
+    Asked {
+        /// Why not, if it says so.
+        sentence: String,
+    },
+    /// It has.
+    Underway(Staging),
+    /// It has ended.
+    Ended(HostEnd),
+}
+
+/// How far a host is with the request of this serial.
+pub fn stand(fleet: &Fleet, host: &AgentId, serial: Serial) -> HostStand {
+    let Some(agent) = fleet.agents.get(host) else { return HostStand::Ended(HostEnd::Gone) };
+    let report = match (agent.heard, agent.seen()) {
+        (Heard::Silent { since_ms }, _) => return HostStand::Away { since_ms },
+        (Heard::Yes, report) => report.and_then(|report| report.staging.as_ref()),
+    };
+    match report {
+        Some(staging) if staging.serial == serial => match (staging.state, staging.refusal) {
+            (StagingState::Staged, _) => HostStand::Ended(HostEnd::Staged { what: staging.sentence.clone() }),
+            (StagingState::Refused, why) => HostStand::Ended(HostEnd::Refused {
+                why: why.unwrap_or(StagingRefusal::Other),
+                sentence: staging.sentence.clone(),
+            }),
+            (StagingState::Waiting | StagingState::Fetching | StagingState::Verifying, _) => {
+                HostStand::Underway(staging.clone())
+            }
+        },
+        // It says why it cannot read the key.
+        Some(staging) if staging.serial == Serial::default() => HostStand::Asked { sentence: staging.sentence.clone() },
+        Some(_) | None => HostStand::Asked { sentence: String::new() },
+    }
+}
+
+impl HostStand {
+    /// Why it has not ended; none: it has. `since_ms` is when it was asked.
+    pub fn blocker(&self, host: &AgentId, version: &Version, since_ms: u64) -> Option<Blocker> {
+        let blocker = |kind, since_ms, waiting_for| Some(Blocker { kind, since_ms, waiting_for });
+        match self {
+            Self::Ended(_) => None,
+            Self::Away { since_ms } => {
+                let waiting_for = format!("{host} to stage {version}: it is not heard, and begins when it is back");
+                blocker(BlockerKind::AgentSilent, *since_ms, waiting_for)
+            }
+            Self::Asked { sentence } if sentence.is_empty() => {
+                blocker(BlockerKind::Delivery, since_ms, format!("{host} to begin with staging {version}"))
+            }
+            Self::Asked { sentence } => {
+                let waiting_for = format!(
+                    "{host} to read that it is to stage {version}: {sentence} (after an upgrade, `handover store setup` \
+                     grants it)"
+                );
+                blocker(BlockerKind::Store, since_ms, waiting_for)
+            }
+            Self::Underway(staging) => {
+                let waiting_for = format!("{host} to stage {version}: {}", staging.in_words());
+                blocker(BlockerKind::Staging, staging.since_ms, waiting_for)
+            }
+        }
+    }
+}
+
+impl HostEnd {
+    /// In a sentence, which names the host.
+    pub fn in_words(&self, host: &AgentId, version: &Version) -> String {
+        match self {
+            Self::Staged { what } => format!("{host} has {version} in place: {what}"),
+            Self::Refused { why, sentence } => format!("{host} refuses {version} ({why}): {sentence}"),
+            Self::Gone => format!("{host} is no longer registered"),
+        }
+    }
+
+    /// Whether the version is in place.
+    pub fn is_staged(&self) -> bool {
+        matches!(self, Self::Staged { .. })
+    }
+}
+
+impl Staging {
+    /// How far it is, or what it waits for.
+    pub fn in_words(&self) -> String {
+        match (self.state, self.total_bytes) {
+            (StagingState::Waiting, _) => self.sentence.clone(),
+            (StagingState::Verifying, _) => "it verifies what is there".to_owned(),
+            (_, 0) => "it fetches the manifest".to_owned(),
+            (_, total) => {
+                format!("it has {} of {total} bytes ({} %)", self.done_bytes, percent(self.done_bytes, total))
+            }
+        }
+    }
+}
+
+/// Whole percents; of nothing: none.
+pub fn percent(done: u64, total: u64) -> u64 {
+    u64::try_from(u128::from(done) * 100 / u128::from(total.max(1))).unwrap_or(100).min(100)
+}
+
+impl Requested {
+    /// Whether it was written for this.
+    pub fn is_for(&self, cause: &Cause) -> bool {
+        self.request.cause == *cause
+    }
+
+    /// For what it was written, in words.
+    pub fn whose(&self) -> String {
+        match (&self.request.cause.rollout, self.request.cause.step) {
+            (Some(rollout), _) => format!("rollout {rollout}"),
+            (None, number) => format!("order {number}"),
+        }
+    }
+}
