@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic)]
 
 mod failures;
+mod lost_power;
 mod packages;
 mod power;
 mod programs;

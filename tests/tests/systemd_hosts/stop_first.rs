@@ -4,6 +4,7 @@
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use handover_tests::booted::BootedHost;
 use handover_tests::clock::BootNs;
 use handover_tests::docs::program;
 use handover_tests::fleet::{Process, Spec};
@@ -26,11 +27,11 @@ TimeoutStopSec=20s
 ";
 
 /// Where HAProxy is told, and where clients connect.
-const ADMIN: &str = "10.88.0.254:9999";
-const FRONT: &str = "127.0.0.1:2788";
+pub(crate) const ADMIN: &str = "10.88.0.254:9999";
+pub(crate) const FRONT: &str = "127.0.0.1:2788";
 
 /// HAProxy in front of the hosts. Dropping it ends it.
-struct Front(Process);
+pub(crate) struct Front(Process);
 
 impl Drop for Front {
     fn drop(&mut self) {
@@ -39,8 +40,8 @@ impl Drop for Front {
 }
 
 impl Front {
-    fn start(site: &Site) -> Self {
-        let server = |host: &handover_tests::booted::BootedHost| {
+    pub(crate) fn start(site: &Site) -> Self {
+        let server = |host: &BootedHost| {
             format!(
                 "    server {} {}:8080 weight 100 check inter 200ms fastinter 100ms rise 1 fall 3\n",
                 host.name(),
@@ -65,15 +66,17 @@ impl Front {
     }
 }
 
+/// What the agent's config says of HAProxy.
+pub(crate) fn tells_haproxy(host: &BootedHost) -> String {
+    let server = host.name();
+    format!("\n[[balancer.haproxy]]\nsocket = \"tcp:{ADMIN}\"\nbackend = \"billing\"\nserver = {server:?}\n")
+}
+
 /// Hosts whose agents have one slot and one unit, and tell HAProxy.
-fn single_units(hosts: u8) -> Option<(Site, Front)> {
+pub(crate) fn single_units(hosts: u8) -> Option<(Site, Front)> {
     let site = Site::start(hosts)?;
     for host in site.hosts.hosts() {
-        let told = format!(
-            "\n[[balancer.haproxy]]\nsocket = \"tcp:{ADMIN}\"\nbackend = \"billing\"\nserver = \"{}\"\n",
-            host.name()
-        );
-        let text = config(host, &told).replace("billing@{slot}.service", "billing.service");
+        let text = config(host, &tells_haproxy(host)).replace("billing@{slot}.service", "billing.service");
         let text = text.replace("[[slot]]\nname = \"b\"\nport = 8082\n", "");
         assert_eq!(text.matches("[[slot]]").count(), 1, "{text}");
         host.put("/etc/handover/billing.toml", &text).expect("written");
@@ -86,7 +89,7 @@ fn single_units(hosts: u8) -> Option<(Site, Front)> {
     Some((site, front))
 }
 
-fn spec(version: &str) -> Spec {
+pub(crate) fn spec(version: &str) -> Spec {
     Spec { min_serving: 2, ..Spec::in_place(version) }
 }
 
@@ -104,7 +107,7 @@ fn lost_nothing(site: &Site, load: Load) -> Receipt {
     receipt
 }
 
-fn links_to(site: &Site, version: &str) {
+pub(crate) fn links_to(site: &Site, version: &str) {
     for host in site.hosts.hosts() {
         let link = host.must(&["readlink", "/builds/billing/current"]).expect("a link");
         assert_eq!(link.trim(), format!("/builds/billing/{version}"));
