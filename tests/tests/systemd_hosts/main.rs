@@ -7,6 +7,7 @@ mod lost_power;
 mod packages;
 mod power;
 mod programs;
+mod readme;
 mod site;
 mod stop_first;
 mod units;
