@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use super::cgroups::Cgroups;
 
 /// Nothing that a test runs on a host takes longer, in seconds.
-const COMMAND_LIMIT_S: &str = "60";
+const COMMAND_LIMIT_S: &str = "120";
 
 /// A host. Commands run on it as root.
 #[derive(Debug, Clone)]

@@ -3,9 +3,11 @@
 #![allow(clippy::expect_used, clippy::panic)]
 
 mod failures;
+mod lost_power;
 mod packages;
 mod power;
 mod programs;
+mod readme;
 mod stop_first;
 mod units;
 mod upgrade;

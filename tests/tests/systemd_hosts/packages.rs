@@ -15,17 +15,14 @@ const GATE: &str = "handover-gate@billing";
 
 /// Builds a package in two versions, where every host finds them. They differ in their version only.
 fn build(site: &Site, package: &str) {
-    ["0.1.0", "0.1.1"].iter().for_each(|version| build_one(site, package, version));
+    ["0.1.0", "0.1.1"].iter().for_each(|version| build_one(&packages(site), package, version));
 }
 
-fn build_one(site: &Site, package: &str, version: &str) {
+/// Of the programs that the tests run.
+pub(crate) fn build_one(to: &Path, package: &str, version: &str) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").join("systemd/package");
     let mut command = Command::new(script);
-    command
-        .args(["--version", version])
-        .arg(Binaries::find().expect("programs").dir())
-        .arg(packages(site))
-        .arg(package);
+    command.args(["--version", version]).arg(Binaries::find().expect("programs").dir()).arg(to).arg(package);
     let done = command.output().expect("systemd/package");
     assert!(done.status.success(), "{}; tests/run --tools", String::from_utf8_lossy(&done.stderr));
 }
@@ -51,7 +48,7 @@ fn install(host: &BootedHost, site: &Site, package: &str, version: &str) {
 }
 
 /// Takes away what the harness has put on the host.
-fn make_clean(host: &BootedHost) {
+pub(crate) fn make_clean(host: &BootedHost) {
     let remove =
         "rm -f /usr/bin/handover /usr/bin/handover-agent /usr/lib/systemd/system/handover* /usr/sbin/policy-rc.d
         systemctl daemon-reload; ! command -v handover-agent && ! systemctl cat handover.service";

@@ -25,7 +25,7 @@ TimeoutStopSec=20s
 ";
 
 /// Hosts whose agents have one slot and one unit, and tell HAProxy.
-fn single_units(hosts: u8) -> Option<(Site, Front)> {
+pub(crate) fn single_units(hosts: u8) -> Option<(Site, Front)> {
     let site = Site::start(hosts)?;
     for host in site.hosts.hosts() {
         let text = config(host, &Front::lines_for(host)).replace("billing@{slot}.service", "billing.service");
@@ -41,7 +41,7 @@ fn single_units(hosts: u8) -> Option<(Site, Front)> {
     Some((site, front))
 }
 
-fn spec(version: &str) -> Spec {
+pub(crate) fn spec(version: &str) -> Spec {
     Spec { min_serving: 2, ..Spec::in_place(version) }
 }
 
@@ -59,7 +59,7 @@ fn lost_nothing(site: &Site, load: Load) -> Receipt {
     receipt
 }
 
-fn links_to(site: &Site, version: &str) {
+pub(crate) fn links_to(site: &Site, version: &str) {
     for host in site.hosts.hosts() {
         let link = host.must(&["readlink", "/builds/billing/current"]).expect("a link");
         assert_eq!(link.trim(), format!("/builds/billing/{version}"));
