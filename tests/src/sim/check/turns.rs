@@ -72,9 +72,9 @@ impl Check for Turns {
                 self.beat_lost = Some(at);
                 Ok(())
             }
-            // Whoever beat in the copy beats no more than the copy is old.
-            Fact::Restored { .. } => {
-                self.beat_lost = Some(at);
+            // Whoever beat in the copy beats no more than the copy is old; a loss that the copy knows of stays the loss.
+            Fact::Restored { holder, .. } => {
+                self.beat_lost = self.beat_lost.filter(|_| *holder == self.revision).or(Some(at));
                 let lost = self.token.take().map(|token| (token, self.revision));
                 self.taken_away = self.taken_away.max(lost);
                 Ok(())
@@ -149,5 +149,17 @@ mod tests {
         assert_eq!(verdict(&taken(1100)), Ok(()));
         assert!(verdict(&taken(1000)).expect_err("early").contains("I8"));
         assert!(verdict(&taken(1000)[1..]).is_err(), "it beat");
+    }
+
+    #[test]
+    fn a_loss_that_the_copy_knows_of_counts_from_before_the_restore() {
+        let story = |copied| {
+            let held = (0, Fact::Turned(turn(5, Some(1), Kind::Acquire)));
+            let restored = (1000, Fact::Restored { holder: copied, turn: Some((copied, 1)) });
+            let taken = (1100, Fact::Turned(Turn { knew: 0, ..turn(9, Some(2), Kind::TakeOver) }));
+            verdict(&[held, (100, Fact::BeatLost { revision: 6 }), restored, taken])
+        };
+        assert_eq!(story(5), Ok(()));
+        assert!(story(3).expect_err("another turn of the copy").contains("I8"));
     }
 }
