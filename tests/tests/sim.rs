@@ -39,6 +39,20 @@ fn no_seed_breaks_a_rule_and_everything_happens() {
     }
 }
 
+/// Seeds that broke a rule once; what each of them found is in docs/simulator.md.
+const ONCE_BROKEN: [u64; 20] = [
+    2554, 3156, 4811, 6546, 13557, 14605, 99905, 213_062, 220_302, 229_660, 303_237, 548_348, 574_952, 646_243,
+    704_590, 1_013_682, 1_035_267, 1_053_248, 1_145_030, 1_163_675,
+];
+
+#[test]
+fn no_seed_that_broke_a_rule_once_does_so_again() {
+    for seed in ONCE_BROKEN {
+        let outcome = run(seed, Mistake::NONE, false).expect("it runs");
+        assert_eq!(outcome.violation, None, "cargo run --release -p handover-tests --bin sim -- --seed {seed} --trace");
+    }
+}
+
 #[test]
 fn the_same_seed_gives_the_same_trace_and_another_seed_another() {
     let hash = |seed| run(seed, Mistake::NONE, false).expect("it runs").hash;

@@ -25,6 +25,9 @@ pub struct Belief {
     era: Era,
     /// The newest turn that it has shown.
     last_turn: Revision,
+    /// The newest turn that an earlier process of this agent saw: whatever is asked for from now on, no intact store
+    /// answers with less.
+    least: Revision,
     /// Since when every answer has shown a revision lower than one that was known when it was asked for.
     low: Option<(Boot, Revision, Revision)>,
     refused: Option<Refused>,
@@ -46,8 +49,10 @@ pub struct Shown {
     pub cluster: u64,
     /// Its revision.
     pub revision: Revision,
-    /// What was known when it was asked for; 0: not to be compared.
+    /// What this process knew when it asked for it; 0: nothing, or not to be compared.
     pub floor: Revision,
+    /// No intact store answers below that; 0: not to be compared.
+    pub least: Revision,
     /// The era key, if the answer shows it (absent: 0).
     pub era: Option<Era>,
     /// The holder key's revision went back, though the answer is not older: no intact store does that.
@@ -69,7 +74,12 @@ impl Belief {
     /// As an earlier process of this agent left it.
     pub fn remembered(cluster: Option<u64>, era: Era, last_turn: Revision, went_back: bool) -> Self {
         let refused = went_back.then_some(Refused::WentBack { shown: 0, known: 0 });
-        Self { cluster, era, last_turn, low: None, refused }
+        Self { cluster, era, last_turn, least: last_turn, low: None, refused }
+    }
+
+    /// The newest turn that an earlier process of this agent saw.
+    pub fn least(&self) -> Revision {
+        self.least
     }
 
     /// The newest turn that it has shown: a lower one, later, is of a restored store.
@@ -99,9 +109,10 @@ impl Belief {
 
     /// Judges one answer.
     pub fn judge(&mut self, shown: &Shown, now: Boot) -> Worth {
-        // A raised era may be seen first in an answer whose revision says nothing: it may follow a restore that no answer has
-        // shown yet, and the raise was for that one. Whoever has never heard from a store has nothing to forget.
-        let blind = self.cluster.is_some() && shown.floor == 0;
+        // A raised era may be seen first in an answer whose revision says nothing, or in the middle of a doubt: it may follow
+        // a restore that no answer has proved yet, and the raise was for that one. Whoever has never heard from a store has
+        // nothing to forget.
+        let blind = self.cluster.is_some() && (shown.floor == 0 || self.low.is_some());
         let other = *self.cluster.get_or_insert(shown.cluster) != shown.cluster;
         if (other || blind || self.refused.is_some()) && shown.era.is_some_and(|era| era > self.era) {
             *self = Self { cluster: Some(shown.cluster), era: shown.era.unwrap_or_default(), ..Self::default() };
@@ -116,13 +127,13 @@ impl Belief {
         }
         if let Some((shown, known)) = shown.rewritten {
             self.refused = Some(Refused::WentBack { shown, known });
-        } else if shown.revision < shown.floor {
-            let low = *self.low.get_or_insert((now, shown.revision, shown.floor));
+        } else if shown.revision < shown.least {
+            let low = *self.low.get_or_insert((now, shown.revision, shown.least));
             if now.since(low.0) >= PROOF {
-                self.refused = Some(Refused::WentBack { shown: shown.revision, known: shown.floor });
+                self.refused = Some(Refused::WentBack { shown: shown.revision, known: shown.least });
             }
             return Worth::Nothing;
-        } else if shown.floor > 0 {
+        } else if shown.least > 0 {
             self.low = None;
         }
         if self.refused.is_some() {

@@ -100,7 +100,9 @@ impl Core {
                 Err(Waiting::Renewal(local.doubt()))
             };
         }
-        if self.in_time(live, now) && anew {
+        // Adopted as a candidate's, before a restored store showed this turn's beat on it: its renewals bring no turn back.
+        let strange = !live.used;
+        if self.in_time(live, now) && (anew || strange) {
             return Ok(Some(Move::Mint));
         }
         // Else a single accepted renewal brings the same turn back.

@@ -109,10 +109,9 @@ impl Picture {
         self.newest
     }
 
-    /// The revision that no answer to a later question is below, unless the store went back: the newest turn may have
-    /// been shown to an earlier process of this agent.
-    pub fn floor(&self) -> Revision {
-        self.newest.max(self.belief.last_turn())
+    /// The revision that no answer to a later question is below, unless the store went back.
+    pub fn least(&self) -> Revision {
+        self.newest.max(self.belief.least())
     }
 
     /// When a linearizable read last confirmed it.
@@ -168,7 +167,7 @@ impl Picture {
         let holder = self.keys.holder();
         let holder = listing.entries.iter().find(|entry| entry.key == holder);
         let rewritten = self.rewritten(holder.map_or(0, |entry| entry.mod_revision), revision);
-        let shown = Shown { cluster, revision, floor: 0, era: era_of(&key, era), rewritten };
+        let shown = Shown { cluster, revision, floor: 0, least: 0, era: era_of(&key, era), rewritten };
         if !self.counts(&shown, now) {
             return;
         }
@@ -195,7 +194,8 @@ impl Picture {
                 rewritten = self.rewritten(entry.map_or(0, |entry| entry.mod_revision), reply.revision);
             }
         }
-        let shown = Shown { cluster: reply.origin.cluster_id, revision: reply.revision, floor, era, rewritten };
+        let least = floor.max(self.belief.least());
+        let shown = Shown { cluster: reply.origin.cluster_id, revision: reply.revision, floor, least, era, rewritten };
         if !self.counts(&shown, now) {
             return false;
         }

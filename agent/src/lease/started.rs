@@ -45,7 +45,7 @@ impl Core {
             LeaseStep::Save(_) => once("Save", &mut self.save),
             LeaseStep::Read(_) => {
                 once("Read", &mut self.read)?;
-                self.read_floor = self.picture.floor();
+                self.read_floor = self.picture.revision();
                 if let Some(pending) = self.pending.as_mut().filter(|pending| pending.stage == Stage::Answered) {
                     pending.stage = Stage::Reading;
                 }

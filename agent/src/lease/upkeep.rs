@@ -76,7 +76,7 @@ impl Core {
             lease: live.id,
             standing,
             cluster: self.picture.cluster(),
-            revision: self.picture.floor(),
+            revision: self.picture.least(),
             min_ttl: self.settings.ttl,
             limit: self.settings.attempt,
         };

@@ -5,7 +5,7 @@ fn at(ms: u64) -> Boot {
 }
 
 fn shown(revision: Revision, floor: Revision) -> Shown {
-    Shown { cluster: 1, revision, floor, era: Some(Era(0)), rewritten: None }
+    Shown { cluster: 1, revision, floor, least: floor, era: Some(Era(0)), rewritten: None }
 }
 
 fn believing() -> Belief {
@@ -63,7 +63,8 @@ fn a_holder_key_of_an_older_revision_in_a_newer_answer_is_a_restore_at_once() {
 fn a_refused_store_is_believed_anew_with_a_higher_era_and_not_with_the_same() {
     for other in [1, 2] {
         let mut belief = Belief::remembered(Some(1), Era(3), 8, true);
-        let answer = |era| Shown { cluster: other, revision: 2, floor: 0, era: Some(Era(era)), rewritten: None };
+        let answer =
+            |era| Shown { cluster: other, revision: 2, floor: 0, least: 0, era: Some(Era(era)), rewritten: None };
         for era in [0, 3] {
             assert_eq!(belief.judge(&answer(era), at(0)), Worth::Nothing, "era {era}");
         }
@@ -88,4 +89,22 @@ fn an_era_that_is_first_seen_in_an_answer_without_a_comparable_revision_makes_ev
     assert_eq!((belief.judge(&raised, at(0)), belief.era()), (Worth::Anew, Era(1)), "the store may have gone back");
     let mut first = Belief::default();
     assert_eq!(first.judge(&raised, at(0)), Worth::Counts, "there is nothing to forget");
+}
+
+#[test]
+fn an_era_raised_in_the_middle_of_a_doubt_makes_everything_forgotten() {
+    let mut belief = believing();
+    assert_eq!(belief.judge(&shown(3, 10), at(0)), Worth::Nothing);
+    let raised = Shown { era: Some(Era(1)), ..shown(4, 10) };
+    assert_eq!((belief.judge(&raised, at(1)), belief.doubt()), (Worth::Anew, None), "the raise was for this restore");
+}
+
+#[test]
+fn what_an_earlier_process_saw_is_the_least_that_an_intact_store_answers_with() {
+    let mut belief = Belief::remembered(Some(1), Era(0), 12, false);
+    let least = belief.least();
+    for ms in [0, 2000] {
+        assert_eq!(belief.judge(&Shown { least, ..shown(4, 0) }, at(ms)), Worth::Nothing);
+    }
+    assert!(belief.trouble().is_some_and(|trouble| trouble.contains("from revision 12 to 4")));
 }

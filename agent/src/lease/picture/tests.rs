@@ -132,7 +132,7 @@ fn a_store_that_shows_less_than_the_turn_that_an_earlier_process_saw_is_believed
     picture.apply_listing(&listing(vec![], 3), at(0));
     for ms in [1, 1000, 2001] {
         let (asked, reply) = read([None, None], 4);
-        assert!(!picture.apply_read(&asked, &reply, picture.floor(), at(ms)));
+        assert!(!picture.apply_read(&asked, &reply, picture.revision(), at(ms)));
     }
     assert!(picture.trouble().is_some_and(|trouble| trouble.contains("from revision 12 to 4")));
 
@@ -140,10 +140,10 @@ fn a_store_that_shows_less_than_the_turn_that_an_earlier_process_saw_is_believed
     let era = keys().era();
     let place = asked.then.iter().position(|op| *op == Op::Get(era.clone())).expect("a read shows the era");
     reply.reads[place] = Some(entry(era, ERA_ONE, 5));
-    assert!(picture.apply_read(&asked, &reply, picture.floor(), at(3000)) && picture.wants_listing());
-    assert_eq!(picture.floor(), 5, "turns of the lost store do not compare");
+    assert!(picture.apply_read(&asked, &reply, picture.revision(), at(3000)) && picture.wants_listing());
+    assert_eq!(picture.revision(), 5, "turns of the lost store do not compare");
     let (asked, reply) = read([Some(holder(11)), Some(beat(11))], 11);
-    assert!(picture.apply_read(&asked, &reply, picture.floor(), at(3001)), "its first turn is below the lost one");
+    assert!(picture.apply_read(&asked, &reply, picture.revision(), at(3001)), "its first turn is below the lost one");
     assert_eq!(picture.trouble(), None);
 }
 

@@ -19,6 +19,10 @@ pub struct Single {
     present: Option<(Token, Option<Who>)>,
     /// The turn that a copy of the store brought back, and its revision.
     copied: Option<(Token, Revision)>,
+    /// The last turn that a restore took away.
+    lost: Option<Revision>,
+    /// Turns begun by agents that never heard of it; whether they count beside it is the fence's question, as in `turns`.
+    unaware: BTreeSet<Token>,
 }
 
 impl Check for Single {
@@ -35,7 +39,9 @@ impl Check for Single {
                 if self.given_up.contains(token) {
                     return Err(format!("process {who} begins a unit under token {token}, which was given up (I5)"));
                 }
-                if let Some((other, under)) = self.working.iter().find(|(other, _)| *other != who) {
+                let counts = |under: &Token| !self.unaware.contains(under) && !self.unaware.contains(token);
+                if let Some((other, under)) = self.working.iter().find(|(other, under)| *other != who && counts(under))
+                {
                     return Err(format!(
                         "process {who} begins a unit under token {token} while process {other} works under {under} (I3)"
                     ));
@@ -50,6 +56,9 @@ impl Check for Single {
             }
             Fact::Ended { who } | Fact::Froze { who } => drop(self.working.remove(who)),
             Fact::Turned(turn) => {
+                if self.lost.is_some_and(|lost| turn.knew < lost) {
+                    self.unaware.insert(turn.token);
+                }
                 // After a restore the same token may be made again; whether it counts is the fence's question.
                 self.given_up.remove(&turn.token);
                 let before = self.present.replace((turn.token, turn.holder));
@@ -64,6 +73,7 @@ impl Check for Single {
             }
             // What is ended next is the turn of the copy.
             Fact::Restored { holder, turn } => {
+                self.lost = self.lost.max(self.present.map(|(token, _)| token).filter(|token| token > holder));
                 self.copied = turn.map(|(token, _)| (token, *holder));
                 self.present = turn.map(|(token, who)| (token, Some(who)));
             }
@@ -77,6 +87,7 @@ impl Check for Single {
 mod tests {
     use super::*;
     use crate::sim::check::turns::turn;
+    use crate::sim::fact::Turn;
 
     fn began(who: Who, token: Token) -> Fact {
         Fact::Began { who, token, knew: token }
@@ -146,5 +157,17 @@ mod tests {
         };
         assert_eq!(story(5), Ok(()), "nothing that it knows can tell; the fence does");
         assert!(story(9).expect_err("it knew").contains("I3"));
+    }
+
+    #[test]
+    fn beside_a_turn_that_a_restore_took_away_only_who_never_heard_of_it_may_begin() {
+        let story = |knew| {
+            let turned = Fact::Turned(turn(5, Some(1), Kind::Acquire));
+            let restored = Fact::Restored { holder: 0, turn: None };
+            let next = Turn { knew, ..turn(6, Some(2), Kind::Acquire) };
+            verdict(&[turned, began(1, 5), restored, Fact::Turned(next), began(2, 6)])
+        };
+        assert_eq!(story(4), Ok(()));
+        assert!(story(5).expect_err("it knew").contains("I3"));
     }
 }

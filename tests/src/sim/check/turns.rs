@@ -20,6 +20,8 @@ pub struct Turns {
     /// The last turn that a restore took away.
     taken_away: Option<(Token, Revision)>,
     beat_lost: Option<u64>,
+    /// A restore brought back the present turn, whose beat was lost already.
+    unseen: bool,
     revision: Revision,
 }
 
@@ -49,6 +51,7 @@ impl Turns {
             (holder, beat) => return Err(format!("holder {holder:?} beside beat {beat:?} (I1, I4)")),
         }
         let lost = self.beat_lost.take();
+        self.unseen = false;
         if turn.kind == Kind::TakeOver {
             let Some(lost) = lost else { return Err("taken over from a holder that beats (I1)".to_owned()) };
             if at + ROUNDING_US < lost + turn.quarantine_us {
@@ -69,12 +72,14 @@ impl Check for Turns {
         match fact {
             Fact::Turned(turn) => self.turned(at, turn),
             Fact::BeatLost { .. } => {
-                self.beat_lost = Some(at);
+                // Who saw the first loss and nothing of the restore after it cannot know of a second one.
+                self.beat_lost = self.beat_lost.filter(|_| self.unseen).or(Some(at));
                 Ok(())
             }
             // Whoever beat in the copy beats no more than the copy is old; a loss that the copy knows of stays the loss.
             Fact::Restored { holder, .. } => {
-                self.beat_lost = self.beat_lost.filter(|_| *holder == self.revision).or(Some(at));
+                self.unseen = self.beat_lost.is_some() && *holder == self.revision;
+                self.beat_lost = self.beat_lost.filter(|_| self.unseen).or(Some(at));
                 let lost = self.token.take().map(|token| (token, self.revision));
                 self.taken_away = self.taken_away.max(lost);
                 Ok(())
@@ -161,5 +166,10 @@ mod tests {
         };
         assert_eq!(story(5), Ok(()));
         assert!(story(3).expect_err("another turn of the copy").contains("I8"));
+        let held = (0, Fact::Turned(turn(5, Some(1), Kind::Acquire)));
+        let again = [(100, Fact::BeatLost { revision: 6 }), (900, Fact::BeatLost { revision: 8 })];
+        let taken = (1200, Fact::Turned(turn(9, Some(2), Kind::TakeOver)));
+        let story = [&[held][..], &again[..], &[taken][..]].concat();
+        assert!(verdict(&story).expect_err("without a restore the second loss counts").contains("I8"));
     }
 }
