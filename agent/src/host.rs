@@ -230,7 +230,7 @@ impl Host {
     /// Keeps the last known readiness in the file: an agent that restarts goes on from it.
     pub fn note_readiness(&mut self) -> Option<Waiting> {
         for running in self.places.values_mut().filter_map(|place| place.running.as_mut()) {
-            running.awaits = self.driver.awaits(&running.record.instance);
+            running.note_awaited(self.driver.awaits(&running.record.instance));
         }
         let changed = |place: &Place| {
             let running = place.running.as_ref().filter(|running| running.record.ready != running.ready())?;

@@ -43,7 +43,7 @@ pub struct Running {
     /// What is left of it, its main process having ended.
     pub left: Option<String>,
     /// Why whoever started it does not take it for up, whatever its probes say.
-    pub(crate) awaits: Option<String>,
+    awaits: Option<String>,
     probes: ProbeRunner,
     jobs: JobCounter,
     /// Since when the gate sends it nothing and has nothing of it in hand.
@@ -95,6 +95,14 @@ impl Running {
             since_ms: clock::wall_ms(),
             started: clock::boot(),
         }
+    }
+
+    /// Takes in why whoever started it does not take it for up. Once they do, the probes need not wait for their turn.
+    pub(crate) fn note_awaited(&mut self, awaits: Option<String>) {
+        if awaits.is_none() && self.awaits.is_some() {
+            self.probes.look_now();
+        }
+        self.awaits = awaits;
     }
 
     /// What the probes say.

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic)]
 
 use handover_tests::bench::{Name, Sizes, measure, row::Row, row::Unit};
+use handover_tests::booted::Booted;
 
 fn rows(name: Name) -> Vec<Row> {
     let rows = measure(name, &Sizes::tiny()).expect("a measurement").rows;
@@ -73,4 +74,29 @@ fn the_losses_bench_sees_a_lost_host_missed_until_its_lease_has_expired() {
     let dark = value(&rows, "host is lost: dark");
     assert!(dark > 8_000.0, "nobody can have followed so soon: {rows:?}");
     assert_eq!(value(&rows, "two at once"), 0.0);
+}
+
+#[test]
+fn the_hosts_bench_restarts_and_upgrades_on_booted_hosts_and_loses_no_request() {
+    if !Booted::can_or_skip() {
+        return;
+    }
+    let rows = rows(Name::Hosts);
+    for what in ["restarts", "stop-first", "start-first"] {
+        assert_eq!(value(&rows, &format!("{what}: failed requests")), 0.0);
+    }
+    let starts = ["own start in these", "own start, by `systemctl start` alone"].map(|name| value(&rows, name));
+    // Only the fleet's units are made slow, by a tenth of a second.
+    assert!(starts[0] > 0.0 && starts[1] > 100.0, "{rows:?}");
+    let inherent = |way: &str| {
+        let total = rows.iter().find(|row| row.name.contains(&format!("{way}, 2 hosts: total"))).expect("a total");
+        (total.value, total.beside.as_ref().expect("what is inherent").1)
+    };
+    for way in ["stop-first", "start-first"] {
+        let (total, inherent) = inherent(way);
+        assert!(
+            total > inherent && inherent > 2.0 * starts[1],
+            "nothing is quicker than what it consists of: {rows:?}"
+        );
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::{Id, JoinSet};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -18,6 +18,7 @@ use super::settings::ProbeSettings;
 #[derive(Debug)]
 pub struct ProbeRunner {
     readiness: watch::Receiver<Readiness>,
+    hurry: Vec<Arc<Notify>>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -31,9 +32,17 @@ impl ProbeRunner {
     ) -> Self {
         let conditions = Conditions::new(&probes, now());
         let (publish, readiness) = watch::channel(conditions.summary());
-        let rounds = Rounds { probes, target: Arc::new(target), looks: JoinSet::new(), places: HashMap::new() };
+        let hurry: Vec<_> = probes.iter().map(|_| Arc::<Notify>::default()).collect();
+        let (target, looks, places) = (Arc::new(target), JoinSet::new(), HashMap::new());
+        let rounds = Rounds { probes, hurry: hurry.clone(), target, looks, places };
         let task = AbortOnDropHandle::new(tokio::spawn(run(rounds, conditions, now, publish)));
-        Self { readiness, _task: task }
+        Self { readiness, hurry, _task: task }
+    }
+
+    /// Every probe looks now, or right after the look that it is at, whatever its interval: something has happened.
+    pub fn look_now(&self) {
+        // Kept for one that is not waiting just now.
+        self.hurry.iter().for_each(|place| place.notify_one());
     }
 
     /// What is known, and every change of it. Ends (`changed` is an error) with the runner.
@@ -45,6 +54,8 @@ impl ProbeRunner {
 /// The looks that are under way or due, one per probe.
 struct Rounds {
     probes: Vec<ProbeSettings>,
+    /// One per probe.
+    hurry: Vec<Arc<Notify>>,
     target: Arc<Target>,
     looks: JoinSet<Reading>,
     places: HashMap<Id, usize>,
@@ -52,10 +63,10 @@ struct Rounds {
 
 impl Rounds {
     fn begin(&mut self, place: usize, delay: Duration) {
-        let Some(probe) = self.probes.get(place) else { return };
+        let Some((probe, hurry)) = self.probes.get(place).zip(self.hurry.get(place).cloned()) else { return };
         let (check, limit, target) = (probe.check.clone(), probe.timeout, Arc::clone(&self.target));
         let task = self.looks.spawn(async move {
-            tokio::time::sleep(delay).await;
+            let _sooner_or_in_time = tokio::time::timeout(delay, hurry.notified()).await;
             look(&check, &target, limit).await
         });
         self.places.insert(task.id(), place);

@@ -24,6 +24,26 @@ async fn it_looks_at_once_and_quickly_until_the_first_success() {
 }
 
 #[tokio::test]
+async fn it_looks_out_of_turn_when_something_has_happened_also_in_the_middle_of_a_look() {
+    let server = Server::answering("503 Starting", "").await;
+    let runner = start(server.port, &format!("{NEVER_AGAIN}\"1h\""));
+    until(&runner, "a look", |r| r.conditions[0].reading != "not probed yet").await;
+    server.answer("200 OK", "");
+    runner.look_now();
+    until(&runner, "ready", |r| r.ready).await;
+
+    let server = Server::answering("503 Starting", "").await;
+    server.hang_after("");
+    let runner = start(server.port, &format!("{NEVER_AGAIN}\"1h\""));
+    eventually("it looks", || server.requests().len() == 1).await;
+    // This look fails by its time limit.
+    server.answer("200 OK", "");
+    runner.look_now();
+    until(&runner, "ready", |r| r.ready).await;
+    assert_eq!(server.requests().len(), 2, "it has looked twice");
+}
+
+#[tokio::test]
 async fn it_falls_after_the_threshold_and_says_since_when() {
     let server = Server::answering("200 OK", "").await;
     let check = "http = { path = \"/\" }\ninterval = \"100ms\"\ntimeout = \"100ms\"\nfall = 3";

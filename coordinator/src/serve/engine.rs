@@ -27,8 +27,10 @@ use crate::world::{Waiting, World};
 /// After a record was not written because something moved, unless the world changes before.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
-/// Laps are no closer than this when nothing was decided: reports of a large fleet arrive all the time.
-const LAP: Duration = Duration::from_millis(20);
+/// A lap in which nothing was decided is followed by a rest of so many times what it took, up to the longest. Reports of a
+/// large fleet arrive all the time, and must not keep a core busy; but whatever a rollout waits for waits through the rest.
+const RESTS: u32 = 4;
+const LONGEST_REST: Duration = Duration::from_millis(20);
 
 /// Why the engine cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -105,11 +107,12 @@ impl Engine {
         let mut changes = self.world.subscribe();
         loop {
             changes.mark_unchanged();
-            let earliest = tokio::time::Instant::now() + LAP;
+            let began = tokio::time::Instant::now();
             let until = match self.round().await? {
                 Lap::Again => continue,
                 Lap::Wait(until) => until,
             };
+            let earliest = tokio::time::Instant::now() + LONGEST_REST.min(began.elapsed() * RESTS);
             let timer = async {
                 match until {
                     Some(until) => tokio::time::sleep(until.saturating_sub(boot())).await,

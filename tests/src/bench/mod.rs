@@ -115,6 +115,8 @@ pub struct FleetSizes {
     pub step_soak: &'static str,
     /// Declared soak at the end.
     pub soak: &'static str,
+    /// Whether Ansible is measured beside, if there is one.
+    pub beside_ansible: bool,
 }
 
 impl Sizes {
@@ -156,6 +158,7 @@ impl Sizes {
                 start: Duration::from_millis(100),
                 step_soak: "100ms",
                 soak: "100ms",
+                beside_ansible: false,
             },
         }
     }

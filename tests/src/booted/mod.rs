@@ -60,14 +60,24 @@ impl Booted {
     /// If hosts can be booted here, and do not come up; or cannot, and are required.
     #[allow(clippy::panic, reason = "for tests, which have nothing else to do then")]
     pub fn or_skip(hosts: u8) -> Option<Self> {
+        let start = || Self::start(hosts).unwrap_or_else(|error| panic!("hosts do not boot: {error:#}"));
+        Self::can_or_skip().then(start)
+    }
+
+    /// Whether hosts can be booted here; said loudly if not.
+    ///
+    /// # Panics
+    /// If they cannot, and are required.
+    #[allow(clippy::panic, reason = "for tests, which have nothing else to do then")]
+    pub fn can_or_skip() -> bool {
         match possible() {
-            Ok(()) => Some(Self::start(hosts).unwrap_or_else(|error| panic!("hosts do not boot: {error:#}"))),
+            Ok(()) => true,
             Err(error) if std::env::var_os(REQUIRED).is_some_and(|value| value == "required") => {
                 panic!("hosts cannot be booted here, and {REQUIRED}=required: {error:#}")
             }
             Err(error) => {
                 eprintln!("SKIPPED: hosts with systemd cannot be booted here: {error:#}");
-                None
+                false
             }
         }
     }

@@ -259,7 +259,9 @@ impl SystemdDriver {
 
     /// Orders the unit's stop: its own `ExecStop=`, then SIGTERM.
     pub(super) async fn signal_stop(&self, instance: &InstanceId) -> Result<(), DriverError> {
-        Ok(self.bus.stop(&self.get(instance)?.unit).await?)
+        let watched = self.get(instance)?;
+        watched.note_stop();
+        Ok(self.bus.stop(&watched.unit).await?)
     }
 
     /// SIGKILL to everything in the unit's cgroup, past D-Bus: nothing may delay the end of a holder (`SAFETY.md` §1.10).

@@ -164,5 +164,12 @@ pub(super) fn how(seen: &Seen, was_up: bool) -> ExitStatus {
     ExitStatus::Unit(judged)
 }
 
+/// Whether an instance that was told to stop has ended as services do then, by themselves or by SIGTERM: nobody asks for
+/// its last words.
+pub(super) fn is_as_asked(told_to_stop: bool, status: ExitStatus) -> bool {
+    let term = ExitStatus::Signal(rustix::process::Signal::TERM.as_raw());
+    told_to_stop && (status == ExitStatus::Code(0) || status == term)
+}
+
 #[cfg(test)]
 mod tests;

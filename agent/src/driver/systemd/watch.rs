@@ -35,11 +35,17 @@ pub(super) struct Watched {
 struct Now {
     record: ProcessRecord,
     awaits: Option<&'static str>,
+    told_to_stop: bool,
 }
 
 impl Watched {
     pub(super) fn new(unit: &str, record: ProcessRecord, awaits: Option<&'static str>) -> Self {
-        Self { unit: unit.to_owned(), now: Mutex::new(Now { record, awaits }) }
+        Self { unit: unit.to_owned(), now: Mutex::new(Now { record, awaits, told_to_stop: false }) }
+    }
+
+    /// It is being stopped because we want it to be.
+    pub(super) fn note_stop(&self) {
+        self.now().told_to_stop = true;
     }
 
     fn now(&self) -> MutexGuard<'_, Now> {
@@ -182,7 +188,9 @@ impl Follower {
         let exit =
             |left: Option<String>, proven, tail| Exit { instance: record.instance.clone(), status, left, proven, tail };
         let invocation = record.unit.as_ref().map(|unit| unit.invocation.clone()).filter(|id| !id.is_empty());
-        let tail = match invocation {
+        // Whoever is started in its place waits for them: asking the journal takes some ten milliseconds.
+        let wants_no_words = unit::is_as_asked(self.watched.now().told_to_stop, status);
+        let tail = match invocation.filter(|_| !wants_no_words) {
             Some(invocation) => journal::last_lines(&invocation).await,
             None => Vec::new(),
         };

@@ -76,17 +76,22 @@ pub(super) fn rows(sizes: &FleetSizes) -> Result<Vec<Row>> {
         step_soak: span::parse(sizes.step_soak)?,
         soak: span::parse(sizes.soak)?,
     };
-    let ansible = match ansible::Ansible::find() {
+    let ansible = if sizes.beside_ansible { by_ansible(&site, sizes)? } else { None };
+    print(&inherent, &[("stop-first", 1, in_place), ("start-first", 2, beside)], ansible)
+}
+
+/// The same by Ansible, on hosts on which nothing of ours runs any more; none without it.
+fn by_ansible(site: &Site, sizes: &FleetSizes) -> Result<Option<Upgrades>> {
+    match ansible::Ansible::find() {
         Ok(ansible) => {
             progress("rolling upgrades, by Ansible");
-            Some(ansible.run(&site, sizes)?)
+            ansible.run(site, sizes).map(Some)
         }
         Err(missing) => {
             eprintln!("bench: not beside Ansible: {missing:#}");
-            None
+            Ok(None)
         }
-    };
-    print(&inherent, &[("stop-first", 1, in_place), ("start-first", 2, beside)], ansible)
+    }
 }
 
 /// Hosts whose agents tell HAProxy, and whose service takes its time to start.

@@ -89,3 +89,13 @@ fn an_unknown_state_is_never_taken_for_rest() {
     assert!(!Seen { active: State::read("maintenance"), ..Seen::default() }.at_rest());
     assert!(Seen { active: State::read("failed"), ..Seen::default() }.at_rest());
 }
+
+#[test]
+fn last_words_are_asked_for_unless_it_ended_as_it_was_told_to() {
+    for status in [ExitStatus::Code(0), ExitStatus::Signal(15)] {
+        assert!(is_as_asked(true, status) && !is_as_asked(false, status), "{status:?}");
+    }
+    for status in [ExitStatus::Code(3), ExitStatus::Signal(9), ExitStatus::Unit(UnitEnd::StopTimeout)] {
+        assert!(!is_as_asked(true, status), "{status:?}");
+    }
+}
