@@ -89,7 +89,7 @@ impl World {
         };
         let (Some(plan), Some(progress)) = (self.plan.clone(), self.coordinators[n].progress.clone()) else { return };
         if let Ok(event) = order(&plan, &progress, what, "ann", "because") {
-            self.append(n, &plan, Decided { event, assignments: BTreeMap::new(), ask: None });
+            self.append(n, &plan, Decided { event, assignments: BTreeMap::new(), ask: None, staging: None });
         }
     }
 
@@ -158,7 +158,7 @@ impl World {
                 let Ok(op) = self.chance.hex().parse() else { return };
                 let (spec_hash, plan_hash, by) = (String::new(), plan.hash().to_owned(), "ann".to_owned());
                 let event = Event::Started { spec_hash, plan_hash, by, op };
-                if !self.append(n, &plan, Decided { event, assignments: BTreeMap::new(), ask: None }) {
+                if !self.append(n, &plan, Decided { event, assignments: BTreeMap::new(), ask: None, staging: None }) {
                     return;
                 }
                 continue;
