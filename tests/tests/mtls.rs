@@ -40,6 +40,8 @@ fn secure(fleet: &Fleet) -> &Secure {
 fn a_rollout_over_mutual_tls_and_under_roles_loses_nothing_and_hands_the_lease_over() {
     let Some(etcd) = program("HANDOVER_TEST_ETCD") else { return };
     let fleet = serving(options(etcd));
+    let staged = fleet.cli().run(&["--timeout", "60s", "stage", "1.1.0"]).expect("a command");
+    assert_eq!(staged.code, 0, "agents may read what they are to stage: {}{}", staged.out, staged.err);
     let load = Load::start(LoadSpec::new(fleet.gates(), 100.0)).expect("load");
     fleet.wait_for("the load to be answered", |_| Ok(load.answered_well() > 100)).expect("answers");
     let outcome = fleet.cli().roll(&Spec::to("1.1.0")).expect("a command");

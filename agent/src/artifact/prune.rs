@@ -7,8 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::SystemTime;
 
-use handover_artifact::MANIFEST;
-use handover_proto::ids::Version;
+use handover_artifact::{MANIFEST, Manifest};
+use handover_proto::ids::{Service, Version};
 
 use crate::durable::{self, DurableError};
 use crate::state::State;
@@ -23,19 +23,26 @@ pub fn doomed(staged: &BTreeMap<Version, SystemTime>, used: &BTreeSet<Version>, 
     idle.into_iter().skip(keep).map(|(version, _)| version.clone()).collect()
 }
 
-/// The versions in `builds` that have a manifest, and when they came. A directory that was put there by other means is not
-/// ours to take away.
-pub(super) fn staged(builds: &Path) -> io::Result<BTreeMap<Version, SystemTime>> {
+/// The service's versions in `builds` that have a manifest, and when they came. A directory that was put there by other
+/// means, or that is another service's, is not ours to take away.
+pub(super) fn staged(builds: &Path, service: &Service) -> io::Result<BTreeMap<Version, SystemTime>> {
     let mut staged = BTreeMap::new();
     for entry in fs::read_dir(builds)? {
         let entry = entry?;
         let version = entry.file_name().to_str().and_then(|name| name.parse().ok());
-        let manifest = fs::metadata(entry.path().join(MANIFEST)).and_then(|about| about.modified());
-        if let (Some(version), Ok(when), true) = (version, manifest, entry.file_type()?.is_dir()) {
+        let came = came(&entry.path().join(MANIFEST), service);
+        if let (Some(version), Some(when), true) = (version, came, entry.file_type()?.is_dir()) {
             staged.insert(version, when);
         }
     }
     Ok(staged)
+}
+
+/// When this manifest came, if it can be read and is of this service.
+fn came(manifest: &Path, service: &Service) -> Option<SystemTime> {
+    let parsed = Manifest::parse(&fs::read(manifest).ok()?).ok()?;
+    let when = fs::metadata(manifest).and_then(|about| about.modified()).ok()?;
+    (parsed.service == *service).then_some(when)
 }
 
 /// The versions that a link in `builds` points at, or a process works in.

@@ -321,7 +321,7 @@ fn prune(config: &Config, settings: &ArtifactSettings, staged: &Version) -> Resu
     let mut used = prune::in_use(builds).map_err(reason)?;
     used.extend(prune::known_to_agent(&config.state_dir).map_err(|error| crate::report::chain(&error))?);
     used.insert(staged.clone());
-    let doomed = prune::doomed(&prune::staged(builds).map_err(reason)?, &used, settings.keep);
+    let doomed = prune::doomed(&prune::staged(builds, &config.service).map_err(reason)?, &used, settings.keep);
     doomed.iter().try_for_each(|version| prune::remove(builds, version)).map_err(reason)?;
     Ok(doomed)
 }

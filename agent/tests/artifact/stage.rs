@@ -3,7 +3,8 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use handover_agent::artifact::stage::{StageError, stage};
+use handover_agent::artifact::progress::Progress;
+use handover_agent::artifact::stage::{StageError, stage, stage_watched};
 use handover_agent::state::StateFile;
 use handover_artifact::{MANIFEST, Manifest, Refusal, SIGNATURE};
 
@@ -198,6 +199,44 @@ async fn old_versions_are_pruned_but_none_that_is_linked_ran_last_or_was_put_the
     pruned = stage(&config, &version("1.4.0")).await.expect("staged").pruned;
     assert_eq!(pruned, [version("1.2.0")]);
     assert_eq!(site.builds(), ["0.9.0", "1.0.0", "1.1.0", "1.3.0", "1.4.0", "current@a"]);
+}
+
+#[tokio::test]
+async fn versions_of_another_service_in_the_same_directory_are_left_alone() {
+    let site = Site::new();
+    let theirs = site.publish("7.0.0");
+    let text = fs::read_to_string(theirs.join(MANIFEST)).expect("a manifest");
+    assert!(text.contains("\"billing\""), "{text}");
+    fs::write(theirs.join(MANIFEST), text.replace("\"billing\"", "\"mailer\"")).expect("written");
+    fs::rename(theirs, site.built("7.0.0")).expect("put there");
+    let config = site.config(&format!("keep = 0\n{}", site.copying()));
+    for name in ["1.0.0", "1.1.0"] {
+        site.publish(name);
+        stage(&config, &version(name)).await.expect("staged");
+    }
+    assert_eq!(site.builds(), ["1.1.0", "7.0.0"]);
+}
+
+#[tokio::test]
+async fn a_staging_that_nobody_waits_for_any_more_clears_away_what_has_come() {
+    let site = Site::new();
+    site.publish("1.5.0");
+    let config = site.config("fetch = { exec = [\"sleep\", \"60\", \"{file}\", \"{to}\"] }");
+    let progress = Progress::default();
+    let wanted = version("1.5.0");
+    let staging = stage_watched(&config, &wanted, &progress);
+    let aside = async {
+        while site.builds().is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        site.builds()
+    };
+    let began = tokio::select! {
+        ended = staging => panic!("it ended: {ended:?}"),
+        began = aside => began,
+    };
+    assert!(began[0].starts_with(".handover-staging-1.5.0-"), "{began:?}");
+    assert_eq!(site.builds(), Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -9,6 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::fleet::{Fleet, Heard, Staging};
 
+/// So much of an agent's sentence is kept: a record of the journal has a limit.
+const SENTENCE_CHARS: usize = 1000;
+/// So many hosts are named beside the first one that refuses.
+const NAMED: usize = 20;
+
 /// What stands under the staging key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Requested {
@@ -75,10 +80,10 @@ pub fn stand(fleet: &Fleet, host: &AgentId, serial: Serial) -> HostStand {
     };
     match report {
         Some(staging) if staging.serial == serial => match (staging.state, staging.refusal) {
-            (StagingState::Staged, _) => HostStand::Ended(HostEnd::Staged { what: staging.sentence.clone() }),
+            (StagingState::Staged, _) => HostStand::Ended(HostEnd::Staged { what: kept(&staging.sentence) }),
             (StagingState::Refused, why) => HostStand::Ended(HostEnd::Refused {
                 why: why.unwrap_or(StagingRefusal::Other),
-                sentence: staging.sentence.clone(),
+                sentence: kept(&staging.sentence),
             }),
             (StagingState::Waiting | StagingState::Fetching | StagingState::Verifying, _) => {
                 HostStand::Underway(staging.clone())
@@ -88,6 +93,23 @@ pub fn stand(fleet: &Fleet, host: &AgentId, serial: Serial) -> HostStand {
         Some(staging) if staging.serial == Serial::default() => HostStand::Asked { sentence: staging.sentence.clone() },
         Some(_) | None => HostStand::Asked { sentence: String::new() },
     }
+}
+
+fn kept(sentence: &str) -> String {
+    sentence.chars().take(SENTENCE_CHARS).collect()
+}
+
+/// Why hosts have not got the version: the first one in whole, others by name and reason; none: all of them have.
+pub fn refusals<'a>(ends: impl IntoIterator<Item = (&'a AgentId, &'a HostEnd)>, version: &Version) -> Option<String> {
+    let mut bad = ends.into_iter().filter(|(_, end)| !end.is_staged());
+    let first = bad.next().map(|(host, end)| end.in_words(host, version))?;
+    let others: Vec<String> = bad.map(|(host, end)| format!("{host} ({})", end.word())).collect();
+    let named = others.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    Some(match others.len() {
+        0 => first,
+        1..=NAMED => format!("{first}; also {named}"),
+        all => format!("{first}; also {named} and {} more", all - NAMED),
+    })
 }
 
 impl HostStand {
@@ -125,6 +147,15 @@ impl HostEnd {
             Self::Staged { what } => format!("{host} has {version} in place: {what}"),
             Self::Refused { why, sentence } => format!("{host} refuses {version} ({why}): {sentence}"),
             Self::Gone => format!("{host} is no longer registered"),
+        }
+    }
+
+    /// In one word.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Staged { .. } => "staged",
+            Self::Refused { why, .. } => why.as_str(),
+            Self::Gone => "gone",
         }
     }
 

@@ -1,15 +1,18 @@
 //! The step before all others: the version is in place everywhere, or nothing is touched.
 
+use std::collections::BTreeMap;
+
 use handover::core::event::{Event, Outcome};
 use handover::core::fleet::{Fleet, Heard, Staging};
 use handover::core::next::Decision;
 use handover::core::order::Order;
 use handover::core::plan::{PlanError, Step};
 use handover::core::progress::State;
+use handover::core::staging::{HostEnd, refusals};
 use handover_proto::blocker::BlockerKind;
 use handover_proto::staging::{Stages, StagingRefusal, StagingState};
 
-use crate::world::{World, agent, blockers, event, plan, serving_fleet, spec};
+use crate::world::{World, agent, blockers, event, plan, serving_fleet, spec, version};
 
 fn fleet(stages: Option<Stages>) -> Fleet {
     let mut fleet = serving_fleet(3);
@@ -122,4 +125,21 @@ fn deciding_twice_asks_once_and_what_is_lost_or_somebody_elses_is_asked_again() 
     let requested = world.fleet.staging.as_mut().expect("asked");
     requested.request.cause.rollout = None;
     assert_eq!(event(&world.lap()), &Event::Staging, "an order gives way to a rollout");
+}
+
+#[test]
+fn many_refusals_fit_into_one_record() {
+    let end = |words: &str| HostEnd::Refused { why: StagingRefusal::Fetch, sentence: words.to_owned() };
+    let ends: BTreeMap<_, _> = (1..=100).map(|number| (agent(number), end("no answer"))).collect();
+    let said = refusals(&ends, &version("1.1.0")).expect("some refuse");
+    assert!(said.starts_with(&format!("{} refuses 1.1.0 (fetch): no answer; also ", agent(1))), "{said}");
+    assert!(said.ends_with("and 79 more") && said.len() < 1000, "{said}");
+    assert_eq!(refusals(&BTreeMap::new(), &version("1.1.0")), None);
+    let mut world = asked();
+    let serial = world.fleet.staging.as_ref().expect("asked").serial;
+    let (state, refusal) = (StagingState::Refused, Some(StagingRefusal::Fetch));
+    let sentence = "long ".repeat(10_000);
+    world.report(1).staging =
+        Some(Staging { serial, state, since_ms: 1, done_bytes: 0, total_bytes: 0, refusal, sentence });
+    assert!(matches!(event(&world.lap()), Event::Ended { outcome: Outcome::Failed, .. }));
 }

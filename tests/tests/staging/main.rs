@@ -7,6 +7,7 @@ mod site;
 use std::time::Duration;
 
 use handover_tests::fleet::Spec;
+use nix::fcntl::{Flock, FlockArg};
 
 use site::{FILES, Site};
 
@@ -108,9 +109,14 @@ fn a_staging_that_is_taken_back_stops_and_leaves_nothing_half() {
         .wait_within(Duration::from_secs(20), "what has come to be cleared away", |_| stopped(&site))
         .expect("empty");
     assert_eq!(site.order().expect("an order")["state"], "undone");
+    let lock = std::fs::File::create(site.fleet.hosts[2].builds.join(".handover-stage.lock")).expect("a lock");
+    let by_hand = Flock::lock(lock, FlockArg::LockExclusiveNonblock).expect("nobody stages");
     let timed_out = site.fleet.cli().run(&["--timeout", "1s", "stage", "1.0.0"]).expect("a command");
     assert_eq!(timed_out.code, 6, "it goes on: {}{}", timed_out.out, timed_out.err);
     site.server.release(held);
+    let waits = |site: &Site| Ok(site.row(HOSTS[2])?["state"] == "waiting" && site.row(HOSTS[1])?["state"] == "staged");
+    site.fleet.wait_for("a staging by hand to be waited for", |_| waits(&site)).expect("waiting");
+    drop(by_hand);
     let done = |site: &Site| Ok(site.order()?["state"] == "done");
     site.fleet.wait_for("the staging to be done", |_| done(&site)).expect("done");
 }

@@ -1,8 +1,11 @@
 //! The step before all others: every host has the version in place. Nothing has been touched yet, so that a host that
 //! refuses ends the rollout, and there is nothing to go back from.
 
+use std::collections::BTreeMap;
+
 use handover_proto::assignment::Cause;
 use handover_proto::blocker::Blocker;
+use handover_proto::ids::AgentId;
 use handover_proto::staging::StagingRequest;
 use handover_proto::stored::{Rest, STORED_VERSION};
 
@@ -11,22 +14,21 @@ use super::{Act, Decision};
 use crate::core::event::{Event, Outcome};
 use crate::core::plan::Step;
 use crate::core::progress::State;
-use crate::core::staging::{Ask, HostStand, Requested, stand};
+use crate::core::staging::{Ask, HostEnd, HostStand, Requested, refusals, stand};
 
 /// Running at the step `step`, which is this one.
 pub(super) fn next(lap: Lap<'_>, step: u32) -> Decision {
     let Some(requested) = ours(lap) else { return ask(lap, step) };
     let stands = lap.plan.hosts.iter().map(|host| (&host.agent, stand(lap.fleet, &host.agent, requested.serial)));
-    let (mut waits, mut refused): (Vec<Blocker>, Vec<String>) = (Vec::new(), Vec::new());
+    let (mut waits, mut ends): (Vec<Blocker>, BTreeMap<&AgentId, HostEnd>) = Default::default();
     for (host, stand) in stands {
-        match &stand {
-            HostStand::Ended(end) if end.is_staged() => {}
-            HostStand::Ended(end) => refused.push(end.in_words(host, &lap.plan.to)),
-            _ => waits.extend(stand.blocker(host, &lap.plan.to, lap.progress.since_ms)),
+        waits.extend(stand.blocker(host, &lap.plan.to, lap.progress.since_ms));
+        if let HostStand::Ended(end) = stand {
+            ends.insert(host, end);
         }
     }
-    if !refused.is_empty() {
-        let reason = format!("nothing was touched: {}", refused.join("; "));
+    if let Some(refusals) = refusals(ends.iter().map(|(host, end)| (*host, end)), &lap.plan.to) {
+        let reason = format!("nothing was touched: {refusals}");
         return Act::only(Event::Ended { outcome: Outcome::Failed, reason }).with(Ask::Withdraw);
     }
     if waits.is_empty() {

@@ -11,7 +11,7 @@ use handover_proto::stored::{Rest, STORED_VERSION};
 use super::give::Refused;
 use super::next::{Change, Step};
 use super::{Outcome, Phase, Scene, StandingOrder, What};
-use crate::core::staging::{Ask, HostEnd, HostStand, Requested, stand};
+use crate::core::staging::{Ask, HostEnd, HostStand, Requested, refusals, stand};
 
 /// What is refused at once.
 ///
@@ -88,22 +88,17 @@ fn news(order: &StandingOrder, scene: &Scene<'_>, requested: &Requested) -> Opti
 }
 
 fn ended(order: &StandingOrder, scene: &Scene<'_>, version: &Version) -> StandingOrder {
-    let bad: Vec<String> = order
-        .staged
-        .iter()
-        .filter(|(_, end)| !end.is_staged())
-        .map(|(host, end)| end.in_words(host, version))
-        .collect();
-    let (all, good) = (order.staged.len(), order.staged.len() - bad.len());
-    if bad.is_empty() {
-        return order.ended(scene.now, Outcome::Done, format!("{version} is staged on {}", counted(all)));
+    let (all, good) = (order.staged.len(), order.staged.values().filter(|end| end.is_staged()).count());
+    match refusals(&order.staged, version) {
+        None => order.ended(scene.now, Outcome::Done, format!("{version} is staged on {}", counted(all))),
+        Some(refusals) => {
+            let reason = format!(
+                "{version} is staged on {good} of {}, and what serves was not touched; {refusals}",
+                counted(all)
+            );
+            order.ended(scene.now, Outcome::Failed, reason)
+        }
     }
-    let reason = format!(
-        "{version} is staged on {good} of {}, and what serves was not touched; {}",
-        counted(all),
-        bad.join("; ")
-    );
-    order.ended(scene.now, Outcome::Failed, reason)
 }
 
 /// The order is taken back: hosts that have the version keep it, others stop.
