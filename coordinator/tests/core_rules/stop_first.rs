@@ -219,6 +219,15 @@ fn a_long_drain_of_the_old_version_is_not_the_new_ones_delay() {
 }
 
 #[test]
+fn the_old_versions_crash_while_it_drains_only_makes_room_earlier() {
+    let mut site = Site::new(2, "", false);
+    site.until_event(|event| matches!(event, Event::Entered { step: 1 }));
+    assert!(site.step(0, Move::Take) && site.step(0, Move::Crash), "1.0.0 is still there, and ends by itself");
+    assert_eq!(site.until_the_end(), Decision::Ended(Outcome::Done));
+    assert_eq!(site.versions(), ["1.1.0"; 2]);
+}
+
+#[test]
 fn where_the_gate_holds_the_whole_change_has_to_be_in_time() {
     let mut site = Site::new(1, "", false);
     site.lap();

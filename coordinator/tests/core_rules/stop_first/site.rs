@@ -31,7 +31,8 @@ pub(crate) struct Host {
     /// Its balancers send requests here.
     pub(crate) sent: bool,
     pub(crate) heard: bool,
-    pub(crate) crashes: u32,
+    /// As the agent counts them: of one version, in a row.
+    crashes: Option<(Version, u32)>,
     /// Something went wrong here: what is decided about it may be overtaken by its getting well.
     faulty: bool,
 }
@@ -88,7 +89,7 @@ impl Site {
             runs: Some(Runs { version: version("1.0.0"), ready: true }),
             sent: true,
             heard: true,
-            crashes: 0,
+            crashes: None,
             faulty: false,
         };
         let hosts = world.fleet.agents.values().map(host).collect();
@@ -145,7 +146,11 @@ impl Site {
         let host = &mut self.hosts[number];
         let (wants, open) = (host.wants(), host.is_open());
         match (what, &mut host.runs) {
-            (Move::Take, _) if host.taken.serial != stored.serial => (host.taken, host.crashes) = (stored, 0),
+            (Move::Take, _) if host.taken.serial != stored.serial => {
+                host.taken = stored;
+                let wants = host.wants();
+                host.crashes.take_if(|(of, _)| *of != wants);
+            }
             (Move::Balance, _) if host.sent != open => host.sent = open,
             (Move::Stop, Some(runs)) if runs.version != wants => {
                 let holds = holder == Some(id_of(number, &runs.version));
@@ -159,7 +164,8 @@ impl Site {
                 runs.ready = true;
             }
             (Move::Crash, Some(runs)) => {
-                host.crashes += u32::from(runs.version == wants);
+                let before = host.crashes.as_ref().filter(|(of, _)| *of == runs.version).map_or(0, |(_, count)| *count);
+                host.crashes = Some((runs.version.clone(), before + 1));
                 host.runs = None;
             }
             (Move::BecomeUnready, Some(runs)) if runs.ready => runs.ready = false,
@@ -201,7 +207,7 @@ impl Site {
             report.reached = if host.is_settled() { host.taken.serial } else { Serial(0) };
             report.front_pending = host.sent != host.is_open();
             let instance = host.runs.as_ref().map(|runs| host.instance(number, runs));
-            report.slots.insert(slot("a"), Slot { instance, crashes: host.crashes, last_exit: None });
+            report.slots.insert(slot("a"), Slot { instance, crashes: host.crashes(), last_exit: None });
             if let Some(runs) = &host.runs {
                 let side = if runs.version == version("1.0.0") { "a" } else { "b" };
                 let mut value = candidate(owner(&id, side, runs.version.as_str()));
@@ -281,6 +287,11 @@ fn id_of(number: usize, what: &Version) -> InstanceId {
 impl Host {
     fn wants(&self) -> Version {
         self.taken.assignment.slots[&slot("a")].version.clone()
+    }
+
+    /// What its agent reports: of the version that is assigned, whatever crashed before it.
+    fn crashes(&self) -> u32 {
+        self.crashes.as_ref().filter(|(of, _)| *of == self.wants()).map_or(0, |(_, count)| *count)
     }
 
     /// What its agent tells balancers.
