@@ -18,7 +18,7 @@ fn the_plan() -> Plan {
 }
 
 fn progress(state: State) -> Progress {
-    Progress { state, since_ms: 1, started_ms: 1, by: "ann".into(), asked: None, asks: 0 }
+    Progress { state, since_ms: 1, started_ms: 1, by: "ann".into(), asked: None, asks: 0, given: true }
 }
 
 fn states() -> Vec<State> {

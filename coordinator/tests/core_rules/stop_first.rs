@@ -1,6 +1,7 @@
 //! Versions that take turns in a host's one slot: plans, the way there, the way back.
 
 mod chance;
+mod freeze;
 mod site;
 
 use std::time::Duration;

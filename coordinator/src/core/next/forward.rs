@@ -84,7 +84,7 @@ fn until_settled(lap: Lap<'_>, standing: Standing) -> Decision {
     }
 }
 
-/// Unless the floor needs the hosts that would go, or the lease is with one of them.
+/// Unless the floor needs the hosts that would go, or the lease is with one of them, and cannot or has not yet moved.
 fn unless_needed(
     lap: Lap<'_>,
     step: u32,
@@ -99,6 +99,11 @@ fn unless_needed(
             Standing::Settled => act(changes),
             other => until_settled(lap, other),
         },
+        Some(Step::Start { .. }) if lap.plan.is_in_place() => {
+            let (to, since_ms) = (Some(&lap.plan.to), lap.progress.since_ms);
+            let frozen = changes.keys().find_map(|agent| lease::frozen_with(lap.fleet, agent, to, since_ms));
+            frozen.map_or_else(|| act(changes), Decision::wait)
+        }
         _ => act(changes),
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use handover_proto::blocker::{Blocker, BlockerKind};
-use handover_proto::ids::{AgentId, InstanceId};
+use handover_proto::ids::{AgentId, InstanceId, SlotId, Version};
 use handover_proto::lease::{IntentKind, Owner};
 
 use super::Now;
@@ -91,6 +91,18 @@ fn elsewhere(fleet: &Fleet, leaves: impl Fn(&AgentId) -> bool) -> Option<Instanc
 /// Whether the candidate of this host holds.
 pub(super) fn candidate_holds(plan: &Plan, host: &Host, fleet: &Fleet) -> bool {
     holder(fleet).is_some_and(|owner| owner.agent == host.agent && owner.version == plan.to)
+}
+
+/// A freeze keeps the lease where it is, and its holder is not stopped under it: what is waited for before this host is to
+/// run `next`. Its gate would hold requests for as long as the freeze lasts.
+pub(super) fn frozen_with(fleet: &Fleet, agent: &AgentId, next: Option<&Version>, since_ms: u64) -> Option<Blocker> {
+    let frozen = fleet.lease.frozen && fleet.lease.beat.is_some();
+    let owner = holder(fleet).filter(|owner| frozen && owner.agent == *agent && Some(&owner.version) != next)?;
+    let waiting_for = format!(
+        "`handover lease unfreeze`: the scheduler lease is frozen, so {agent} keeps {}, which holds it",
+        owner.version
+    );
+    Some(Blocker { kind: BlockerKind::Operator, since_ms, waiting_for })
 }
 
 /// Nobody is asked, and nothing is late.
@@ -213,12 +225,7 @@ fn heirs(plan: &Plan) -> impl Iterator<Item = &Host> {
     planned.into_iter().chain(&plan.hosts)
 }
 
-fn ready_heir(
-    fleet: &Fleet,
-    host: &Host,
-    slot: &handover_proto::ids::SlotId,
-    version: &handover_proto::ids::Version,
-) -> Option<InstanceId> {
+fn ready_heir(fleet: &Fleet, host: &Host, slot: &SlotId, version: &Version) -> Option<InstanceId> {
     let found = fleet.instance(&host.agent, slot).filter(|found| found.version == *version && found.ready)?;
     fleet.lease.candidates.get(&found.id).filter(|seen| seen.value.ready).map(|_| found.id.clone())
 }

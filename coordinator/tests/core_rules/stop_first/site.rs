@@ -7,7 +7,7 @@ use handover::core::fleet::{Assigned, Fleet, Heard, Instance, Process, Slot};
 use handover::core::next::{Act, Decision};
 use handover::core::plan::Plan;
 use handover_proto::assignment::LeaseWish;
-use handover_proto::ids::{InstanceId, Version};
+use handover_proto::ids::{AgentId, InstanceId, Version};
 use handover_proto::lifecycle::Lifecycle;
 use handover_proto::numbers::Serial;
 
@@ -108,6 +108,7 @@ impl Site {
         let decision = self.world.decide();
         if let Decision::Do(act) = &decision {
             self.takes_out_no_more_than_the_floor_lets(act);
+            self.stops_no_frozen_holder(act);
             self.world.commit((**act).clone());
         }
         decision
@@ -130,6 +131,20 @@ impl Site {
         assert!(goes == 0 || left >= floor, "{:?} leaves {left} of {floor}", act.event);
     }
 
+    /// Its agent would not stop it, and its gate would hold requests, or its balancers miss it, as long as that lasts.
+    fn stops_no_frozen_holder(&self, act: &Act) {
+        let lease = &self.world.fleet.lease;
+        let owner = lease.holder.as_ref().filter(|_| lease.frozen).map(|seen| seen.value.owner());
+        let change = owner.and_then(|owner| Some((owner, act.assignments.get(&owner.agent)?)));
+        let stops = change.filter(|(owner, change)| change.slots[&slot("a")].version != owner.version);
+        assert!(stops.is_none_or(|(owner, _)| !self.host(&owner.agent).serves()), "a frozen holder: {:?}", act.event);
+    }
+
+    fn host(&self, id: &AgentId) -> &Host {
+        let number = self.world.fleet.agents.keys().position(|known| known == id).expect("an agent");
+        &self.hosts[number]
+    }
+
     fn told_to_go(&self, number: usize) -> bool {
         let stored = self.world.fleet.agents[&agent(number as u8 + 1)].assignment().expect("assigned");
         let runs = self.hosts[number].runs.as_ref();
@@ -143,6 +158,7 @@ impl Site {
         let leaves = self.plan().host(&id).is_some_and(|host| self.plan().leaves(host.wave));
         let (good, many) = (self.good, self.hosts.len() > 1);
         let holder = self.world.fleet.lease.holder.as_ref().map(|seen| seen.value.owner().instance.clone());
+        let frozen = self.world.fleet.lease.frozen;
         let host = &mut self.hosts[number];
         let (wants, open) = (host.wants(), host.is_open());
         match (what, &mut host.runs) {
@@ -154,6 +170,9 @@ impl Site {
             (Move::Balance, _) if host.sent != open => host.sent = open,
             (Move::Stop, Some(runs)) if runs.version != wants => {
                 let holds = holder == Some(id_of(number, &runs.version));
+                if holds && frozen {
+                    return false;
+                }
                 let told = !leaves || !host.sent || !runs.ready || host.faulty;
                 assert!(told, "stopped while its balancers still send: {id}");
                 assert!(!holds || self.faults > 0 || !many, "the holder is stopped under the lease: {id}");
@@ -181,6 +200,9 @@ impl Site {
     /// Whoever is asked hands over; a lease that nobody holds is taken.
     pub(crate) fn lease_moves(&mut self) {
         self.sync();
+        if self.world.fleet.lease.frozen {
+            return;
+        }
         let heir = self.world.fleet.lease.open_intent().and_then(|open| open.value.to.clone());
         let lease = &self.world.fleet.lease;
         if heir.is_some_and(|heir| lease.candidates.get(&heir).is_some_and(|seen| seen.value.ready)) {
