@@ -127,7 +127,7 @@ impl<'a> Stand<'a> {
             (Place::Back { .. }, Some(from)) => Self {
                 // What is left of the candidate's work must not keep the current version out: nothing of the new
                 // version has to cooperate (`SAFETY.md` E11).
-                drain: Some(DrainPolicy { at_deadline: AtDeadline::Cut, ..plan.rules.drain }),
+                drain: Some(DrainPolicy { at_deadline: AtDeadline::Cut, over_all: true, ..plan.rules.drain }),
                 ..Self::one(host, from, LeaseWish::Eligible, false)
             },
         }

@@ -72,7 +72,7 @@ impl Made {
             cause: Cause { rollout: None, step: 0, plan_hash: String::new() },
             slots: BTreeMap::from([(slot.clone(), wish)]),
             routes: vec![Route { to: Upstream::Slot(slot), reads: 100, writes: 100 }],
-            drain: DrainPolicy { deadline_ms: 1, at_deadline: AtDeadline::Wait },
+            drain: DrainPolicy { deadline_ms: 1, at_deadline: AtDeadline::Wait, over_all: false },
             leaving: false,
             lease: Default::default(),
             hooks: vec![],

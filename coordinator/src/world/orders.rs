@@ -112,7 +112,7 @@ fn habits(latest: Option<&Rollout>, hosts: usize) -> Habits {
         None => Habits {
             min_serving: hosts.saturating_sub(1).max(1),
             quiesce: QUIESCE,
-            drain: DrainPolicy { deadline_ms: DRAIN_MS, at_deadline: AtDeadline::Wait },
+            drain: DrainPolicy { deadline_ms: DRAIN_MS, at_deadline: AtDeadline::Wait, over_all: false },
         },
     }
 }

@@ -205,6 +205,16 @@ fn a_new_version_that_is_never_ready_goes_back_in_place_when_its_time_is_over() 
 }
 
 #[test]
+fn jobs_of_the_new_version_that_never_end_do_not_hold_the_way_back() {
+    let mut site = Site::new(3, "soak = \"1h\"\n", true);
+    site.until_event(|event| matches!(event, Event::Entered { step: 10 }));
+    site.jobs = true;
+    site.world.order(Order::Rollback);
+    assert_eq!(site.until_the_end(), Decision::Ended(Outcome::RolledBack));
+    assert_eq!(site.versions(), ["1.0.0"; 3]);
+}
+
+#[test]
 fn a_long_drain_of_the_old_version_is_not_the_new_ones_delay() {
     let mut site = Site::new(2, "", false);
     site.until_event(|event| matches!(event, Event::Entered { step: 1 }));

@@ -6,7 +6,7 @@ use handover::core::event::Event;
 use handover::core::fleet::{Assigned, Fleet, Heard, Instance, Process, Slot};
 use handover::core::next::{Act, Decision};
 use handover::core::plan::Plan;
-use handover_proto::assignment::LeaseWish;
+use handover_proto::assignment::{AtDeadline, LeaseWish};
 use handover_proto::ids::{AgentId, InstanceId, Version};
 use handover_proto::lifecycle::Lifecycle;
 use handover_proto::numbers::Serial;
@@ -19,6 +19,8 @@ pub(crate) struct Site {
     pub(crate) hosts: Vec<Host>,
     /// Whether 1.1.0 ever becomes ready.
     pub(crate) good: bool,
+    /// Whether jobs of 1.1.0, which have a policy of their own, never end.
+    pub(crate) jobs: bool,
     /// Whether the service has a scheduler.
     scheduler: bool,
     /// Ways in which something went wrong that we did not do.
@@ -93,7 +95,7 @@ impl Site {
             faulty: false,
         };
         let hosts = world.fleet.agents.values().map(host).collect();
-        let mut site = Self { world, hosts, good: true, scheduler: lease, faults: 0 };
+        let mut site = Self { world, hosts, good: true, jobs: false, scheduler: lease, faults: 0 };
         site.sync();
         site
     }
@@ -156,7 +158,7 @@ impl Site {
         let id = agent(number as u8 + 1);
         let stored = self.world.fleet.agents[&id].assigned.clone().expect("assigned");
         let leaves = self.plan().host(&id).is_some_and(|host| self.plan().leaves(host.wave));
-        let (good, many) = (self.good, self.hosts.len() > 1);
+        let (good, jobs, many) = (self.good, self.jobs, self.hosts.len() > 1);
         let holder = self.world.fleet.lease.holder.as_ref().map(|seen| seen.value.owner().instance.clone());
         let frozen = self.world.fleet.lease.frozen;
         let host = &mut self.hosts[number];
@@ -170,7 +172,9 @@ impl Site {
             (Move::Balance, _) if host.sent != open => host.sent = open,
             (Move::Stop, Some(runs)) if runs.version != wants => {
                 let holds = holder == Some(id_of(number, &runs.version));
-                if holds && frozen {
+                let drain = host.taken.assignment.drain;
+                let cut = drain.over_all && drain.at_deadline == AtDeadline::Cut;
+                if holds && frozen || jobs && runs.version == version("1.1.0") && !cut {
                     return false;
                 }
                 let told = !leaves || !host.sent || !runs.ready || host.faulty;
