@@ -82,6 +82,14 @@ impl Made {
         self
     }
 
+    /// The host that was assigned something last is told to leave.
+    fn leaves(mut self) -> Self {
+        let last = self.entries.last_mut().expect("an assignment");
+        let assignment: Assignment = handover_proto::stored::decode(&last.key, &last.value).expect("json");
+        last.value = encode(&Assignment { leaving: true, ..assignment }).expect("json");
+        self
+    }
+
     fn holder(mut self, instance: &InstanceId, beats: bool) -> Self {
         let owner = Owner {
             instance: instance.clone(),

@@ -2,6 +2,7 @@
 
 mod chance;
 mod freeze;
+mod given_back;
 mod site;
 
 use std::time::Duration;

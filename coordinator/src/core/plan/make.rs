@@ -45,6 +45,15 @@ pub enum PlanError {
         /// By which order.
         order: u64,
     },
+    /// A host that an earlier rollout took out.
+    #[error(
+        "agent {agent} is out of its balancers, and no order keeps it there; `handover drain {agent}` and then \
+         `handover undrain {agent}` give it back, then roll out"
+    )]
+    Leaves {
+        /// Which.
+        agent: AgentId,
+    },
     /// An agent without its gate.
     #[error("the gate of agent {agent} does not answer; start handover-gate@SERVICE on its host")]
     NoGate {
@@ -211,6 +220,9 @@ impl Plan {
 /// What serves on a host; and that the host can take part.
 fn looked_at(id: &AgentId, agent: &Agent, way: Way) -> Result<Serving, PlanError> {
     let report = agent.seen().ok_or_else(|| PlanError::Silent { agent: id.clone() })?;
+    if agent.assignment().is_some_and(|assignment| assignment.leaving) {
+        return Err(PlanError::Leaves { agent: id.clone() });
+    }
     if !report.gate {
         return Err(PlanError::NoGate { agent: id.clone() });
     }

@@ -25,6 +25,10 @@ pub(super) fn findings(of: &Patient<'_>) -> Result<Vec<Finding>, StoredError> {
     all.push(versions(&registrations, heard));
     all.extend(clocks(&registrations, heard));
     all.extend(hosts(of));
+    for agent in registrations.keys() {
+        let leaves = of.world.assigned(of.service, agent)?.is_some_and(|assigned| assigned.assignment.leaving);
+        all.extend(Some(agent).filter(|_| leaves).and_then(|agent| forgotten(of, agent)));
+    }
     Ok(all)
 }
 
@@ -126,6 +130,16 @@ fn hosts(of: &Patient<'_>) -> Vec<Finding> {
         _ => all.push(ok("hosts", format!("{serving} serve"))),
     }
     all
+}
+
+/// A host that leaves, though nothing that may have made it leave goes on.
+fn forgotten(of: &Patient<'_>, agent: &AgentId) -> Option<Finding> {
+    let runs = |state: &str| ["running", "paused", "rolling-back"].contains(&state);
+    let drained = of.status.fleet.iter().any(|row| row.agent == agent.as_str() && row.drained_by > 0);
+    let owned = drained || of.status.rollout.as_ref().is_some_and(|rollout| runs(&rollout.state));
+    let sentence = format!("{agent} is out of its balancers, and no order or rollout keeps it there");
+    let fix = format!("handover drain {agent}, then handover undrain {agent}, gives it back");
+    (!owned).then(|| fail("hosts", sentence, fix))
 }
 
 fn drained(of: &Patient<'_>, row: &FleetRow) -> Option<Finding> {
