@@ -3,6 +3,7 @@
 mod chance;
 mod freeze;
 mod given_back;
+mod lease;
 mod site;
 
 use std::time::Duration;

@@ -122,7 +122,8 @@ pub(super) fn back(plan: &Plan, progress: &Progress, fleet: &Fleet, now: Now) ->
         let (slot, version) = (host.current.as_ref()?, plan.from.as_ref()?);
         ready_heir(fleet, host, slot, version)
     });
-    let heir = heir.or_else(|| elsewhere(fleet, |agent| *agent == owner.agent).filter(|_| plan.is_in_place()));
+    // A host that ran the new version before this rollout keeps it. One of the plan's would only be asked in its turn.
+    let heir = heir.or_else(|| elsewhere(fleet, |agent| plan.host(agent).is_some()).filter(|_| plan.is_in_place()));
     if heir.is_none() && fleet.agents.len() == 1 && plan.is_in_place() {
         return Standing::Settled;
     }
