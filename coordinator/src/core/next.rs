@@ -8,6 +8,7 @@ mod changes;
 mod forward;
 mod in_place;
 mod lease;
+mod leaving;
 pub(in crate::core) mod met;
 mod triggers;
 

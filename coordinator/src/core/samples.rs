@@ -12,7 +12,7 @@ use handover_proto::ids::{AgentId, InstanceId};
 use self::history::History;
 use super::assign::{Place, begun};
 use super::duration;
-use super::fleet::{Counts, Fleet, Instance, Traffic};
+use super::fleet::{Agent, Counts, Fleet, Instance, Traffic};
 use super::next::{Now, met};
 use super::plan::{Host, Plan, Step};
 use super::progress::Progress;
@@ -24,6 +24,8 @@ pub struct Samples {
     unready: BTreeMap<AgentId, Duration>,
     /// Since when the current version has made room for the candidate.
     room: BTreeMap<AgentId, Duration>,
+    /// Since when a host of this step has been told what somebody else keeps it from.
+    held_up: BTreeMap<(u32, AgentId), Duration>,
     last: BTreeMap<InstanceId, Traffic>,
     histories: BTreeMap<Scope, History>,
     crossed: BTreeMap<(Scope, Class), Duration>,
@@ -55,6 +57,7 @@ impl Samples {
             is_met.then(|| self.met.filter(|(since_place, _)| *since_place == place).unwrap_or((place, now.boot)));
         for host in begun(plan, place) {
             self.observe_room(plan, host, fleet, now.boot);
+            self.observe_leaving(plan, (host, step), fleet, now.boot);
             self.observe_readiness(plan, (host, step), fleet, now.boot);
             if let Some(candidate) = fleet.instance(&host.agent, &host.candidate).filter(|c| c.version == plan.to) {
                 self.observe_traffic(&host.agent, candidate, now.boot);
@@ -80,6 +83,12 @@ impl Samples {
     pub(super) fn room_since(&self, plan: &Plan, wave: u32) -> Option<Duration> {
         let of_it = plan.hosts.iter().filter(|host| host.wave == wave);
         of_it.filter_map(|host| self.room.get(&host.agent)).min().copied()
+    }
+
+    /// Which host has been kept from this step for that long, as far as this coordinator has seen.
+    pub(super) fn held_up(&self, step: u32, boot: Duration, limit: Duration) -> Option<&AgentId> {
+        let late = |(at, since): (&(u32, AgentId), &Duration)| at.0 == step && boot.saturating_sub(*since) >= limit;
+        self.held_up.iter().find(|(at, since)| late((at, since))).map(|((_, agent), _)| agent)
     }
 
     /// Which serving candidate has not been ready for too long.
@@ -125,6 +134,17 @@ impl Samples {
             self.room.entry(host.agent.clone()).or_insert(boot);
         } else {
             self.room.remove(&host.agent);
+        }
+    }
+
+    fn observe_leaving(&mut self, plan: &Plan, (host, step): (&Host, u32), fleet: &Fleet, boot: Duration) {
+        let leaves = plan.step(step) == Some(&Step::Leave { wave: host.wave });
+        let told = |agent: &Agent| agent.assignment().is_some_and(|stored| stored.leaving) && !agent.is_out();
+        let at = (step, host.agent.clone());
+        if leaves && fleet.seen(&host.agent).is_some_and(|(agent, _)| told(agent)) {
+            self.held_up.entry(at).or_insert(boot);
+        } else {
+            self.held_up.remove(&at);
         }
     }
 

@@ -8,7 +8,7 @@ use handover_proto::ids::AgentId;
 
 use super::changes::{changes, floor_blocker};
 use super::lease::{self, Standing};
-use super::{Act, Decision, Now, OURSELVES, ended_without_silent, met};
+use super::{Act, Decision, Now, OURSELVES, ended_without_silent, leaving, met};
 use crate::core::assign::Place;
 use crate::core::duration;
 use crate::core::event::{BackStep, Event, Outcome};
@@ -35,6 +35,9 @@ pub(super) fn next(lap: Lap<'_>, step: u32) -> Decision {
     if let Err(corrupt) = lap.fleet.lease.check() {
         return pause(corrupt.to_string());
     }
+    if let Some(back) = leaving::given_back(lap, step) {
+        return back;
+    }
     let late = changes(lap, Place::Forward { step });
     if !late.is_empty() {
         let agents = late.keys().cloned().collect();
@@ -42,7 +45,8 @@ pub(super) fn next(lap: Lap<'_>, step: u32) -> Decision {
     }
     let waits = met::forward(lap.plan, step, lap.fleet, lap.progress.since_ms);
     if !waits.is_empty() {
-        return left_silent(lap, step, &waits).unwrap_or(Decision::Wait { blockers: waits, until: lap.deadline(step) });
+        let instead = left_silent(lap, step, &waits).or_else(|| leaving::held_up(lap, step));
+        return instead.unwrap_or(Decision::Wait { blockers: waits, until: lap.deadline(step) });
     }
     if lap.plan.step(step) == Some(&Step::Lease) {
         match lease::forward(lap.plan, lap.progress, lap.fleet, lap.now) {

@@ -37,7 +37,7 @@ fn storm(seed: u64, hosts: u8, floor: usize, weather: Weather) -> (Outcome, Site
     let mut site = Site::new(hosts, &format!("min_serving = {floor}\n"), true);
     let fair = weather == Weather::Fair;
     site.good = weather != Weather::BadVersion;
-    site.jobs = !fair && seed % 2 == 0;
+    site.jobs = !fair && seed.is_multiple_of(2);
     for _ in 0..chance.below(400) {
         if matches!(site.world.progress.state, State::Ended { .. }) {
             break;

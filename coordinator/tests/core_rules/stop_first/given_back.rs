@@ -1,14 +1,18 @@
 //! Hosts that have left their balancers and cannot go on: somebody gives them back.
 
+use std::time::Duration;
+
 use handover::core::event::{BackStep, Event, Outcome};
-use handover::core::next::MAX_ASSIGNMENTS;
+use handover::core::next::{Decision, MAX_ASSIGNMENTS};
 use handover::core::order::{Order, carried_out, order};
 use handover::core::plan::PlanError;
 use handover::core::progress::State;
+use handover_proto::assignment::LeaseWish::Eligible;
+use handover_proto::blocker::BlockerKind;
 
-use super::site::{STOP_FIRST, Site};
+use super::site::{Move, STOP_FIRST, Site};
 use super::{leaving, wish};
-use crate::world::{agent, plan, spec, term};
+use crate::world::{agent, blockers, event, plan, spec, term};
 
 fn at_the_last_step_back(site: &mut Site) {
     for step in [BackStep::Lease, BackStep::Stop] {
@@ -39,6 +43,49 @@ fn an_abort_at_the_last_step_back_gives_hosts_back_that_have_left() {
     assert!((1..=3).all(|number| !leaving(&site, number)), "nobody else would give them back");
     site.obey();
     assert_eq!(site.serving(), 3, "{:?}", site.versions());
+}
+
+#[test]
+fn a_host_that_has_left_serves_again_while_another_one_is_lost() {
+    let mut site = Site::new(3, "", true);
+    site.until(|site, _| leaving(site, 1));
+    for what in [Move::Take, Move::Balance] {
+        assert!(site.step(0, what), "{what:?}");
+    }
+    site.hosts[1].runs = None;
+    assert_eq!(event(&site.lap()), &Event::Assigned { agents: vec![agent(1)] });
+    assert!(!leaving(&site, 1) && wish(&site, 1).lease == Eligible, "as it was");
+    for _ in 0..20 {
+        site.step(0, Move::Take);
+        site.step(0, Move::Balance);
+        assert_eq!(blockers(&site.lap()), [BlockerKind::Floor], "it does not go to and fro");
+        site.world.pass(Duration::from_secs(5));
+    }
+    assert_eq!(site.serving(), 2);
+    assert_eq!(site.until_the_end(), Decision::Ended(Outcome::Done), "the lost one is back, and it leaves again");
+    assert_eq!(site.versions(), ["1.1.0"; 3]);
+}
+
+#[test]
+fn a_host_whose_balancers_never_let_it_go_is_given_back_and_the_rollout_pauses() {
+    let mut site = Site::new(3, "", false);
+    site.until(|site, _| leaving(site, 1));
+    site.step(0, Move::Take);
+    for _ in 0..59 {
+        assert!(matches!(site.lap(), Decision::Wait { .. }));
+        site.world.pass(Duration::from_secs(10));
+    }
+    site.world.pass(Duration::from_secs(11));
+    let paused = site.lap();
+    let Event::Paused { reason, .. } = event(&paused) else { panic!("{paused:?}") };
+    assert!(reason.contains("app-01") && reason.contains("10m") && reason.contains("resume"), "{reason}");
+    assert!(!leaving(&site, 1));
+    site.world.order(Order::Resume);
+    site.lap();
+    assert!(leaving(&site, 1), "it tries again");
+    site.step(0, Move::Take);
+    assert!(matches!(site.lap(), Decision::Wait { .. }), "and has its time anew");
+    assert_eq!(site.until_the_end(), Decision::Ended(Outcome::Done));
 }
 
 #[test]

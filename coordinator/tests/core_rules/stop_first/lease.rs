@@ -5,12 +5,10 @@ use std::time::Duration;
 use handover::core::event::{BackStep, Event, Outcome};
 use handover::core::next::Decision;
 use handover::core::order::Order;
-use handover_proto::blocker::BlockerKind;
 use handover_proto::lease::IntentKind;
 
-use super::leaving;
 use super::site::{Move, Site};
-use crate::world::{agent, blockers, hold, instance_id, slot};
+use crate::world::{agent, instance_id, slot};
 
 #[test]
 fn on_the_way_back_one_candidate_is_not_asked_to_hand_the_lease_to_the_next() {

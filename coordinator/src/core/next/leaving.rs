@@ -1,0 +1,62 @@
+//! Hosts that are on their way out and do not get on: a lame duck serves nobody who is told of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use handover_proto::assignment::Assignment;
+use handover_proto::ids::AgentId;
+
+use super::changes::floor_blocker;
+use super::forward::Lap;
+use super::{Act, Decision, OURSELVES};
+use crate::core::assign::{Place, staying, wanted};
+use crate::core::duration;
+use crate::core::event::Event;
+use crate::core::plan::{Host, Step};
+
+/// How long a balancer may take to let a host go: as long as a drain waits (`docs/decisions.md` 8).
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Hosts that have left and may not be stopped, since others are lost meanwhile, are given back; they leave again when the
+/// floor holds. Leaving and stopping pass the same check, so that this does not go to and fro by itself.
+pub(super) fn given_back(lap: Lap<'_>, step: u32) -> Option<Decision> {
+    let back = left(lap, step);
+    let next = Place::Forward { step: step + 1 };
+    let stop = |host: &Host| (host.agent.clone(), wanted(lap.plan, next, host, lap.now.term));
+    let stops = lap.plan.step(step).into_iter().flat_map(|what| lap.plan.hosts_of(what)).map(stop).collect();
+    if back.is_empty() || floor_blocker(lap.plan, lap.fleet, &stops, lap.progress.since_ms).is_none() {
+        return None;
+    }
+    let agents = back.keys().cloned().collect();
+    Some(Act::assign(Event::Assigned { agents }, back))
+}
+
+/// A step that takes too long for reasons that nothing here can mend is paused.
+pub(super) fn held_up(lap: Lap<'_>, step: u32) -> Option<Decision> {
+    let agent = lap.samples.held_up(step, lap.now.boot, PATIENCE).filter(|_| late(lap, PATIENCE))?;
+    let back = left(lap, step);
+    if back.is_empty() {
+        return None;
+    }
+    let own = lap.fleet.seen(agent).and_then(|(_, report)| report.blocker.as_ref());
+    let own = own.map(|blocker| format!(": {}", blocker.waiting_for)).unwrap_or_default();
+    let reason = format!(
+        "{agent}: its balancers have not let it go for {}{own}; it is given back, and `resume` tries again",
+        duration::text(PATIENCE)
+    );
+    Some(Act::assign(Event::Paused { by: OURSELVES.to_owned(), reason }, back))
+}
+
+/// Since the step began or was resumed.
+fn late(lap: Lap<'_>, limit: Duration) -> bool {
+    lap.now.wall_ms >= lap.progress.since_ms.saturating_add(duration::millis(limit))
+}
+
+/// The hosts of a step `leave` that were told to, with what they had before.
+fn left(lap: Lap<'_>, step: u32) -> BTreeMap<AgentId, Assignment> {
+    let what = lap.plan.step(step).filter(|step| matches!(step, Step::Leave { .. }));
+    let stored = |host: &&Host| lap.fleet.agents.get(&host.agent).and_then(|agent| agent.assignment());
+    let hosts = what.into_iter().flat_map(|what| lap.plan.hosts_of(what));
+    let told = hosts.filter(|host| stored(host).is_some_and(|stored| stored.leaving));
+    told.filter_map(|host| Some((host.agent.clone(), staying(lap.plan, step, host, lap.now.term)?))).collect()
+}
