@@ -73,9 +73,10 @@ impl Samples {
 
     /// Whether a candidate that is late had the time for it. One that takes the current version's place begins when that
     /// has gone, however long it drains; but where the gate holds, clients wait from the step's beginning.
-    pub(super) fn had_time(&self, plan: &Plan, host: &Host, boot: Duration) -> bool {
+    pub(super) fn had_time(&self, plan: &Plan, host: &Host, fleet: &Fleet, boot: Duration) -> bool {
         let room = self.room.get(&host.agent);
-        let waits = host.is_in_place() && plan.leaves(host.wave);
+        let holds = fleet.agents.get(&host.agent).is_some_and(|agent| agent.hold().is_some());
+        let waits = host.is_in_place() && plan.leaves(host.wave) && !holds;
         !waits || room.is_some_and(|since| boot.saturating_sub(*since) >= plan.rules.start_deadline)
     }
 

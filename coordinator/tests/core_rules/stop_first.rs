@@ -69,12 +69,45 @@ fn the_only_host_is_planned_only_if_its_gate_holds_for_as_long_as_a_start_may_ta
     assert!(sentences(&held).contains("in its place while its gate holds requests"), "{}", sentences(&held));
     assert!(!sentences(&held).contains("leave:") && held.min_serving == 0);
     let (error, text) = refused(1, "start_deadline = \"11s\"\n");
+    assert!(matches!(error, PlanError::HoldsTooShortly { .. }), "going back takes as long again: {error:?}");
+    for part in ["take 11s", "20s only", "start_deadline = \"10s\"", "gate.hold.time = \"22s\"", "app-01"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    refused(1, "start_deadline = \"20s\"\n");
+    assert!(plan(&spec("[rollout]\nway = \"stop-first\"\nstart_deadline = \"10s\"\n"), &single_slots(1)).is_ok());
+    for hold_ms in [None, Some(0)] {
+        let text = plan(&spec(STOP_FIRST), &holding(1, hold_ms)).expect_err("no plan").to_string();
+        assert!(text.contains("two serving hosts") && text.contains("1 of 1 serving hosts"), "{text}");
+    }
+}
+
+/// Hosts whose gates hold so long, since nobody is told to send elsewhere; none: balancers are told.
+fn holding(hosts: u8, hold_ms: Option<u64>) -> handover::core::fleet::Fleet {
+    let mut fleet = single_slots(hosts);
+    fleet.agents.values_mut().for_each(|host| host.registration.hold_ms = hold_ms);
+    fleet
+}
+
+#[test]
+fn hosts_that_leave_though_nobody_is_told_are_planned_only_if_their_gates_hold_for_as_long() {
+    let error = plan(&spec(STOP_FIRST), &holding(3, Some(10_000))).expect_err("no plan");
     assert!(matches!(error, PlanError::HoldsTooShortly { .. }), "{error:?}");
-    assert!(text.contains("11s") && text.contains("10s") && text.contains("app-01"), "{text}");
-    let mut cannot = single_slots(1);
-    cannot.agents.get_mut(&agent(1)).expect("an agent").registration.hold_ms = None;
-    let text = plan(&spec(STOP_FIRST), &cannot).expect_err("no plan").to_string();
-    assert!(text.contains("two serving hosts") && text.contains("1 of 1 serving hosts"), "{text}");
+    let error = plan(&spec(STOP_FIRST), &holding(3, Some(0))).expect_err("no plan");
+    assert!(matches!(error, PlanError::NobodyTold { .. }) && error.to_string().contains("[balancer]"), "{error}");
+    for hold_ms in [Some(16_000), None] {
+        let plan = plan(&spec(STOP_FIRST), &holding(3, hold_ms)).expect("a plan");
+        assert!((0..3).all(|wave| plan.leaves(wave)));
+    }
+}
+
+#[test]
+fn where_nobody_is_told_a_host_that_leaves_has_its_time_from_the_beginning_of_the_change() {
+    let mut site = Site::of(holding(3, Some(16_000)), "", false);
+    site.until_event(|event| matches!(event, Event::Entered { step: 1 }));
+    site.step(0, Move::Take);
+    assert!(matches!(site.lap(), Decision::Wait { until: Some(_), .. }), "it drains, and clients are held");
+    site.world.pass(Duration::from_secs(9));
+    assert!(matches!(event(&site.lap()), Event::Back { .. }));
 }
 
 #[test]

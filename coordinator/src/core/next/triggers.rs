@@ -30,7 +30,7 @@ pub(super) fn reason(
         .find_map(|host| crashed(plan, host, fleet))
         .or_else(|| {
             hosts()
-                .filter(|host| late && samples.had_time(plan, host, now.boot))
+                .filter(|host| late && samples.had_time(plan, host, fleet, now.boot))
                 .find_map(|host| not_started(plan, place, host, fleet))
         })
         .or_else(|| samples.unready(plan, now.boot))

@@ -141,19 +141,30 @@ pub enum PlanError {
         /// Hosts that serve.
         serving: usize,
     },
-    /// Stop-first: nobody else serves, and the gate does not hold for long enough.
+    /// Stop-first: balancers are told nothing, and no gate holds meanwhile.
     #[error(
-        "stop-first would let a start take {needed} (start_deadline), but the gate of {agent} holds requests for {hold} only, \
-         and nobody else serves; write start_deadline = \"{hold}\", or a longer gate.hold.time into the agent's config",
-        needed = duration::text(*needed), hold = duration::text(*hold)
+        "nothing tells clients of {agent} to go elsewhere while its versions change, and its gate may hold nothing \
+         (gate.hold.count = 0); name its balancers in [balancer] of the agent's config, or let its gate hold"
+    )]
+    NobodyTold {
+        /// One of the wave's.
+        agent: AgentId,
+    },
+    /// Stop-first: clients are not told to go elsewhere, and the gate does not hold for long enough.
+    #[error(
+        "stop-first would let a start take {deadline} (start_deadline), and going back as long again, but nothing tells \
+         clients of {agent} to go elsewhere, and its gate holds them for {hold} only; write start_deadline = \"{half}\", or \
+         gate.hold.time = \"{twice}\" into the agent's config, or name its balancers there",
+        deadline = duration::text(*deadline), hold = duration::text(*hold),
+        half = duration::text(*hold / 2), twice = duration::text(*deadline * 2)
     )]
     HoldsTooShortly {
         /// Which.
         agent: AgentId,
         /// What its gate allows.
         hold: Duration,
-        /// What the spec allows.
-        needed: Duration,
+        /// What the spec allows a start.
+        deadline: Duration,
     },
     /// Cannot be written as JSON.
     #[error(transparent)]

@@ -66,12 +66,12 @@ pub(crate) enum Move {
 pub(crate) const OURS: [Move; 6] = [Move::Hear, Move::Take, Move::Balance, Move::Stop, Move::Start, Move::BecomeReady];
 pub(crate) const FAULTS: [Move; 3] = [Move::Crash, Move::BecomeUnready, Move::Silence];
 
-/// `hosts` hosts that serve 1.0.0 from their only slot; the gates hold for ten seconds.
+/// `hosts` hosts that serve 1.0.0 from their only slot, behind balancers; the gate of an only host holds for 20 seconds.
 pub(crate) fn single_slots(hosts: u8) -> Fleet {
     let mut fleet = serving_fleet(hosts);
     for host in fleet.agents.values_mut() {
         host.registration.slots.retain(|name, _| *name == slot("a"));
-        host.registration.hold_ms = Some(10_000);
+        host.registration.hold_ms = (hosts == 1).then_some(20_000);
     }
     fleet
 }
@@ -81,9 +81,14 @@ pub(crate) const STOP_FIRST: &str = "[rollout]\nway = \"stop-first\"\nstart_dead
 impl Site {
     /// A rollout from 1.0.0 to 1.1.0; the last host holds the lease, if `lease`.
     pub(crate) fn new(hosts: u8, more: &str, lease: bool) -> Self {
-        let mut fleet = single_slots(hosts);
+        Self::of(single_slots(hosts), more, lease)
+    }
+
+    /// The same of a fleet that is made already.
+    pub(crate) fn of(mut fleet: Fleet, more: &str, lease: bool) -> Self {
         if lease {
-            hold(&mut fleet.lease, &agent(hosts), "a", "1.0.0", 50);
+            let last = fleet.agents.last_key_value().expect("an agent").0.clone();
+            hold(&mut fleet.lease, &last, "a", "1.0.0", 50);
         }
         let world = World::of(fleet, &format!("{STOP_FIRST}{more}"));
         let host = |agent: &handover::core::fleet::Agent| Host {
