@@ -153,6 +153,21 @@ fn a_host_is_not_stopped_before_its_balancers_say_that_they_send_nothing() {
 }
 
 #[test]
+fn a_host_that_is_not_ready_goes_first_so_that_the_others_need_not_wait_for_it() {
+    let mut fleet = single_slots(3);
+    let report = fleet.agents.get_mut(&agent(2)).expect("an agent").report.as_mut().expect("a report");
+    report.slots.get_mut(&slot("a")).expect("a slot").instance.as_mut().expect("an instance").ready = false;
+    let mut site = Site::of(fleet, "", true);
+    site.hosts[1].runs.as_mut().expect("it runs").ready = false;
+    let hosts: Vec<_> = site.plan().hosts.iter().map(|host| host.agent.clone()).collect();
+    assert_eq!(hosts, [2, 1, 3].map(agent), "and the holder's last");
+    // 1.0.0 never gets well there.
+    site.until(|site, _| site.world.progress.state == State::Running { step: 1 });
+    assert_eq!(site.until_the_end(), Decision::Ended(Outcome::Done));
+    assert_eq!(site.versions(), ["1.1.0"; 3]);
+}
+
+#[test]
 fn the_next_host_leaves_only_when_the_one_before_is_sent_to_again() {
     let mut site = Site::new(2, "", false);
     site.until_event(|event| matches!(event, Event::Entered { step: 1 }));

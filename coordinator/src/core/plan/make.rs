@@ -10,6 +10,7 @@ use handover_proto::stored::{STORED_VERSION, StoredError};
 use super::{Host, Plan};
 use crate::core::duration;
 use crate::core::fleet::{Agent, Fleet};
+use crate::core::floor;
 use crate::core::spec::{Spec, Way};
 
 mod steps;
@@ -287,7 +288,8 @@ fn floor(spec: &Spec, hosts: usize) -> Result<usize, PlanError> {
     if min_serving > hosts { Err(PlanError::Floor { min_serving, hosts }) } else { Ok(min_serving) }
 }
 
-/// By name, the lease holder's host last, so that the lease moves once.
+/// By name, the lease holder's host last, so that the lease moves once. Hosts that serve nobody go first: to change them takes
+/// nobody out, and under the floor the others may have to wait for them.
 fn hosts(
     spec: &Spec,
     fleet: &Fleet,
@@ -296,7 +298,8 @@ fn hosts(
 ) -> Result<Vec<Host>, PlanError> {
     let holder = fleet.lease.holder.as_ref().map(|seen| &seen.value.owner().agent);
     let mut order: Vec<(AgentId, Serving)> = serving.into_iter().collect();
-    order.sort_by_key(|(agent, _)| Some(agent) == holder);
+    let serves = |id: &AgentId| fleet.agents.get(id).is_some_and(floor::has_traffic);
+    order.sort_by_key(|(agent, _)| (Some(agent) == holder, serves(agent)));
     let wave_size = if at_once { order.len() } else { spec.wave_size };
     let host = |(index, (id, served)): (usize, (AgentId, Serving))| {
         let current = served.map(|(slot, _)| slot);
