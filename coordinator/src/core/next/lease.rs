@@ -52,7 +52,7 @@ pub(super) fn forward(plan: &Plan, progress: &Progress, fleet: &Fleet, now: Now)
     };
     if is_current(plan, owner) {
         let heir = heirs(plan).find_map(|host| ready_heir(fleet, host, &host.candidate, &plan.to));
-        return hand_over(plan, progress, fleet, owner, IntentKind::Handoff, heir, now);
+        return hand_over(plan, progress, fleet, owner, (IntentKind::Handoff, heir, late), now);
     }
     let token = fleet.lease.token().ok().flatten();
     let active = fleet.lease.candidates.get(&owner.instance).and_then(|seen| seen.value.active);
@@ -74,7 +74,9 @@ pub(super) fn away(plan: &Plan, progress: &Progress, fleet: &Fleet, now: Now, wa
     let Some(owner) = holder(fleet).filter(|owner| leaves(&owner.agent) && fleet.lease.beat.is_some()) else {
         return Standing::Settled;
     };
-    hand_over(plan, progress, fleet, owner, IntentKind::Handoff, elsewhere(fleet, leaves), now)
+    // Time counts from the step before, and whoever has not left yet is not hurt by waiting: nothing is late here but an
+    // answer.
+    hand_over(plan, progress, fleet, owner, (IntentKind::Handoff, elsewhere(fleet, leaves), false), now)
 }
 
 /// An instance that is ready to take the lease, on a host that does not leave.
@@ -127,7 +129,7 @@ pub(super) fn back(plan: &Plan, progress: &Progress, fleet: &Fleet, now: Now) ->
     if heir.is_none() && fleet.agents.len() == 1 && plan.is_in_place() {
         return Standing::Settled;
     }
-    match hand_over(plan, progress, fleet, owner, IntentKind::Return, heir, now) {
+    match hand_over(plan, progress, fleet, owner, (IntentKind::Return, heir, false), now) {
         Standing::Stuck(_) => Standing::Settled,
         other => other,
     }
@@ -138,14 +140,13 @@ fn hand_over(
     progress: &Progress,
     fleet: &Fleet,
     owner: &Owner,
-    intent: IntentKind,
-    heir: Option<InstanceId>,
+    (intent, heir, late): (IntentKind, Option<InstanceId>, bool),
     now: Now,
 ) -> Standing {
     if fleet.lease.frozen {
         let what =
             format!("`handover lease unfreeze`: the scheduler lease is frozen, so it stays with {}", owner.agent);
-        return match is_late(plan, progress.since_ms, now) {
+        return match late {
             true => Standing::Stuck(what),
             false => Standing::Wait(blocker(BlockerKind::Operator, progress, what)),
         };
@@ -167,15 +168,13 @@ fn hand_over(
     }
     // An operator's own request goes first; whoever gave it sees it end in a bounded time.
     let order = fleet.lease.open_intent().filter(|open| open.value.cause.rollout.is_none());
-    if let Some(open) = order.filter(|_| intent == IntentKind::Handoff && !is_late(plan, progress.since_ms, now)) {
+    if let Some(open) = order.filter(|_| intent == IntentKind::Handoff && !late) {
         let what = format!("order {} to be over, which moves the scheduler lease", open.value.cause.step);
         return Standing::Wait(blocker(BlockerKind::Lease, progress, what));
     }
     match heir {
         Some(to) => Standing::Ask { intent, from: owner.instance.clone(), to },
-        None if is_late(plan, progress.since_ms, now) => {
-            Standing::Stuck("no instance is ready to take the scheduler lease".to_owned())
-        }
+        None if late => Standing::Stuck("no instance is ready to take the scheduler lease".to_owned()),
         None => {
             let what = format!("an instance that is ready to take the scheduler lease from {}", owner.agent);
             Standing::Wait(blocker(BlockerKind::Lease, progress, what))

@@ -5,10 +5,12 @@ use std::time::Duration;
 use handover::core::event::{BackStep, Event, Outcome};
 use handover::core::next::Decision;
 use handover::core::order::Order;
+use handover_proto::blocker::BlockerKind;
 use handover_proto::lease::IntentKind;
 
+use super::leaving;
 use super::site::{Move, Site};
-use crate::world::{agent, instance_id, slot};
+use crate::world::{agent, blockers, event, hold, instance_id, slot};
 
 #[test]
 fn on_the_way_back_one_candidate_is_not_asked_to_hand_the_lease_to_the_next() {
@@ -39,4 +41,27 @@ fn on_the_way_back_one_candidate_is_not_asked_to_hand_the_lease_to_the_next() {
     };
     assert_eq!(site.world.events().into_iter().filter(asked).count(), 0, "from a candidate to a candidate");
     assert_eq!(site.until_the_end(), Decision::Ended(Outcome::RolledBack));
+}
+
+#[test]
+fn before_a_host_leaves_nobody_is_late_for_a_lease_that_cannot_move_yet() {
+    let mut site = Site::new(2, "min_serving = 0\n", true);
+    hold(&mut site.world.fleet.lease, &agent(1), "a", "1.0.0", 70);
+    site.hosts[1].runs.as_mut().expect("it runs").ready = false;
+    for _ in 0..60 {
+        assert_eq!(blockers(&site.lap()), [BlockerKind::Lease], "nobody is ready to take it");
+        assert!(!leaving(&site, 1));
+        site.world.pass(Duration::from_secs(10));
+    }
+    assert_eq!(site.until_the_end(), Decision::Ended(Outcome::Done));
+}
+
+#[test]
+fn a_holder_that_was_asked_and_does_not_answer_pauses_the_rollout_before_its_host_leaves() {
+    let mut site = Site::new(3, "", true);
+    hold(&mut site.world.fleet.lease, &agent(1), "a", "1.0.0", 70);
+    assert!(matches!(event(&site.lap()), Event::Asked { .. }));
+    site.world.pass(Duration::from_secs(46));
+    assert!(matches!(event(&site.lap()), Event::Paused { .. }));
+    assert!(!leaving(&site, 1));
 }
