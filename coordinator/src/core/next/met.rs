@@ -83,6 +83,9 @@ impl Look<'_> {
             return None;
         }
         let stored = self.agent.filter(|agent| agent.seen().is_some()).and_then(Agent::assignment);
+        if stored.is_none() && step != BackStep::Stop {
+            return None;
+        }
         let serves_on = stored.filter(|stored| stored.slots.values().all(|wish| wish.version == self.plan.to));
         let frozen = lease::frozen_with(self.fleet, &self.host.agent, self.plan.from.as_ref(), self.since_ms);
         if let (Some(_), Some(frozen)) = (serves_on, frozen) {

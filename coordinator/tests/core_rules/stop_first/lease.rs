@@ -9,7 +9,7 @@ use handover_proto::blocker::BlockerKind;
 use handover_proto::lease::IntentKind;
 
 use super::leaving;
-use super::site::{Move, Site};
+use super::site::{Move, OURS, Site};
 use crate::world::{agent, blockers, event, hold, instance_id, slot};
 
 #[test]
@@ -64,4 +64,26 @@ fn a_holder_that_was_asked_and_does_not_answer_pauses_the_rollout_before_its_hos
     site.world.pass(Duration::from_secs(46));
     assert!(matches!(event(&site.lap()), Event::Paused { .. }));
     assert!(!leaving(&site, 1));
+}
+
+#[test]
+fn on_the_way_back_a_host_that_is_not_heard_does_not_keep_the_lease_from_moving() {
+    let mut site = Site::new(3, "soak = \"1h\"\nmin_serving = 1\n", true);
+    site.until_event(|event| matches!(event, Event::Entered { step: 10 }));
+    site.obey();
+    site.world.order(Order::Rollback);
+    let began = site.world.now.boot;
+    let back = |site: &Site| site.world.events().contains(&&Event::BackEntered { step: BackStep::Stop });
+    while !back(&site) && site.world.now.boot < began + Duration::from_secs(600) {
+        site.hosts[0].heard = false;
+        site.lap();
+        for number in 1..3 {
+            while OURS.into_iter().any(|what| site.step(number, what)) {}
+        }
+        site.lease_moves();
+        site.world.pass(Duration::from_millis(200));
+    }
+    assert!(site.world.now.boot < began + Duration::from_secs(20), "{:?}", site.world.progress.state);
+    assert_eq!(site.until_the_end(), Decision::Ended(Outcome::RolledBack), "it is heard again");
+    assert_eq!(site.versions(), ["1.0.0"; 3]);
 }
