@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use handover_proto::assignment::Assignment;
 use handover_proto::ids::{AgentId, InstanceId};
 
 use self::history::History;
@@ -138,11 +139,21 @@ impl Samples {
         }
     }
 
+    /// At its step `leave`: told to, and its balancers do not let it go. At its `start` after that: the current version does
+    /// not make room.
     fn observe_leaving(&mut self, plan: &Plan, (host, step): (&Host, u32), fleet: &Fleet, boot: Duration) {
-        let leaves = plan.step(step) == Some(&Step::Leave { wave: host.wave });
-        let told = |agent: &Agent| agent.assignment().is_some_and(|stored| stored.leaving) && !agent.is_out();
+        let stays = |agent: &Agent, stored: &Assignment| match plan.step(step) {
+            Some(Step::Leave { wave }) if *wave == host.wave => stored.leaving && !agent.is_out(),
+            Some(Step::Start { wave }) if *wave == host.wave && plan.leaves(*wave) => {
+                let found = fleet.instance(&host.agent, &host.candidate);
+                let other = found.is_some_and(|found| plan.from.as_ref() == Some(&found.version));
+                other && stored.slots.get(&host.candidate).is_some_and(|wish| wish.version == plan.to)
+            }
+            _ => false,
+        };
         let at = (step, host.agent.clone());
-        if leaves && fleet.seen(&host.agent).is_some_and(|(agent, _)| told(agent)) {
+        let seen = fleet.seen(&host.agent).and_then(|(agent, _)| Some((agent, agent.assignment()?)));
+        if seen.is_some_and(|(agent, stored)| stays(agent, stored)) {
             self.held_up.entry(at).or_insert(boot);
         } else {
             self.held_up.remove(&at);

@@ -255,6 +255,27 @@ fn a_new_version_that_is_never_ready_goes_back_in_place_when_its_time_is_over() 
 }
 
 #[test]
+fn a_drain_of_the_old_version_that_does_not_end_pauses_the_rollout_and_resume_waits_on() {
+    let mut site = Site::new(2, "", false);
+    site.until_event(|event| matches!(event, Event::Entered { step: 1 }));
+    site.step(0, Move::Take);
+    for _ in 0..2 {
+        // The drain's 30 s and the start's 8 s.
+        for _ in 0..37 {
+            assert!(matches!(site.lap(), Decision::Wait { .. }));
+            site.world.pass(Duration::from_secs(1));
+        }
+        site.world.pass(Duration::from_secs(2));
+        let paused = site.lap();
+        let Event::Paused { reason, .. } = event(&paused) else { panic!("{paused:?}") };
+        assert!(reason.contains("app-01: 1.0.0 has not made room for 38s") && reason.contains("rollback"), "{reason}");
+        assert_eq!(wish(&site, 1).version.as_str(), "1.1.0", "it drains on");
+        site.world.order(Order::Resume);
+    }
+    assert_eq!(site.until_the_end(), Decision::Ended(Outcome::Done), "its work is done at last");
+}
+
+#[test]
 fn jobs_of_the_new_version_that_never_end_do_not_hold_the_way_back() {
     let mut site = Site::new(3, "soak = \"1h\"\n", true);
     site.until_event(|event| matches!(event, Event::Entered { step: 10 }));
@@ -269,7 +290,7 @@ fn a_long_drain_of_the_old_version_is_not_the_new_ones_delay() {
     let mut site = Site::new(2, "", false);
     site.until_event(|event| matches!(event, Event::Entered { step: 1 }));
     site.step(0, Move::Take);
-    for _ in 0..30 {
+    for _ in 0..3 {
         site.world.pass(Duration::from_secs(10));
         assert!(matches!(site.lap(), Decision::Wait { .. }));
     }

@@ -31,20 +31,30 @@ pub(super) fn given_back(lap: Lap<'_>, step: u32) -> Option<Decision> {
     Some(Act::assign(Event::Assigned { agents }, back))
 }
 
-/// A step that takes too long for reasons that nothing here can mend is paused.
+/// A host that is kept from its step for too long pauses the rollout: by balancers that do not let it go, and then it is given
+/// back; or by work of the current version that does not end, which goes on meanwhile.
 pub(super) fn held_up(lap: Lap<'_>, step: u32) -> Option<Decision> {
-    let agent = lap.samples.held_up(step, lap.now.boot, PATIENCE).filter(|_| late(lap, PATIENCE))?;
-    let back = left(lap, step);
-    if back.is_empty() {
-        return None;
-    }
+    let rules = &lap.plan.rules;
+    let (limit, leaves) = match lap.plan.step(step)? {
+        Step::Leave { .. } => (PATIENCE, true),
+        // The current version has its drain, and the change as long again as it may take.
+        Step::Start { .. } => (rules.drain.deadline().saturating_add(rules.start_deadline), false),
+        Step::Shift { .. } | Step::Lease | Step::Soak { .. } | Step::Retire => return None,
+    };
+    let agent = lap.samples.held_up(step, lap.now.boot, limit).filter(|_| late(lap, limit))?;
     let own = lap.fleet.seen(agent).and_then(|(_, report)| report.blocker.as_ref());
-    let own = own.map(|blocker| format!(": {}", blocker.waiting_for)).unwrap_or_default();
-    let reason = format!(
-        "{agent}: its balancers have not let it go for {}{own}; it is given back, and `resume` tries again",
-        duration::text(PATIENCE)
-    );
-    Some(Act::assign(Event::Paused { by: OURSELVES.to_owned(), reason }, back))
+    let own = own.map(|blocker| format!(" ({})", blocker.waiting_for)).unwrap_or_default();
+    let limit = duration::text(limit);
+    let reason = match (leaves, &lap.plan.from) {
+        (false, Some(from)) => format!(
+            "{agent}: {from} has not made room for {limit}{own}, and the host serves nobody; `resume` goes on waiting, \
+             `rollback` lets {from} serve again"
+        ),
+        _ => format!(
+            "{agent}: its balancers have not let it go for {limit}{own}; it is given back, and `resume` tries again"
+        ),
+    };
+    Some(Act::assign(Event::Paused { by: OURSELVES.to_owned(), reason }, left(lap, step)))
 }
 
 /// Since the step began or was resumed.
