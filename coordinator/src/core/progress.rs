@@ -159,7 +159,7 @@ impl Progress {
             record.event,
             Event::Entered { .. } | Event::Resumed { .. } | Event::Back { .. } | Event::BackEntered { .. }
         );
-        let gives = matches!(record.event, Event::Assigned { .. } | Event::Entered { .. });
+        let gives = matches!(record.event, Event::Assigned { .. });
         let begins_anew = begins_anew || (gives && !self.given);
         let since_ms = if begins_anew { record.at_ms } else { self.since_ms };
         let (asked, asks) = match &record.event {
@@ -171,7 +171,7 @@ impl Progress {
             Event::Withdrawn { .. } | Event::Resumed { .. } => (None, self.asks),
             _ => (self.asked, self.asks),
         };
-        Ok(Self { state, since_ms, asked, asks, given: self.given || gives, ..self })
+        Ok(Self { state, since_ms, asked, asks, given: self.given || gives || begins_anew, ..self })
     }
 
     /// Whether it can still go back.
