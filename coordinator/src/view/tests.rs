@@ -149,6 +149,17 @@ fn reported_and_assigned_stand_side_by_side() {
 }
 
 #[test]
+fn counts_that_no_host_can_have_are_shown_as_the_largest_one() {
+    let mut world = Made::new().agent("app-1", &billing()).assigned("app-1", Lifecycle::Serving).world();
+    let mut absurd = report("app-1", &InstanceId::random(), None);
+    let line = handover_proto::wire::DrainLine { count: u64::MAX, ..Default::default() };
+    let found = absurd.slots[0].instance.as_mut().expect("an instance");
+    found.drain = Some(handover_proto::wire::Drain { lines: vec![line.clone(), line] });
+    world.heard_mut(&billing(), &name("app-1")).report = Some(absurd);
+    assert_eq!(ask(&world).fleet[0].in_flight, u64::MAX);
+}
+
+#[test]
 fn a_slot_that_is_to_be_empty_and_is_has_no_row_but_its_agent_has() {
     let world = Made::new().agent("app-1", &billing()).assigned("app-1", Lifecycle::Terminated).world();
     let rows = ask(&world).fleet;
