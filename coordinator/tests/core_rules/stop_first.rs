@@ -78,6 +78,7 @@ fn the_only_host_is_planned_only_if_its_gate_holds_for_as_long_as_a_start_may_ta
     for hold_ms in [None, Some(0)] {
         let text = plan(&spec(STOP_FIRST), &holding(1, hold_ms)).expect_err("no plan").to_string();
         assert!(text.contains("two serving hosts") && text.contains("1 of 1 serving hosts"), "{text}");
+        assert!(text.contains("older than this coordinator: upgrade it"), "it would not say that it holds: {text}");
     }
 }
 
