@@ -274,11 +274,11 @@ impl Config {
         if self.gate.is_some() { By::Host } else { By::Slot }
     }
 
-    /// How long requests may wait in the gate while nothing runs behind it. None: there is no gate, or it may not hold, or
+    /// How long requests may wait in the gate while nothing runs behind it; none at all: zero. None: there is no gate, or
     /// balancers are told to send elsewhere meanwhile.
     pub fn may_hold(&self) -> Option<Duration> {
         let hold = self.gate.as_ref().map(|gate| &gate.hold).filter(|_| self.balancer.are_none())?;
-        (hold.count > 0).then_some(hold.time)
+        Some(if hold.count > 0 { hold.time } else { Duration::ZERO })
     }
 
     /// Time between SIGTERM and SIGKILL.

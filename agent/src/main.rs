@@ -103,7 +103,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("handover-agent: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<run::NoGate>() { ExitCode::from(run::NoGate::EXIT_CODE) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -127,12 +127,11 @@ fn go(cli: Cli) -> Result<ExitCode> {
             handover_agent::gate::reload::detach(&config.config).context("cannot start another gate")?;
         }
         Command::Gate(GateOptions { config, reload: true, .. }) => {
-            let settings =
-                run::read(&config.config)?.gate.context("the config says mode = \"signal\": there is no gate")?;
+            let settings = run::read(&config.config)?.gate.ok_or(run::NoGate)?;
             println!("{}", runtime.block_on(handover_agent::gate::reload::reload(&config.config, &settings))?);
         }
         Command::Gate(GateOptions { config, replace, .. }) => {
-            runtime.block_on(run::run_gate(run::read(&config.config)?, Beginning { given, replace }))?;
+            runtime.block_on(run::run_gate(&config.config, Beginning { given, replace }))?;
         }
         Command::KillTarget { .. } => {}
         Command::Stage { config, versions } => {

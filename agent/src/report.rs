@@ -1,13 +1,14 @@
 //! What the agent says of itself and its host, in the words of the protocol.
 
 use handover_proto::blocker::Blocker;
+use handover_proto::ids::Version;
 use handover_proto::numbers::Serial;
 use handover_proto::wire;
 
 use crate::clock;
 use crate::config::Config;
 use crate::core::front::{BalancerSeen, Wishes};
-use crate::core::observed::{Instance, Observed, Process, Routes};
+use crate::core::observed::{Crashes, Instance, Observed, Process, Routes};
 use crate::gate::control::{Admission, GateReport, Reason, UpstreamReport};
 use crate::gate::counts::{ClassCounts, LATENCY_BOUNDS_MS};
 use crate::host::Host;
@@ -85,8 +86,18 @@ fn slot(from: &Sources<'_>, name: &str, place: &Place) -> wire::SlotReport {
         slot: name.to_owned(),
         instance: place.running.as_ref().map(|running| instance(from, running, seen)),
         last_exit: place.last_exit.clone(),
-        crashes: place.crashes.as_ref().map_or(0, |crashes| crashes.count),
+        crashes: place.crashes.as_ref().map_or(0, |crashes| count_for(assigned(from.host, name), crashes)),
     }
+}
+
+fn assigned<'a>(host: &'a Host, slot: &str) -> Option<&'a Version> {
+    let slots = &host.file.state.accepted.as_ref()?.parsed.as_ref()?.slots;
+    slots.iter().find(|(id, _)| id.as_str() == slot).map(|(_, wish)| &wish.version)
+}
+
+/// What ended before it made room for the assigned version says nothing of that.
+fn count_for(assigned: Option<&Version>, crashes: &Crashes) -> u32 {
+    if assigned == Some(&crashes.version) { crashes.count } else { 0 }
 }
 
 fn instance(from: &Sources<'_>, running: &Running, seen: Option<&Instance>) -> wire::InstanceReport {
@@ -255,6 +266,16 @@ mod tests {
     use super::*;
     use crate::gate::admission::{Bounds, Core};
     use crate::gate::control::TlsReport;
+
+    #[test]
+    fn only_crashes_of_the_assigned_version_are_reported() {
+        let [old, new] = ["1.0.0", "1.1.0"].map(|text| text.parse::<Version>().expect("a version"));
+        let reason = "signal 11".to_owned();
+        let crashes = Crashes { version: old.clone(), count: 2, retry_at: Duration::ZERO, reason };
+        assert_eq!(count_for(Some(&old), &crashes), 2);
+        assert_eq!(count_for(Some(&new), &crashes), 0, "the old one ended while it drained");
+        assert_eq!(count_for(None, &crashes), 0);
+    }
 
     #[test]
     fn what_a_gate_refuses_and_what_it_cannot_do_stands_in_the_report() {

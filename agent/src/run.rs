@@ -239,33 +239,48 @@ fn serve(
     offers
 }
 
-/// Runs the gate until SIGTERM or SIGINT, or until a newer one has taken over.
+/// The config wants no gate. Another start would change nothing: the unit does not try again after [`NoGate::EXIT_CODE`].
+#[derive(Debug, thiserror::Error)]
+#[error("the config says mode = \"signal\": there is no gate to run; disable its unit")]
+pub struct NoGate;
+
+impl NoGate {
+    /// sysexits' EX_CONFIG; `RestartPreventExitStatus=` of the gate's unit.
+    pub const EXIT_CODE: u8 = 78;
+}
+
+/// Runs the gate of the config in this file until SIGTERM or SIGINT, or until a newer one has taken over.
 ///
 /// # Errors
-/// If it cannot start.
-pub async fn run_gate(config: Config, beginning: Beginning) -> Result<()> {
-    for dir in [&config.state_dir, &config.runtime_dir] {
-        std::fs::create_dir_all(dir).with_context(|| format!("cannot make directory {}", dir.display()))?;
-    }
-    let Some(gate) = config.gate else { bail!("the config says mode = \"signal\": there is no gate to run") };
+/// If it cannot start; [`NoGate`] if it is not to.
+pub async fn run_gate(config: &Path, beginning: Beginning) -> Result<()> {
     let mut stop = crate::signals::stop()?;
     let retried = std::env::var_os("NOTIFY_SOCKET").is_some() && !beginning.replace;
-    let server = match Server::begin(gate, beginning).await {
+    let server = match begin_gate(config, beginning).await {
         Ok(server) => server,
         Err(error) => {
             // The service manager starts it again at once, which is right after a crash.
-            if retried {
+            if retried && !error.is::<NoGate>() {
+                let error = format!("{error:#}");
                 error!(%error, "the gate cannot start; the next try comes in a second");
                 tokio::select! {
                     () = tokio::time::sleep(NEXT_START) => {}
                     () = stop.recv() => {}
                 }
             }
-            return Err(error.into());
+            return Err(error);
         }
     };
     server.serve(async move { stop.recv().await }).await?;
     Ok(())
+}
+
+async fn begin_gate(config: &Path, beginning: Beginning) -> Result<Server> {
+    let config = read(config)?;
+    for dir in [&config.state_dir, &config.runtime_dir] {
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot make directory {}", dir.display()))?;
+    }
+    Ok(Server::begin(config.gate.ok_or(NoGate)?, beginning).await?)
 }
 
 /// Reads a config; for `main` and `check`.

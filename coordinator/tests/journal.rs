@@ -59,7 +59,11 @@ fn act(event: Event, agents: &[&str]) -> Act {
         cause: Cause { rollout: None, step: 0, plan_hash: String::new() },
         slots: BTreeMap::new(),
         routes: vec![],
-        drain: DrainPolicy { deadline_ms: 1000, at_deadline: handover_proto::assignment::AtDeadline::Wait },
+        drain: DrainPolicy {
+            deadline_ms: 1000,
+            at_deadline: handover_proto::assignment::AtDeadline::Wait,
+            over_all: false,
+        },
         leaving: false,
         lease: Default::default(),
         hooks: vec![],

@@ -45,7 +45,7 @@ impl Linked {
             cause: Cause { rollout: None, step: 0, plan_hash: String::new() },
             slots: Default::default(),
             routes: vec![],
-            drain: DrainPolicy { deadline_ms: 1000, at_deadline: AtDeadline::Wait },
+            drain: DrainPolicy { deadline_ms: 1000, at_deadline: AtDeadline::Wait, over_all: false },
             leaving: false,
             lease: Default::default(),
             hooks: vec![],

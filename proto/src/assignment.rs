@@ -150,6 +150,10 @@ pub struct DrainPolicy {
     pub deadline_ms: u64,
     /// What happens to what is left then.
     pub at_deadline: AtDeadline,
+    /// Whether it holds for every kind of work, also for one that has a policy of its own: on the way back nothing of a new
+    /// version may keep the current one out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub over_all: bool,
 }
 
 /// What happens to work that is left at the drain's deadline.

@@ -33,8 +33,8 @@ pub struct Registration {
     pub host: String,
     /// Where one instance each can run, and where that listens.
     pub slots: BTreeMap<SlotId, SocketAddr>,
-    /// How long requests may wait in its gate while nothing runs behind it, in milliseconds. None: it has no gate, or that
-    /// may not hold, or balancers in front of it would be told to send elsewhere meanwhile.
+    /// How long requests may wait in its gate while nothing runs behind it, in milliseconds; 0: it may not hold. None: it has
+    /// no gate, or balancers in front of it would be told to send elsewhere meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold_ms: Option<u64>,
     /// What it does when it is asked to have a version in place. None: an older agent, which is not asked.

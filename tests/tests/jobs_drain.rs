@@ -48,7 +48,7 @@ fn jobs_that_cannot_be_counted_hold_the_drain_with_a_reason_of_their_own() {
     site.switch().expect("switched");
     site.settled().expect("settled");
     // The assignment's policy would cut at once what may be cut.
-    site.set_drain(DrainPolicy { deadline_ms: 1, at_deadline: AtDeadline::Cut });
+    site.set_drain(DrainPolicy { deadline_ms: 1, at_deadline: AtDeadline::Cut, over_all: false });
     site.stop_idle().expect("to stop");
     site.wait_for("a reason", |status| waits_for(status, "uncounted", "jobs that are not known (jobs: 404"))
         .expect("the reason");

@@ -23,6 +23,11 @@ fn load(fleet: &Fleet) -> Load {
     load
 }
 
+/// Nobody tells clients to go elsewhere, so gates hold for as long as a start and the way back may take.
+fn patient() -> Options {
+    Options { hold: "40s".into(), ..Options::default() }
+}
+
 fn rows(fleet: &Fleet) -> anyhow::Result<Vec<Value>> {
     Ok(fleet.cli().status()?["fleet"].as_array().cloned().unwrap_or_default())
 }
@@ -42,7 +47,7 @@ fn ended(fleet: &Fleet, rollout: &str, how: &str) {
 
 #[test]
 fn an_upgrade_in_place_under_load_loses_no_request_and_hands_the_lease_over_once() {
-    let fleet = serving(Options::default());
+    let fleet = serving(patient());
     let load = load(&fleet);
     let outcome = fleet.cli().roll(&Spec::in_place("1.1.0")).expect("a command");
     assert_eq!(outcome.code, 0, "{}{}", outcome.out, outcome.err);
@@ -62,7 +67,7 @@ fn in_between(fleet: &Fleet) -> anyhow::Result<bool> {
 
 #[test]
 fn an_agent_and_a_coordinator_that_die_between_stop_and_start_cost_nothing() {
-    let mut fleet = serving(Options::default());
+    let mut fleet = serving(patient());
     let load = load(&fleet);
     // Until they are dead, so that the moment between stop and start cannot be missed.
     fleet.install("1.1.0", "never-ready = true").expect("installed");
@@ -81,7 +86,7 @@ fn an_agent_and_a_coordinator_that_die_between_stop_and_start_cost_nothing() {
 
 #[test]
 fn an_abort_goes_back_in_place_host_by_host_and_loses_nothing() {
-    let fleet = serving(Options::default());
+    let fleet = serving(patient());
     let load = load(&fleet);
     let rollout = fleet.cli().start(&Spec { soak: "60s", ..Spec::in_place("1.1.0") }).expect("started");
     let soaks = |fleet: &Fleet| {

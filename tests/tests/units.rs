@@ -48,3 +48,27 @@ fn the_drop_in_for_agents_that_start_instances_themselves_takes_the_whole_sandbo
     let found = exposure(&unit);
     assert!(found >= 94, "{found} tenths: something of the sandbox is left, which instances would not expect");
 }
+
+#[test]
+fn purging_the_agents_package_takes_the_agents_state_and_nothing_else() {
+    let root = tempfile::tempdir().expect("a directory");
+    let state = root.path().join("var/lib/handover");
+    for (dir, file) in
+        [("billing", "agent.json"), ("billing", "gate/state.json"), ("coordinator", "wal"), ("store", "wal")]
+    {
+        let file = state.join(dir).join(file);
+        std::fs::create_dir_all(file.parent().expect("a directory")).expect("made");
+        std::fs::write(file, "x").expect("written");
+    }
+    std::fs::write(state.join("wal"), "x").expect("written");
+    let script = std::fs::read_to_string(units().join("packages/handover-agent/postrm")).expect("the script");
+    let root = root.path().display();
+    let script = script.replace("/var/lib/", &format!("{root}/var/lib/")).replace("/run/", &format!("{root}/run/"));
+    let script = script.replace("/etc/", &format!("{root}/etc/"));
+    let done = Command::new("sh").args(["-c", &script, "postrm", "purge"]).status().expect("sh");
+    assert!(done.success());
+    let mut left: Vec<_> =
+        std::fs::read_dir(state).expect("a directory").map(|one| one.expect("a file").file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["coordinator", "store", "wal"]);
+}

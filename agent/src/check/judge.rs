@@ -2,6 +2,8 @@
 
 mod store;
 
+use std::time::Duration;
+
 use handover_tls::validity::Alarm;
 
 use super::facts::{Bound, Certificate, Directory, DirectoryState, Facts, Listener, Owner};
@@ -11,6 +13,9 @@ use crate::config::Config;
 use crate::driver::DriverSettings;
 use crate::lease::settings::LeaseSettings;
 use crate::probe::Reading;
+
+/// Between the last request's limit and the end of the process: what the packaged unit leaves, too.
+const MARGIN: Duration = Duration::from_secs(10);
 
 /// What the config alone says.
 pub fn config(config: &Config) -> Vec<Finding> {
@@ -143,6 +148,7 @@ fn own_units(config: &Config, facts: &Facts) -> Vec<Finding> {
         };
     };
     let mut all: Vec<Finding> = units.iter().map(own_unit).collect();
+    all.extend(units.iter().filter_map(|unit| cut_short(config, unit)));
     let starts_itself = !matches!(config.driver, DriverSettings::Systemd(_));
     let confined = |unit: &&UnitState| unit.name.starts_with("handover-agent@") && unit.loaded && unit.confined;
     all.extend(units.iter().find(confined).filter(|_| starts_itself).map(|unit| {
@@ -155,6 +161,24 @@ fn own_units(config: &Config, facts: &Facts) -> Vec<Finding> {
         Finding::fail(CHECK, sentence, fix)
     }));
     all
+}
+
+/// The gate finishes what is in flight when it is told to stop; systemd must not end it before.
+fn cut_short(config: &Config, unit: &UnitState) -> Option<Finding> {
+    let wants =
+        config.gate.as_ref().filter(|_| unit.name.starts_with("handover-gate@") && unit.loaded)?.limits.stop_time;
+    let limit = unit.stop_limit.filter(|limit| *limit <= wants)?;
+    let text = crate::duration::render;
+    let sentence = format!(
+        "{} is killed {} after it was told to stop (TimeoutStopSec=), and requests may finish for {} (limits.stop_time)",
+        unit.name,
+        text(limit),
+        text(wants)
+    );
+    let longer = wants.saturating_add(MARGIN).as_secs();
+    let fix =
+        format!("systemctl edit {}: [Service] TimeoutStopSec={longer}s; or a shorter limits.stop_time", unit.name);
+    Some(Finding::fail("units", sentence, fix))
 }
 
 fn own_unit(unit: &UnitState) -> Finding {

@@ -188,6 +188,9 @@ fn draining(id: &SlotId, instance: &Instance, want: &Want<'_>) -> Lap {
 
 /// Under what the lines that are left are drained; with none left, under the assignment's policy.
 fn policies(instance: &Instance, want: &Want<'_>) -> Vec<DrainPolicy> {
+    if want.drain.over_all {
+        return vec![want.drain];
+    }
     let left: Vec<_> = instance.ledger.left().map(|line| line.policy.unwrap_or(want.drain)).collect();
     if left.is_empty() { vec![want.drain] } else { left }
 }

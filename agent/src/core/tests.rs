@@ -36,7 +36,7 @@ fn assigned(slots: &[(&str, &str, Lifecycle, u32)]) -> Assignment {
             .iter()
             .map(|(slot, _, _, weight)| Route { to: Upstream::Slot(id(slot)), reads: *weight, writes: *weight })
             .collect(),
-        drain: DrainPolicy { deadline_ms: 30_000, at_deadline: AtDeadline::Wait },
+        drain: DrainPolicy { deadline_ms: 30_000, at_deadline: AtDeadline::Wait, over_all: false },
         leaving: false,
         lease: Default::default(),
         hooks: Vec::new(),

@@ -15,6 +15,7 @@ mod http2_limits;
 mod killed;
 mod limits;
 mod lingering;
+mod no_start;
 mod planned;
 mod process;
 mod program;

@@ -59,6 +59,13 @@ impl Site {
         std::fs::write(&self.config, text).expect("written");
     }
 
+    /// Writes a config without a gate.
+    pub(crate) fn signal_mode(&self) {
+        let text = std::fs::read_to_string(&self.config).expect("a config");
+        let without = text.split("[gate]").next().expect("what is before");
+        std::fs::write(&self.config, format!("{without}[gate]\nmode = 'signal'\n")).expect("written");
+    }
+
     fn command(&self, program: &str, before: &[&str], arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.args(before).arg("gate").arg("--config").arg(&self.config).args(arguments);

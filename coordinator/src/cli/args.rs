@@ -47,7 +47,8 @@ Exit codes: 0 done, 1 usage or internal error, 2 the plan has changes, 3 rolled 
 const SERVE_EXAMPLES: &str = "\
 Examples:
   handover serve                              one machine: embedded store under ./handover-data
-  handover serve --data /var/lib/handover     the same, kept elsewhere
+  handover serve --data /var/lib/handover/coordinator
+                                              the same, where the package keeps it
   handover --store 10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379 serve --listen 127.0.0.1:2791
                                               on an etcd cluster; start as many as you like, one leads";
 

@@ -68,6 +68,13 @@ pub fn leaving(plan: &Plan, place: Place, host: &Host, term: Term) -> Assignment
     written(plan, place, Stand::one(host, &plan.to, LeaseWish::Never, true), term)
 }
 
+/// What a host of the step `leave` had before it; none: it is no such step.
+pub fn staying(plan: &Plan, step: u32, host: &Host, term: Term) -> Option<Assignment> {
+    let from = plan.from.as_ref().filter(|_| plan.step(step) == Some(&Step::Leave { wave: host.wave }))?;
+    let before = plan.steps_until(step).split_last().map_or(&[][..], |(_, before)| before);
+    Some(written(plan, Place::Forward { step }, Stand::in_place(plan, before, host, from), term))
+}
+
 fn written(plan: &Plan, place: Place, stand: Stand<'_>, term: Term) -> Assignment {
     let routes = stand.slots.iter().filter_map(|(slot, _, wish)| wish.route(slot));
     Assignment {
@@ -127,7 +134,7 @@ impl<'a> Stand<'a> {
             (Place::Back { .. }, Some(from)) => Self {
                 // What is left of the candidate's work must not keep the current version out: nothing of the new
                 // version has to cooperate (`SAFETY.md` E11).
-                drain: Some(DrainPolicy { at_deadline: AtDeadline::Cut, ..plan.rules.drain }),
+                drain: Some(DrainPolicy { at_deadline: AtDeadline::Cut, over_all: true, ..plan.rules.drain }),
                 ..Self::one(host, from, LeaseWish::Eligible, false)
             },
         }

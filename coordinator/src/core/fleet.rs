@@ -5,6 +5,7 @@
 mod report;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use handover_proto::assignment::Assignment;
 use handover_proto::blocker::Blocker;
@@ -215,6 +216,11 @@ impl Agent {
     pub fn is_out(&self) -> bool {
         let told = self.assignment().is_some_and(|assignment| assignment.leaving) && self.has_taken();
         told && self.seen().is_some_and(|report| !report.front_pending)
+    }
+
+    /// How long its gate holds requests, if nobody is told to send elsewhere while it cannot serve.
+    pub fn hold(&self) -> Option<Duration> {
+        self.registration.hold_ms.map(Duration::from_millis)
     }
 
     fn is_at(&self, number: fn(&Reported) -> Serial) -> bool {

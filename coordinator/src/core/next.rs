@@ -8,6 +8,7 @@ mod changes;
 mod forward;
 mod in_place;
 mod lease;
+mod leaving;
 pub(in crate::core) mod met;
 mod staging;
 mod triggers;
@@ -27,7 +28,7 @@ use super::assign::Place;
 use super::duration;
 use super::event::{Event, Outcome, sha256_hex};
 use super::fleet::Fleet;
-use super::plan::{Plan, Step};
+use super::plan::{Host, Plan, Step};
 use super::progress::{Progress, State};
 use super::samples::Samples;
 
@@ -138,14 +139,17 @@ impl Lap<'_> {
     fn deadline(self, step: u32) -> Option<Duration> {
         let limit = self.plan.rules.start_deadline;
         let from_the_beginning = self.at_wall(self.progress.since_ms.saturating_add(duration::millis(limit)));
-        match self.plan.step(step) {
-            Some(Step::Start { wave }) if self.plan.leaves(*wave) => self
-                .samples
-                .room_since(self.plan, *wave)
-                .map(|since| since.saturating_add(limit))
-                .max(from_the_beginning),
+        let holds = |host: &Host| self.fleet.agents.get(&host.agent).is_some_and(|agent| agent.hold().is_some());
+        let at = match self.plan.step(step) {
+            Some(what @ Step::Start { wave }) if self.plan.leaves(*wave) && !self.plan.hosts_of(what).any(holds) => {
+                self.samples
+                    .room_since(self.plan, *wave)
+                    .map(|since| since.saturating_add(limit))
+                    .max(from_the_beginning)
+            }
             _ => from_the_beginning,
-        }
+        };
+        at.filter(|at| *at > self.now.boot)
     }
 
     /// The request's id follows from rollout and count, so that deciding twice asks once.

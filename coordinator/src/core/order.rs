@@ -1,6 +1,15 @@
 //! What an operator can order while a rollout runs.
 
+use std::collections::BTreeMap;
+
+use handover_proto::assignment::Assignment;
+use handover_proto::ids::AgentId;
+use handover_proto::numbers::Term;
+
+use super::assign::{Place, begun};
 use super::event::{BackStep, Event, Outcome};
+use super::fleet::Fleet;
+use super::next::{Act, MAX_ASSIGNMENTS};
 use super::plan::Plan;
 use super::progress::{Progress, State};
 
@@ -90,4 +99,26 @@ pub fn order(plan: &Plan, progress: &Progress, order: Order, by: &str, reason: &
             }
         }
     }
+}
+
+/// What the order's event is recorded with, in this order. A way back that is ended before it was finished gives back the
+/// hosts that have left their balancers: with the rollout over, nobody else would.
+pub fn carried_out(plan: &Plan, progress: &Progress, fleet: &Fleet, event: Event, term: Term) -> Vec<Act> {
+    let ends = matches!(event, Event::Ended { .. });
+    let place = Place::of(progress).filter(|_| ends);
+    let stays = |agent: &AgentId| {
+        let stored = fleet.agents.get(agent)?.assignment().filter(|stored| stored.leaving)?;
+        Some((agent.clone(), Assignment { leaving: false, term, ..stored.clone() }))
+    };
+    let hosts = place.into_iter().flat_map(|place| begun(plan, place));
+    let mut left: BTreeMap<AgentId, Assignment> = hosts.filter_map(|host| stays(&host.agent)).collect();
+    let mut acts = Vec::new();
+    while left.len() > MAX_ASSIGNMENTS {
+        let rest = left.keys().nth(MAX_ASSIGNMENTS).cloned().map(|first| left.split_off(&first)).unwrap_or_default();
+        let assignments = std::mem::replace(&mut left, rest);
+        let agents = assignments.keys().cloned().collect();
+        acts.push(Act { event: Event::Assigned { agents }, assignments, ask: None });
+    }
+    acts.push(Act { event, assignments: left, ask: None });
+    acts
 }

@@ -33,6 +33,8 @@ pub struct Progress {
     pub asked: Option<Asked>,
     /// How often the holder was asked; makes the ids of the requests.
     pub asks: u32,
+    /// Whether hosts were given anything: until then the first step has not begun for them.
+    pub given: bool,
 }
 
 /// The states.
@@ -141,6 +143,7 @@ impl Progress {
             by: by.clone(),
             asked: None,
             asks: 0,
+            given: false,
         })
     }
 
@@ -157,6 +160,8 @@ impl Progress {
             record.event,
             Event::Entered { .. } | Event::Resumed { .. } | Event::Back { .. } | Event::BackEntered { .. }
         );
+        let gives = matches!(record.event, Event::Assigned { .. });
+        let begins_anew = begins_anew || (gives && !self.given);
         let since_ms = if begins_anew { record.at_ms } else { self.since_ms };
         let (asked, asks) = match &record.event {
             Event::Asked { op, intent, from, to } => {
@@ -167,7 +172,7 @@ impl Progress {
             Event::Withdrawn { .. } | Event::Resumed { .. } => (None, self.asks),
             _ => (self.asked, self.asks),
         };
-        Ok(Self { state, since_ms, asked, asks, ..self })
+        Ok(Self { state, since_ms, asked, asks, given: self.given || gives || begins_anew, ..self })
     }
 
     /// Whether it can still go back.

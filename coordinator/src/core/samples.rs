@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use handover_proto::assignment::Assignment;
 use handover_proto::ids::{AgentId, InstanceId};
 
 use self::history::History;
 use super::assign::{Place, begun};
 use super::duration;
-use super::fleet::{Counts, Fleet, Instance, Traffic};
+use super::fleet::{Agent, Counts, Fleet, Instance, Traffic};
 use super::next::{Now, met};
 use super::plan::{Host, Plan, Step};
 use super::progress::Progress;
@@ -24,6 +25,8 @@ pub struct Samples {
     unready: BTreeMap<AgentId, Duration>,
     /// Since when the current version has made room for the candidate.
     room: BTreeMap<AgentId, Duration>,
+    /// Since when a host of this step has been told what somebody else keeps it from.
+    held_up: BTreeMap<(u32, AgentId), Duration>,
     last: BTreeMap<InstanceId, Traffic>,
     histories: BTreeMap<Scope, History>,
     crossed: BTreeMap<(Scope, Class), Duration>,
@@ -55,6 +58,7 @@ impl Samples {
             is_met.then(|| self.met.filter(|(since_place, _)| *since_place == place).unwrap_or((place, now.boot)));
         for host in begun(plan, place) {
             self.observe_room(plan, host, fleet, now.boot);
+            self.observe_leaving(plan, (host, step), fleet, now.boot);
             self.observe_readiness(plan, (host, step), fleet, now.boot);
             if let Some(candidate) = fleet.instance(&host.agent, &host.candidate).filter(|c| c.version == plan.to) {
                 self.observe_traffic(&host.agent, candidate, now.boot);
@@ -70,9 +74,10 @@ impl Samples {
 
     /// Whether a candidate that is late had the time for it. One that takes the current version's place begins when that
     /// has gone, however long it drains; but where the gate holds, clients wait from the step's beginning.
-    pub(super) fn had_time(&self, plan: &Plan, host: &Host, boot: Duration) -> bool {
+    pub(super) fn had_time(&self, plan: &Plan, host: &Host, fleet: &Fleet, boot: Duration) -> bool {
         let room = self.room.get(&host.agent);
-        let waits = host.is_in_place() && plan.leaves(host.wave);
+        let holds = fleet.agents.get(&host.agent).is_some_and(|agent| agent.hold().is_some());
+        let waits = host.is_in_place() && plan.leaves(host.wave) && !holds;
         !waits || room.is_some_and(|since| boot.saturating_sub(*since) >= plan.rules.start_deadline)
     }
 
@@ -80,6 +85,12 @@ impl Samples {
     pub(super) fn room_since(&self, plan: &Plan, wave: u32) -> Option<Duration> {
         let of_it = plan.hosts.iter().filter(|host| host.wave == wave);
         of_it.filter_map(|host| self.room.get(&host.agent)).min().copied()
+    }
+
+    /// Which host has been kept from this step for that long, as far as this coordinator has seen.
+    pub(super) fn held_up(&self, step: u32, boot: Duration, limit: Duration) -> Option<&AgentId> {
+        let late = |(at, since): (&(u32, AgentId), &Duration)| at.0 == step && boot.saturating_sub(*since) >= limit;
+        self.held_up.iter().find(|(at, since)| late((at, since))).map(|((_, agent), _)| agent)
     }
 
     /// Which serving candidate has not been ready for too long.
@@ -125,6 +136,27 @@ impl Samples {
             self.room.entry(host.agent.clone()).or_insert(boot);
         } else {
             self.room.remove(&host.agent);
+        }
+    }
+
+    /// At its step `leave`: told to, and its balancers do not let it go. At its `start` after that: the current version does
+    /// not make room.
+    fn observe_leaving(&mut self, plan: &Plan, (host, step): (&Host, u32), fleet: &Fleet, boot: Duration) {
+        let stays = |agent: &Agent, stored: &Assignment| match plan.step(step) {
+            Some(Step::Leave { wave }) if *wave == host.wave => stored.leaving && !agent.is_out(),
+            Some(Step::Start { wave }) if *wave == host.wave && plan.leaves(*wave) => {
+                let found = fleet.instance(&host.agent, &host.candidate);
+                let other = found.is_some_and(|found| plan.from.as_ref() == Some(&found.version));
+                other && stored.slots.get(&host.candidate).is_some_and(|wish| wish.version == plan.to)
+            }
+            _ => false,
+        };
+        let at = (step, host.agent.clone());
+        let seen = fleet.seen(&host.agent).and_then(|(agent, _)| Some((agent, agent.assignment()?)));
+        if seen.is_some_and(|(agent, stored)| stays(agent, stored)) {
+            self.held_up.entry(at).or_insert(boot);
+        } else {
+            self.held_up.remove(&at);
         }
     }
 

@@ -11,8 +11,7 @@ use super::standing_write::WriteError;
 use crate::cause::chain;
 use crate::clock::wall_ms;
 use crate::core::event::{Event, Record, sha256_hex};
-use crate::core::next::Act;
-use crate::core::order::{Order, order};
+use crate::core::order::{Order, carried_out, order};
 use crate::core::plan::{Plan, PlanError};
 use crate::core::spec::Spec;
 use crate::rollout::{Rollout, RolloutError};
@@ -188,11 +187,13 @@ impl Engine {
                 Order::Pause | Order::Resume | Order::Abort => Err(Refused::NoneRuns(service.to_string())),
             };
         };
-        let rollout = self.course(&service, &id)?;
-        let event = order(&rollout.plan, &rollout.progress, what, &request.by, &request.reason)?;
-        let act = Act { event, assignments: Default::default(), ask: None, staging: None };
         let now = self.now();
-        self.carry_out(&id, act, now).await?;
+        let fleet = self.world.borrow().fleet(&service, now.wall_ms).map_err(ViewError::from)?;
+        let Rollout { plan, progress, .. } = self.course(&service, &id)?;
+        let event = order(plan, progress, what, &request.by, &request.reason)?;
+        for act in carried_out(plan, progress, &fleet, event, now.term) {
+            self.carry_out(&id, act, now).await?;
+        }
         Ok(OrderReply { rollout: id.to_string(), message: format!("rollout {id}: {} is recorded", request.order) })
     }
 

@@ -7,9 +7,10 @@ mod rollout;
 mod store;
 
 use handover_proto::ids::Service;
-use handover_proto::wire::{DoctorReply, DoctorRequest, Finding, StatusReply, StatusRequest, verdict};
+use handover_proto::wire::{Blocker, DoctorReply, DoctorRequest, Finding, StatusReply, StatusRequest, verdict};
 
-use super::{ViewError, Viewer, service, status};
+use super::{ViewError, Viewer, blockers, service, status};
+use crate::rollout::Rollout;
 use crate::world::World;
 
 /// One service, as its findings are made from.
@@ -17,6 +18,8 @@ struct Patient<'w> {
     world: &'w World,
     service: &'w Service,
     status: &'w StatusReply,
+    /// What its rollout waits for, and nobody else.
+    waits: &'w [Blocker],
     /// Wall clock, Unix milliseconds.
     at_ms: u64,
 }
@@ -40,7 +43,9 @@ pub fn doctor(world: &World, request: &DoctorRequest, viewer: &Viewer) -> Result
     for service in &services {
         let request = StatusRequest { service: service.to_string(), ..StatusRequest::default() };
         let status = status(world, &request, viewer)?;
-        let patient = Patient { world, service, status: &status, at_ms: viewer.at_ms };
+        let waits = Rollout::latest(world, service)?.map(|rollout| blockers::of_rollout(world, &rollout, viewer));
+        let waits = waits.transpose()?.unwrap_or_default();
+        let patient = Patient { world, service, status: &status, waits: &waits, at_ms: viewer.at_ms };
         let own = [agents::findings(&patient)?, lease::findings(&patient), rollout::findings(&patient)];
         let named = |finding: Finding| Finding { service: service.to_string(), ..finding };
         findings.extend(own.into_iter().flatten().map(named));

@@ -114,7 +114,7 @@ impl Part<'_> {
             reported_shares: instance.is_some(),
             reads: instance.map_or(0, |instance| instance.reads),
             writes: instance.map_or(0, |instance| instance.writes),
-            in_flight: lines.iter().map(|line| line.count).sum(),
+            in_flight: lines.iter().map(|line| line.count).fold(0, u64::saturating_add),
             oldest_ms: lines.iter().map(|line| line.oldest_ms).max().unwrap_or(0),
             lease: instance.map_or_else(|| "-".to_owned(), |instance| self.lease_of(instance)),
             since_ms: instance.map_or(0, |instance| instance.since_ms),

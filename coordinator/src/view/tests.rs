@@ -73,13 +73,21 @@ impl Made {
             cause: Cause { rollout: None, step: 0, plan_hash: String::new() },
             slots: BTreeMap::from([(slot.clone(), wish)]),
             routes: vec![Route { to: Upstream::Slot(slot), reads: 100, writes: 100 }],
-            drain: DrainPolicy { deadline_ms: 1, at_deadline: AtDeadline::Wait },
+            drain: DrainPolicy { deadline_ms: 1, at_deadline: AtDeadline::Wait, over_all: false },
             leaving: false,
             lease: Default::default(),
             hooks: vec![],
             fallback: None,
         };
         self.put(self.world.keys.service(&billing()).assigned(&name(agent)), &assignment, 2);
+        self
+    }
+
+    /// The host that was assigned something last is told to leave.
+    fn leaves(mut self) -> Self {
+        let last = self.entries.last_mut().expect("an assignment");
+        let assignment: Assignment = handover_proto::stored::decode(&last.key, &last.value).expect("json");
+        last.value = encode(&Assignment { leaving: true, ..assignment }).expect("json");
         self
     }
 
@@ -139,6 +147,17 @@ fn reported_and_assigned_stand_side_by_side() {
     world.heard_mut(&billing(), &name("app-1")).report = Some(report("app-1", &InstanceId::random(), None));
     let row = &ask(&world).fleet[0];
     assert_eq!((row.reported.as_str(), row.assigned.as_str(), row.reads, row.alive), ("SERVING", "READY", 100, true));
+}
+
+#[test]
+fn counts_that_no_host_can_have_are_shown_as_the_largest_one() {
+    let mut world = Made::new().agent("app-1", &billing()).assigned("app-1", Lifecycle::Serving).world();
+    let mut absurd = report("app-1", &InstanceId::random(), None);
+    let line = handover_proto::wire::DrainLine { count: u64::MAX, ..Default::default() };
+    let found = absurd.slots[0].instance.as_mut().expect("an instance");
+    found.drain = Some(handover_proto::wire::Drain { lines: vec![line.clone(), line] });
+    world.heard_mut(&billing(), &name("app-1")).report = Some(absurd);
+    assert_eq!(ask(&world).fleet[0].in_flight, u64::MAX);
 }
 
 #[test]

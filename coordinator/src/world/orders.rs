@@ -112,7 +112,7 @@ fn habits(latest: Option<&Rollout>, hosts: usize) -> Habits {
         None => Habits {
             min_serving: hosts.saturating_sub(1).max(1),
             quiesce: QUIESCE,
-            drain: DrainPolicy { deadline_ms: DRAIN_MS, at_deadline: AtDeadline::Wait },
+            drain: DrainPolicy { deadline_ms: DRAIN_MS, at_deadline: AtDeadline::Wait, over_all: false },
         },
     }
 }
@@ -146,6 +146,7 @@ impl Stage {
     pub(crate) fn requests(&self, agent: &AgentId) -> Option<u64> {
         let (_, report) = self.fleet.seen(agent)?;
         let instances = report.slots.values().filter_map(|slot| slot.instance.as_ref());
-        Some(instances.map(|found| found.traffic.reads.requests + found.traffic.writes.requests).sum())
+        let counted = instances.flat_map(|found| [found.traffic.reads.requests, found.traffic.writes.requests]);
+        Some(counted.fold(0, u64::saturating_add))
     }
 }

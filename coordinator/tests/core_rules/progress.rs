@@ -18,7 +18,7 @@ fn the_plan() -> Plan {
 }
 
 fn progress(state: State) -> Progress {
-    Progress { state, since_ms: 1, started_ms: 1, by: "ann".into(), asked: None, asks: 0 }
+    Progress { state, since_ms: 1, started_ms: 1, by: "ann".into(), asked: None, asks: 0, given: true }
 }
 
 fn states() -> Vec<State> {
@@ -156,7 +156,9 @@ fn deadlines_count_from_the_step_and_again_from_a_resume() {
     let since = |events: Vec<Event>| Progress::fold(&plan, &records(&plan, events)).expect("legal").since_ms;
     let assigned = || Event::Assigned { agents: Vec::new() };
     let paused = || Event::Paused { by: "ann".into(), reason: String::new() };
-    assert_eq!(since(vec![assigned()]), 100);
+    let withdrawn = || Event::Withdrawn { op: "0123456789abcdef".parse().expect("an op") };
+    assert_eq!(since(vec![withdrawn()]), 100);
+    assert_eq!(since(vec![assigned(), assigned()]), 200, "the first step begins for hosts with what they get first");
     assert_eq!(since(vec![Event::Entered { step: 1 }, assigned()]), 200);
     assert_eq!(since(vec![Event::Entered { step: 1 }, paused()]), 200);
     assert_eq!(since(vec![Event::Entered { step: 1 }, paused(), Event::Resumed { by: "ann".into() }]), 400);

@@ -70,3 +70,12 @@ fn an_agent_that_just_started_has_neither_gate_nor_blocker() {
     let read = Reported::from_wire(&wire::Report { agent: "app-01".into(), ..Default::default() }).expect("a report");
     assert_eq!(read, Reported::default());
 }
+
+#[test]
+fn counts_that_no_host_can_have_are_read_as_the_largest_one() {
+    let mut report = report();
+    let drain = report.slots[0].instance.as_mut().and_then(|found| found.drain.as_mut()).expect("a ledger");
+    drain.lines.iter_mut().for_each(|line| line.count = u64::MAX);
+    let read = Reported::from_wire(&report).expect("a report");
+    assert_eq!(read.slots[&slot("b")].instance.as_ref().expect("an instance").in_flight, u64::MAX);
+}

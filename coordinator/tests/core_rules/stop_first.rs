@@ -1,6 +1,9 @@
 //! Versions that take turns in a host's one slot: plans, the way there, the way back.
 
 mod chance;
+mod freeze;
+mod given_back;
+mod lease;
 mod site;
 
 use std::time::Duration;
@@ -66,12 +69,46 @@ fn the_only_host_is_planned_only_if_its_gate_holds_for_as_long_as_a_start_may_ta
     assert!(sentences(&held).contains("in its place while its gate holds requests"), "{}", sentences(&held));
     assert!(!sentences(&held).contains("leave:") && held.min_serving == 0);
     let (error, text) = refused(1, "start_deadline = \"11s\"\n");
+    assert!(matches!(error, PlanError::HoldsTooShortly { .. }), "going back takes as long again: {error:?}");
+    for part in ["take 11s", "20s only", "start_deadline = \"10s\"", "gate.hold.time = \"22s\"", "app-01"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    refused(1, "start_deadline = \"20s\"\n");
+    assert!(plan(&spec("[rollout]\nway = \"stop-first\"\nstart_deadline = \"10s\"\n"), &single_slots(1)).is_ok());
+    for hold_ms in [None, Some(0)] {
+        let text = plan(&spec(STOP_FIRST), &holding(1, hold_ms)).expect_err("no plan").to_string();
+        assert!(text.contains("two serving hosts") && text.contains("1 of 1 serving hosts"), "{text}");
+        assert!(text.contains("older than this coordinator: upgrade it"), "it would not say that it holds: {text}");
+    }
+}
+
+/// Hosts whose gates hold so long, since nobody is told to send elsewhere; none: balancers are told.
+fn holding(hosts: u8, hold_ms: Option<u64>) -> handover::core::fleet::Fleet {
+    let mut fleet = single_slots(hosts);
+    fleet.agents.values_mut().for_each(|host| host.registration.hold_ms = hold_ms);
+    fleet
+}
+
+#[test]
+fn hosts_that_leave_though_nobody_is_told_are_planned_only_if_their_gates_hold_for_as_long() {
+    let error = plan(&spec(STOP_FIRST), &holding(3, Some(10_000))).expect_err("no plan");
     assert!(matches!(error, PlanError::HoldsTooShortly { .. }), "{error:?}");
-    assert!(text.contains("11s") && text.contains("10s") && text.contains("app-01"), "{text}");
-    let mut cannot = single_slots(1);
-    cannot.agents.get_mut(&agent(1)).expect("an agent").registration.hold_ms = None;
-    let text = plan(&spec(STOP_FIRST), &cannot).expect_err("no plan").to_string();
-    assert!(text.contains("two serving hosts") && text.contains("1 of 1 serving hosts"), "{text}");
+    let error = plan(&spec(STOP_FIRST), &holding(3, Some(0))).expect_err("no plan");
+    assert!(matches!(error, PlanError::NobodyTold { .. }) && error.to_string().contains("[balancer]"), "{error}");
+    for hold_ms in [Some(16_000), None] {
+        let plan = plan(&spec(STOP_FIRST), &holding(3, hold_ms)).expect("a plan");
+        assert!((0..3).all(|wave| plan.leaves(wave)));
+    }
+}
+
+#[test]
+fn where_nobody_is_told_a_host_that_leaves_has_its_time_from_the_beginning_of_the_change() {
+    let mut site = Site::of(holding(3, Some(16_000)), "", false);
+    site.until_event(|event| matches!(event, Event::Entered { step: 1 }));
+    site.step(0, Move::Take);
+    assert!(matches!(site.lap(), Decision::Wait { until: Some(_), .. }), "it drains, and clients are held");
+    site.world.pass(Duration::from_secs(9));
+    assert!(matches!(event(&site.lap()), Event::Back { .. }));
 }
 
 #[test]
@@ -114,6 +151,21 @@ fn a_host_is_not_stopped_before_its_balancers_say_that_they_send_nothing() {
     assert_eq!(event(&site.lap()), &Event::Entered { step: 1 });
     assert!(!leaving(&site, 1) && wish(&site, 1).version.as_str() == "1.1.0");
     assert_eq!(site.world.weights(1)[0], (100, 100), "it opens by itself");
+}
+
+#[test]
+fn a_host_that_is_not_ready_goes_first_so_that_the_others_need_not_wait_for_it() {
+    let mut fleet = single_slots(3);
+    let report = fleet.agents.get_mut(&agent(2)).expect("an agent").report.as_mut().expect("a report");
+    report.slots.get_mut(&slot("a")).expect("a slot").instance.as_mut().expect("an instance").ready = false;
+    let mut site = Site::of(fleet, "", true);
+    site.hosts[1].runs.as_mut().expect("it runs").ready = false;
+    let hosts: Vec<_> = site.plan().hosts.iter().map(|host| host.agent.clone()).collect();
+    assert_eq!(hosts, [2, 1, 3].map(agent), "and the holder's last");
+    // 1.0.0 never gets well there.
+    site.until(|site, _| site.world.progress.state == State::Running { step: 1 });
+    assert_eq!(site.until_the_end(), Decision::Ended(Outcome::Done));
+    assert_eq!(site.versions(), ["1.1.0"; 3]);
 }
 
 #[test]
@@ -204,11 +256,42 @@ fn a_new_version_that_is_never_ready_goes_back_in_place_when_its_time_is_over() 
 }
 
 #[test]
+fn a_drain_of_the_old_version_that_does_not_end_pauses_the_rollout_and_resume_waits_on() {
+    let mut site = Site::new(2, "", false);
+    site.until_event(|event| matches!(event, Event::Entered { step: 1 }));
+    site.step(0, Move::Take);
+    for _ in 0..2 {
+        // The drain's 30 s and the start's 8 s.
+        for _ in 0..37 {
+            assert!(matches!(site.lap(), Decision::Wait { .. }));
+            site.world.pass(Duration::from_secs(1));
+        }
+        site.world.pass(Duration::from_secs(2));
+        let paused = site.lap();
+        let Event::Paused { reason, .. } = event(&paused) else { panic!("{paused:?}") };
+        assert!(reason.contains("app-01: 1.0.0 has not made room for 38s") && reason.contains("rollback"), "{reason}");
+        assert_eq!(wish(&site, 1).version.as_str(), "1.1.0", "it drains on");
+        site.world.order(Order::Resume);
+    }
+    assert_eq!(site.until_the_end(), Decision::Ended(Outcome::Done), "its work is done at last");
+}
+
+#[test]
+fn jobs_of_the_new_version_that_never_end_do_not_hold_the_way_back() {
+    let mut site = Site::new(3, "soak = \"1h\"\n", true);
+    site.until_event(|event| matches!(event, Event::Entered { step: 10 }));
+    site.jobs = true;
+    site.world.order(Order::Rollback);
+    assert_eq!(site.until_the_end(), Decision::Ended(Outcome::RolledBack));
+    assert_eq!(site.versions(), ["1.0.0"; 3]);
+}
+
+#[test]
 fn a_long_drain_of_the_old_version_is_not_the_new_ones_delay() {
     let mut site = Site::new(2, "", false);
     site.until_event(|event| matches!(event, Event::Entered { step: 1 }));
     site.step(0, Move::Take);
-    for _ in 0..30 {
+    for _ in 0..3 {
         site.world.pass(Duration::from_secs(10));
         assert!(matches!(site.lap(), Decision::Wait { .. }));
     }
@@ -216,6 +299,15 @@ fn a_long_drain_of_the_old_version_is_not_the_new_ones_delay() {
     assert!(matches!(site.lap(), Decision::Wait { .. }), "its time begins now");
     site.world.pass(Duration::from_secs(9));
     assert!(matches!(event(&site.lap()), Event::Back { .. }));
+}
+
+#[test]
+fn the_old_versions_crash_while_it_drains_only_makes_room_earlier() {
+    let mut site = Site::new(2, "", false);
+    site.until_event(|event| matches!(event, Event::Entered { step: 1 }));
+    assert!(site.step(0, Move::Take) && site.step(0, Move::Crash), "1.0.0 is still there, and ends by itself");
+    assert_eq!(site.until_the_end(), Decision::Ended(Outcome::Done));
+    assert_eq!(site.versions(), ["1.1.0"; 2]);
 }
 
 #[test]

@@ -94,7 +94,7 @@ impl StandIn {
                 cause: Self::cause(),
                 slots: up.then(|| (slot.clone(), wish)).into_iter().collect(),
                 routes: up.then_some(route).into_iter().collect(),
-                drain: DrainPolicy { deadline_ms: 3000, at_deadline: AtDeadline::Cut },
+                drain: DrainPolicy { deadline_ms: 3000, at_deadline: AtDeadline::Cut, over_all: false },
                 leaving: false,
                 lease: LeaseRules::default(),
                 hooks: Vec::new(),

@@ -103,7 +103,10 @@ impl Host {
     fn gate_text(&self, fleet: &Fleet) -> String {
         match fleet.options.signal {
             true => "mode = \"signal\"".to_owned(),
-            false => format!("mode = \"proxy\"\nlisten = \"{}\"\ntag_responses = true", self.gate_listen),
+            false => format!(
+                "mode = \"proxy\"\nlisten = \"{}\"\ntag_responses = true\nhold.time = \"{}\"",
+                self.gate_listen, fleet.options.hold
+            ),
         }
     }
 

@@ -63,6 +63,8 @@ pub struct Options {
     pub log: String,
     /// Between SIGTERM and SIGKILL.
     pub grace: String,
+    /// `gate.hold.time`.
+    pub hold: String,
     /// No gates: balancers send straight to the instances.
     pub signal: bool,
     /// `[balancer]` of every host, with `{name}` for the host's and `{check}` for an address of its own.
@@ -75,9 +77,17 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        let (log, grace) = ("info".into(), "5s".into());
-        let (balancer, artifact) = (String::new(), String::new());
-        Self { hosts: 3, store: StoreKind::Embedded, log, grace, signal: false, balancer, artifact, ledger: None }
+        Self {
+            hosts: 3,
+            store: StoreKind::Embedded,
+            log: "info".into(),
+            grace: "5s".into(),
+            hold: "10s".into(),
+            signal: false,
+            balancer: String::new(),
+            artifact: String::new(),
+            ledger: None,
+        }
     }
 }
 

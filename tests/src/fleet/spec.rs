@@ -41,7 +41,7 @@ impl Spec {
 
     /// The same in place, with one host out at a time.
     pub fn in_place(version: &str) -> Self {
-        Self { way: "stop-first", ..Self::to(version) }
+        Self { way: "stop-first", start_deadline: "20s", ..Self::to(version) }
     }
 
     /// As the operator would write it.

@@ -27,7 +27,7 @@ const LEAVES: &str = "gate leaves";
 /// Anything is done in this time.
 const DONE: Duration = Duration::from_secs(45);
 /// Work that never ends by itself, streams of events for example, is ended by the instance when it is told to stop after this.
-const DRAIN: DrainPolicy = DrainPolicy { deadline_ms: 2000, at_deadline: AtDeadline::Cut };
+const DRAIN: DrainPolicy = DrainPolicy { deadline_ms: 2000, at_deadline: AtDeadline::Cut, over_all: false };
 
 /// How an agent is ended before it is started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -54,7 +54,7 @@ fn listener(owner: Owner, bound: Bound) -> Listener {
 }
 
 fn unit(name: &str, active: bool, enabled: bool) -> UnitState {
-    UnitState { name: name.to_owned(), loaded: true, active, enabled, confined: false }
+    UnitState { name: name.to_owned(), loaded: true, active, enabled, confined: false, stop_limit: None }
 }
 
 /// A host on which everything is as it should be, and runs.
@@ -142,6 +142,23 @@ fn a_port_in_use_is_right_while_its_owner_runs_and_wrong_otherwise() {
     assert_eq!(bad(&with(Owner::Gate, Bound::Free, false)), []);
     assert!(one(&with(Owner::Gate, Bound::NotHere, false)).1.contains("no address 127.0.0.1"));
     assert!(one(&with(Owner::Gate, Bound::Denied, false)).1.contains("as root"));
+}
+
+#[test]
+fn a_gate_that_would_be_killed_before_its_requests_may_finish_fails_with_both_times() {
+    let gate = |seconds| UnitState {
+        stop_limit: Some(std::time::Duration::from_secs(seconds)),
+        ..unit("handover-gate@billing.service", true, true)
+    };
+    let with = |unit| Facts { units: Some(vec![unit]), ..good() };
+    assert_eq!(bad(&with(gate(40))), [], "the packaged unit and the default");
+    let (verdict, said) = one(&with(gate(30)));
+    assert_eq!(verdict, Verdict::Fail);
+    for part in ["30s after", "for 30s (limits.stop_time)", "TimeoutStopSec=40s"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let agent = UnitState { stop_limit: gate(5).stop_limit, ..unit("handover-agent@billing.service", true, true) };
+    assert_eq!(bad(&with(agent)), [], "instances outlive the agent");
 }
 
 #[test]

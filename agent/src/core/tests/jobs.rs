@@ -12,7 +12,7 @@ fn unknown() -> Line {
 }
 
 fn policy(deadline_s: u64, at_deadline: AtDeadline) -> Option<DrainPolicy> {
-    Some(DrainPolicy { deadline_ms: deadline_s * 1000, at_deadline })
+    Some(DrainPolicy { deadline_ms: deadline_s * 1000, at_deadline, over_all: false })
 }
 
 fn draining(lines: Vec<Line>) -> (Host, Assignment) {
@@ -61,6 +61,18 @@ fn a_line_is_cut_at_its_own_deadline_and_not_at_the_assignments() {
     gone.drain.at_deadline = AtDeadline::Wait;
     assert_eq!(kind(&host.settle(&gone)), BlockerKind::Drain, "another line is left that may not be cut");
     host.instance("a").ledger.lines.truncate(1);
+    host.cuts = true;
+    assert_eq!(kind(&host.settle(&gone)), BlockerKind::Stop);
+}
+
+#[test]
+fn a_drain_that_is_over_all_cuts_a_line_that_has_a_policy_of_its_own() {
+    let patient = Line { policy: policy(1_800, AtDeadline::Wait), ..jobs(1) };
+    let (mut host, mut gone) = draining(vec![patient]);
+    gone.drain.at_deadline = AtDeadline::Cut;
+    host.now += Duration::from_secs(60);
+    assert_eq!(kind(&host.settle(&gone)), BlockerKind::Drain, "its own policy goes first");
+    gone.drain.over_all = true;
     host.cuts = true;
     assert_eq!(kind(&host.settle(&gone)), BlockerKind::Stop);
 }

@@ -124,7 +124,7 @@ impl TryFrom<Raw> for JobsSettings {
             (None, None) => None,
             (Some(Span(deadline)), Some(at_deadline)) => {
                 let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
-                Some(DrainPolicy { deadline_ms, at_deadline })
+                Some(DrainPolicy { deadline_ms, at_deadline, over_all: false })
             }
             _ => return Err(JobsError::HalfPolicy { name }),
         };
@@ -156,7 +156,10 @@ mod tests {
         assert_eq!((jobs.name.as_str(), jobs.check.path.as_str(), jobs.check.status), ("runs", "/jobs", 200));
         assert_eq!((jobs.count.to_string(), jobs.interval.as_millis()), ("in_flight".to_owned(), 2000));
         assert_eq!(jobs.oldest_ms.as_ref().map(ToString::to_string), Some("oldest.ms".to_owned()));
-        assert_eq!(jobs.policy, Some(DrainPolicy { deadline_ms: 1_800_000, at_deadline: AtDeadline::Cut }));
+        assert_eq!(
+            jobs.policy,
+            Some(DrainPolicy { deadline_ms: 1_800_000, at_deadline: AtDeadline::Cut, over_all: false })
+        );
         let short = parse("[[jobs]]\nname = \"x\"\nhttp = { path = \"/j\", count = \"n\" }").expect("settings");
         assert_eq!((short.jobs[0].policy, short.jobs[0].timeout.as_millis()), (None, 500));
         assert_eq!(parse("").expect("settings"), DrainSettings::default());

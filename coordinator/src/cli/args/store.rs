@@ -11,7 +11,7 @@ pub(super) const EXAMPLES: &str = "\
 replication, and listens on loopback only; where one machine is not enough, use etcd.
 
 Examples:
-  handover store --data /var/lib/handover
+  handover store --data /var/lib/handover/coordinator
   handover store setup billing                the etcd roles that the service needs, as commands";
 
 const SETUP_EXAMPLES: &str = "\

@@ -8,7 +8,7 @@ use handover_proto::ids::AgentId;
 
 use super::changes::{changes, floor_blocker};
 use super::lease::{self, Standing};
-use super::{Act, Decision, Now, OURSELVES, ended_without_silent, met, staging};
+use super::{Act, Decision, Now, OURSELVES, ended_without_silent, leaving, met, staging};
 use crate::core::assign::Place;
 use crate::core::duration;
 use crate::core::event::{BackStep, Event, Outcome};
@@ -38,6 +38,9 @@ pub(super) fn next(lap: Lap<'_>, step: u32) -> Decision {
     if lap.plan.step(step) == Some(&Step::Stage) {
         return staging::next(lap, step);
     }
+    if let Some(back) = leaving::given_back(lap, step) {
+        return back;
+    }
     let late = changes(lap, Place::Forward { step });
     if !late.is_empty() {
         let agents = late.keys().cloned().collect();
@@ -45,7 +48,8 @@ pub(super) fn next(lap: Lap<'_>, step: u32) -> Decision {
     }
     let waits = met::forward(lap.plan, step, lap.fleet, lap.progress.since_ms);
     if !waits.is_empty() {
-        return left_silent(lap, step, &waits).unwrap_or(Decision::Wait { blockers: waits, until: lap.deadline(step) });
+        let instead = left_silent(lap, step, &waits).or_else(|| leaving::held_up(lap, step));
+        return instead.unwrap_or(Decision::Wait { blockers: waits, until: lap.deadline(step) });
     }
     if lap.plan.step(step) == Some(&Step::Lease) {
         match lease::forward(lap.plan, lap.progress, lap.fleet, lap.now) {
@@ -87,7 +91,7 @@ fn until_settled(lap: Lap<'_>, standing: Standing) -> Decision {
     }
 }
 
-/// Unless the floor needs the hosts that would go, or the lease is with one of them.
+/// Unless the floor needs the hosts that would go, or the lease is with one of them, and cannot or has not yet moved.
 fn unless_needed(
     lap: Lap<'_>,
     step: u32,
@@ -102,6 +106,11 @@ fn unless_needed(
             Standing::Settled => act(changes),
             other => until_settled(lap, other),
         },
+        Some(Step::Start { .. }) if lap.plan.is_in_place() => {
+            let (to, since_ms) = (Some(&lap.plan.to), lap.progress.since_ms);
+            let frozen = changes.keys().find_map(|agent| lease::frozen_with(lap.fleet, agent, to, since_ms));
+            frozen.map_or_else(|| act(changes), Decision::wait)
+        }
         _ => act(changes),
     }
 }

@@ -30,6 +30,9 @@ pub(super) fn turn(
     if !host.is_in_place() || step == BackStep::Lease || waits_for_the_lease(plan, step, host, fleet) {
         return None;
     }
+    if lease::frozen_with(fleet, &host.agent, plan.from.as_ref(), 0).is_some() {
+        return None;
+    }
     if plan.leaves(host.wave) && agent.assignment().is_some_and(|stored| stored.leaving) {
         return Some(end).filter(|_| agent.is_out());
     }

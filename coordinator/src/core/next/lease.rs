@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use handover_proto::blocker::{Blocker, BlockerKind};
-use handover_proto::ids::{AgentId, InstanceId};
+use handover_proto::ids::{AgentId, InstanceId, SlotId, Version};
 use handover_proto::lease::{IntentKind, Owner};
 
 use super::Now;
@@ -52,7 +52,7 @@ pub(super) fn forward(plan: &Plan, progress: &Progress, fleet: &Fleet, now: Now)
     };
     if is_current(plan, owner) {
         let heir = heirs(plan).find_map(|host| ready_heir(fleet, host, &host.candidate, &plan.to));
-        return hand_over(plan, progress, fleet, owner, IntentKind::Handoff, heir, now);
+        return hand_over(plan, progress, fleet, owner, (IntentKind::Handoff, heir, late), now);
     }
     let token = fleet.lease.token().ok().flatten();
     let active = fleet.lease.candidates.get(&owner.instance).and_then(|seen| seen.value.active);
@@ -74,7 +74,9 @@ pub(super) fn away(plan: &Plan, progress: &Progress, fleet: &Fleet, now: Now, wa
     let Some(owner) = holder(fleet).filter(|owner| leaves(&owner.agent) && fleet.lease.beat.is_some()) else {
         return Standing::Settled;
     };
-    hand_over(plan, progress, fleet, owner, IntentKind::Handoff, elsewhere(fleet, leaves), now)
+    // Time counts from the step before, and whoever has not left yet is not hurt by waiting: nothing is late here but an
+    // answer.
+    hand_over(plan, progress, fleet, owner, (IntentKind::Handoff, elsewhere(fleet, leaves), false), now)
 }
 
 /// An instance that is ready to take the lease, on a host that does not leave.
@@ -91,6 +93,18 @@ fn elsewhere(fleet: &Fleet, leaves: impl Fn(&AgentId) -> bool) -> Option<Instanc
 /// Whether the candidate of this host holds.
 pub(super) fn candidate_holds(plan: &Plan, host: &Host, fleet: &Fleet) -> bool {
     holder(fleet).is_some_and(|owner| owner.agent == host.agent && owner.version == plan.to)
+}
+
+/// A freeze keeps the lease where it is, and its holder is not stopped under it: what is waited for before this host is to
+/// run `next`. Its gate would hold requests for as long as the freeze lasts.
+pub(super) fn frozen_with(fleet: &Fleet, agent: &AgentId, next: Option<&Version>, since_ms: u64) -> Option<Blocker> {
+    let frozen = fleet.lease.frozen && fleet.lease.beat.is_some();
+    let owner = holder(fleet).filter(|owner| frozen && owner.agent == *agent && Some(&owner.version) != next)?;
+    let waiting_for = format!(
+        "`handover lease unfreeze`: the scheduler lease is frozen, so {agent} keeps {}, which holds it",
+        owner.version
+    );
+    Some(Blocker { kind: BlockerKind::Operator, since_ms, waiting_for })
 }
 
 /// Nobody is asked, and nothing is late.
@@ -110,11 +124,12 @@ pub(super) fn back(plan: &Plan, progress: &Progress, fleet: &Fleet, now: Now) ->
         let (slot, version) = (host.current.as_ref()?, plan.from.as_ref()?);
         ready_heir(fleet, host, slot, version)
     });
-    let heir = heir.or_else(|| elsewhere(fleet, |agent| *agent == owner.agent).filter(|_| plan.is_in_place()));
+    // A host that ran the new version before this rollout keeps it. One of the plan's would only be asked in its turn.
+    let heir = heir.or_else(|| elsewhere(fleet, |agent| plan.host(agent).is_some()).filter(|_| plan.is_in_place()));
     if heir.is_none() && fleet.agents.len() == 1 && plan.is_in_place() {
         return Standing::Settled;
     }
-    match hand_over(plan, progress, fleet, owner, IntentKind::Return, heir, now) {
+    match hand_over(plan, progress, fleet, owner, (IntentKind::Return, heir, false), now) {
         Standing::Stuck(_) => Standing::Settled,
         other => other,
     }
@@ -125,14 +140,13 @@ fn hand_over(
     progress: &Progress,
     fleet: &Fleet,
     owner: &Owner,
-    intent: IntentKind,
-    heir: Option<InstanceId>,
+    (intent, heir, late): (IntentKind, Option<InstanceId>, bool),
     now: Now,
 ) -> Standing {
     if fleet.lease.frozen {
         let what =
             format!("`handover lease unfreeze`: the scheduler lease is frozen, so it stays with {}", owner.agent);
-        return match is_late(plan, progress.since_ms, now) {
+        return match late {
             true => Standing::Stuck(what),
             false => Standing::Wait(blocker(BlockerKind::Operator, progress, what)),
         };
@@ -154,15 +168,13 @@ fn hand_over(
     }
     // An operator's own request goes first; whoever gave it sees it end in a bounded time.
     let order = fleet.lease.open_intent().filter(|open| open.value.cause.rollout.is_none());
-    if let Some(open) = order.filter(|_| intent == IntentKind::Handoff && !is_late(plan, progress.since_ms, now)) {
+    if let Some(open) = order.filter(|_| intent == IntentKind::Handoff && !late) {
         let what = format!("order {} to be over, which moves the scheduler lease", open.value.cause.step);
         return Standing::Wait(blocker(BlockerKind::Lease, progress, what));
     }
     match heir {
         Some(to) => Standing::Ask { intent, from: owner.instance.clone(), to },
-        None if is_late(plan, progress.since_ms, now) => {
-            Standing::Stuck("no instance is ready to take the scheduler lease".to_owned())
-        }
+        None if late => Standing::Stuck("no instance is ready to take the scheduler lease".to_owned()),
         None => {
             let what = format!("an instance that is ready to take the scheduler lease from {}", owner.agent);
             Standing::Wait(blocker(BlockerKind::Lease, progress, what))
@@ -213,12 +225,7 @@ fn heirs(plan: &Plan) -> impl Iterator<Item = &Host> {
     planned.into_iter().chain(&plan.hosts)
 }
 
-fn ready_heir(
-    fleet: &Fleet,
-    host: &Host,
-    slot: &handover_proto::ids::SlotId,
-    version: &handover_proto::ids::Version,
-) -> Option<InstanceId> {
+fn ready_heir(fleet: &Fleet, host: &Host, slot: &SlotId, version: &Version) -> Option<InstanceId> {
     let found = fleet.instance(&host.agent, slot).filter(|found| found.version == *version && found.ready)?;
     fleet.lease.candidates.get(&found.id).filter(|seen| seen.value.ready).map(|_| found.id.clone())
 }

@@ -5,7 +5,7 @@ use handover_proto::lifecycle::Lifecycle;
 use handover_proto::numbers::Term;
 
 use super::changes::silent;
-use super::in_place;
+use super::{in_place, lease};
 use crate::core::assign::{Place, begun, same, wanted};
 use crate::core::event::BackStep;
 use crate::core::fleet::{Agent, Fleet, Instance, Reported};
@@ -83,7 +83,14 @@ impl Look<'_> {
             return None;
         }
         let stored = self.agent.filter(|agent| agent.seen().is_some()).and_then(Agent::assignment);
+        if stored.is_none() && step != BackStep::Stop {
+            return None;
+        }
         let serves_on = stored.filter(|stored| stored.slots.values().all(|wish| wish.version == self.plan.to));
+        let frozen = lease::frozen_with(self.fleet, &self.host.agent, self.plan.from.as_ref(), self.since_ms);
+        if let (Some(_), Some(frozen)) = (serves_on, frozen) {
+            return Some(frozen);
+        }
         match (serves_on, self.agent) {
             (Some(stored), Some(agent)) if stored.leaving => self.unless(agent, Agent::is_out),
             (Some(_), _) => Some(self.blocker(BlockerKind::Floor, "enough other hosts to serve, before it goes back")),

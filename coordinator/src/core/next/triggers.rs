@@ -30,7 +30,7 @@ pub(super) fn reason(
         .find_map(|host| crashed(plan, host, fleet))
         .or_else(|| {
             hosts()
-                .filter(|host| late && samples.had_time(plan, host, now.boot))
+                .filter(|host| late && samples.had_time(plan, host, fleet, now.boot))
                 .find_map(|host| not_started(plan, place, host, fleet))
         })
         .or_else(|| samples.unready(plan, now.boot))
@@ -52,7 +52,9 @@ fn not_started(plan: &Plan, place: Place, host: &Host, fleet: &Fleet) -> Option<
     if plan.step(place.reached_step()) != Some(&Step::Start { wave: host.wave }) {
         return None;
     }
-    let (_, report) = fleet.seen(&host.agent)?;
+    let (agent, report) = fleet.seen(&host.agent)?;
+    // Before it was asked for, something else is waited for.
+    agent.assignment()?.slots.get(&host.candidate).filter(|wish| wish.version == plan.to)?;
     let found = report.slots.get(&host.candidate).and_then(|slot| slot.instance.as_ref());
     if found.is_some_and(|found| met::is_up(found, plan)) {
         return None;

@@ -1,171 +1,20 @@
 //! From a spec and the fleet as it is to a plan, or to the reason why there can be none.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use handover_proto::ids::{AgentId, RolloutId, Service, SlotId, Version};
 use handover_proto::lifecycle::Lifecycle;
-use handover_proto::stored::{STORED_VERSION, StoredError};
+use handover_proto::stored::STORED_VERSION;
 
 use super::{Host, Plan};
-use crate::core::duration;
 use crate::core::fleet::{Agent, Fleet};
+use crate::core::floor;
 use crate::core::spec::{Spec, Way};
 
+mod error;
 mod steps;
 
-/// Why there can be no such rollout.
-#[derive(Debug, thiserror::Error)]
-pub enum PlanError {
-    /// No agent has registered for the service.
-    #[error("no agent is registered for service {service}; known are: {}", list(known))]
-    UnknownService {
-        /// As the spec names it.
-        service: Service,
-        /// Those that agents have registered for.
-        known: BTreeSet<Service>,
-    },
-    /// The fleet is as the spec wants it.
-    #[error("no changes: {version} serves on every host already")]
-    NoChanges {
-        /// The version.
-        version: Version,
-    },
-    /// An agent is not heard.
-    #[error("agent {agent} is not heard; start it, or retire its registration if its host is gone for good")]
-    Silent {
-        /// Which.
-        agent: AgentId,
-    },
-    /// A host that an operator took out.
-    #[error("agent {agent} is drained (order {order}); give it back with `handover undrain {agent}`, then roll out")]
-    Drained {
-        /// Which.
-        agent: AgentId,
-        /// By which order.
-        order: u64,
-    },
-    /// An agent without its gate.
-    #[error("the gate of agent {agent} does not answer; start handover-gate@SERVICE on its host")]
-    NoGate {
-        /// Which.
-        agent: AgentId,
-    },
-    /// No place for the candidate.
-    #[error(
-        "agent {agent} has {} slot ({}), and start-first needs two; write way = \"stop-first\" to change its versions in \
-         place, or add a slot to its config", slots.len(), list(slots)
-    )]
-    TooFewSlots {
-        /// Which.
-        agent: AgentId,
-        /// What it has.
-        slots: BTreeSet<SlotId>,
-    },
-    /// Every other place is taken.
-    #[error("agent {agent} has no empty slot for the candidate ({}); end what runs there first", list(taken))]
-    NoEmptySlot {
-        /// Which.
-        agent: AgentId,
-        /// What runs where.
-        taken: BTreeSet<String>,
-    },
-    /// Assigned or reported is a slot that the agent's config does not have.
-    #[error(
-        "agent {agent} serves from slot {slot}, which its registration does not have; put the slot back into its config"
-    )]
-    UnknownSlot {
-        /// Which.
-        agent: AgentId,
-        /// The slot.
-        slot: SlotId,
-    },
-    /// More than one slot of a host serves.
-    #[error(
-        "agent {agent} serves from more than one slot ({}); wait until that has ended (`handover why`)",
-        list(serving)
-    )]
-    InTransition {
-        /// Which.
-        agent: AgentId,
-        /// What serves where.
-        serving: BTreeSet<String>,
-    },
-    /// The hosts that would change differ.
-    #[error("the hosts to change serve different versions ({}); roll out one of those first, to all", list(serving))]
-    Mixed {
-        /// What serves where.
-        serving: BTreeSet<String>,
-    },
-    /// More are to serve than there are.
-    #[error("min_serving = {min_serving} cannot be met by {hosts} hosts; write at most {hosts}")]
-    Floor {
-        /// As the spec says.
-        min_serving: usize,
-        /// As the fleet has.
-        hosts: usize,
-    },
-    /// The spec wants the version staged, and an agent does not know of that.
-    #[error(
-        "agent {agent} ({agent_version}) is too old to stage when it is asked; upgrade it, or write stage = false and stage \
-         there by `handover-agent stage`"
-    )]
-    CannotStage {
-        /// Which.
-        agent: AgentId,
-        /// The agent program's version.
-        agent_version: String,
-    },
-    /// Stop-first: a wave would take out too many.
-    #[error(
-        "stop-first takes {wave} of {serving} serving hosts out at a time, which leaves {}, and min_serving = {min_serving}; \
-         write a smaller wave_size, or min_serving = {}", serving - wave, serving - wave
-    )]
-    TakesTooMany {
-        /// Hosts of the largest wave.
-        wave: usize,
-        /// Hosts that serve.
-        serving: usize,
-        /// The floor.
-        min_serving: usize,
-    },
-    /// Stop-first: nobody else serves, and no gate holds meanwhile.
-    #[error(
-        "stop-first needs two serving hosts or a gate that may hold: it takes {wave} of {serving} serving hosts out at a time, \
-         and the gate of {agent} may hold nothing (it has none, or balancers in front that are told to go elsewhere, or \
-         gate.hold.count = 0); use a smaller wave_size, or let another host serve"
-    )]
-    NobodyLeft {
-        /// One of the wave's.
-        agent: AgentId,
-        /// Hosts of the wave.
-        wave: usize,
-        /// Hosts that serve.
-        serving: usize,
-    },
-    /// Stop-first: nobody else serves, and the gate does not hold for long enough.
-    #[error(
-        "stop-first would let a start take {needed} (start_deadline), but the gate of {agent} holds requests for {hold} only, \
-         and nobody else serves; write start_deadline = \"{hold}\", or a longer gate.hold.time into the agent's config",
-        needed = duration::text(*needed), hold = duration::text(*hold)
-    )]
-    HoldsTooShortly {
-        /// Which.
-        agent: AgentId,
-        /// What its gate allows.
-        hold: Duration,
-        /// What the spec allows.
-        needed: Duration,
-    },
-    /// Cannot be written as JSON.
-    #[error(transparent)]
-    Unwritable(#[from] StoredError),
-}
-
-fn list<T: ToString>(all: &BTreeSet<T>) -> String {
-    let words: Vec<String> = all.iter().map(ToString::to_string).collect();
-    if words.is_empty() { "none".to_owned() } else { words.join(", ") }
-}
+pub use error::PlanError;
 
 /// The slot and version that serve on a host.
 type Serving = Option<(SlotId, Version)>;
@@ -223,6 +72,9 @@ impl Plan {
 /// What serves on a host; and that the host can take part.
 fn looked_at(id: &AgentId, agent: &Agent, way: Way) -> Result<Serving, PlanError> {
     let report = agent.seen().ok_or_else(|| PlanError::Silent { agent: id.clone() })?;
+    if agent.assignment().is_some_and(|assignment| assignment.leaving) {
+        return Err(PlanError::Leaves { agent: id.clone() });
+    }
     if !report.gate {
         return Err(PlanError::NoGate { agent: id.clone() });
     }
@@ -276,7 +128,8 @@ fn floor(spec: &Spec, hosts: usize) -> Result<usize, PlanError> {
     if min_serving > hosts { Err(PlanError::Floor { min_serving, hosts }) } else { Ok(min_serving) }
 }
 
-/// By name, the lease holder's host last, so that the lease moves once.
+/// By name, the lease holder's host last, so that the lease moves once. Hosts that serve nobody go first: to change them takes
+/// nobody out, and under the floor the others may have to wait for them.
 fn hosts(
     spec: &Spec,
     fleet: &Fleet,
@@ -285,7 +138,8 @@ fn hosts(
 ) -> Result<Vec<Host>, PlanError> {
     let holder = fleet.lease.holder.as_ref().map(|seen| &seen.value.owner().agent);
     let mut order: Vec<(AgentId, Serving)> = serving.into_iter().collect();
-    order.sort_by_key(|(agent, _)| Some(agent) == holder);
+    let serves = |id: &AgentId| fleet.agents.get(id).is_some_and(floor::has_traffic);
+    order.sort_by_key(|(agent, _)| (Some(agent) == holder, serves(agent)));
     let wave_size = if at_once { order.len() } else { spec.wave_size };
     let host = |(index, (id, served)): (usize, (AgentId, Serving))| {
         let current = served.map(|(slot, _)| slot);

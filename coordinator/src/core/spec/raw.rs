@@ -155,6 +155,7 @@ pub(super) fn parse(text: &str) -> Result<Spec, Wrong> {
             drain: DrainPolicy {
                 deadline_ms: duration::millis(or(raw.drain.deadline, 30)),
                 at_deadline: raw.drain.at_deadline.unwrap_or(AtDeadline::Wait),
+                over_all: false,
             },
             quiesce_timeout: or(raw.lease.quiesce_timeout, 30),
             prefer_zone: raw.lease.prefer_zone,

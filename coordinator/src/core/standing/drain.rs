@@ -117,7 +117,8 @@ pub(super) fn leave(order: &StandingOrder, scene: &Scene<'_>, name: &AgentId) ->
     let What::Drain { min_serving, .. } = order.what else { return Err(Refused::UnknownAgent(name.clone())) };
     let agent = may_leave(scene, name, min_serving)?;
     let stored = agent.assignment().ok_or_else(|| Refused::NothingAssigned(name.clone()))?;
-    let before = order.before.clone().unwrap_or_else(|| stored.clone());
+    // Whatever made it leave before is over: given back, it serves.
+    let before = order.before.clone().unwrap_or_else(|| Assignment { leaving: false, ..stored.clone() });
     let slots = stored.slots.iter().map(|(slot, wish)| {
         (slot.clone(), handover_proto::assignment::SlotWish { lease: LeaseWish::Never, ..wish.clone() })
     });

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use handover_proto::ids::AgentId;
+use handover_proto::ids::{AgentId, Service};
 use handover_proto::registration::Registration;
 use handover_proto::stored::StoredError;
 use handover_proto::wire::{Finding, FleetRow};
@@ -25,6 +25,10 @@ pub(super) fn findings(of: &Patient<'_>) -> Result<Vec<Finding>, StoredError> {
     all.push(versions(&registrations, heard));
     all.extend(clocks(&registrations, heard));
     all.extend(hosts(of));
+    for agent in registrations.keys() {
+        let leaves = of.world.assigned(of.service, agent)?.is_some_and(|assigned| assigned.assignment.leaving);
+        all.extend(Some(agent).filter(|_| leaves).and_then(|agent| forgotten(of, agent)));
+    }
     Ok(all)
 }
 
@@ -103,7 +107,11 @@ fn hosts(of: &Patient<'_>) -> Vec<Finding> {
     let mut all = Vec::new();
     for row in rows {
         all.extend(drained(of, row));
-        if !row.gate {
+        // Without reports nobody knows.
+        let reports =
+            |heard: &(Service, AgentId)| of.world.heard.get(heard).is_some_and(|heard| heard.report.is_some());
+        let known = row.agent.parse().is_ok_and(|agent| reports(&(of.service.clone(), agent)));
+        if known && !row.gate {
             let fix = format!("on its host: systemctl status handover-gate@{}", of.service);
             all.push(fail("hosts", format!("the gate of {} does not answer its agent", row.agent), fix));
         }
@@ -126,6 +134,16 @@ fn hosts(of: &Patient<'_>) -> Vec<Finding> {
         _ => all.push(ok("hosts", format!("{serving} serve"))),
     }
     all
+}
+
+/// A host that leaves, though nothing that may have made it leave goes on.
+fn forgotten(of: &Patient<'_>, agent: &AgentId) -> Option<Finding> {
+    let runs = |state: &str| ["running", "paused", "rolling-back"].contains(&state);
+    let drained = of.status.fleet.iter().any(|row| row.agent == agent.as_str() && row.drained_by > 0);
+    let owned = drained || of.status.rollout.as_ref().is_some_and(|rollout| runs(&rollout.state));
+    let sentence = format!("{agent} is out of its balancers, and no order or rollout keeps it there");
+    let fix = format!("handover drain {agent}, then handover undrain {agent}, gives it back");
+    (!owned).then(|| fail("hosts", sentence, fix))
 }
 
 fn drained(of: &Patient<'_>, row: &FleetRow) -> Option<Finding> {

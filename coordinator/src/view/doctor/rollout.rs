@@ -1,5 +1,6 @@
 //! The rollout: stuck, paused and forgotten, failed.
 
+use handover_proto::blocker::BlockerKind;
 use handover_proto::wire::{Blocker, Finding};
 
 use super::{Patient, age, fail, ok, warn};
@@ -13,7 +14,9 @@ const PAUSED_MS: u64 = 3_600_000;
 pub(super) fn findings(of: &Patient<'_>) -> Vec<Finding> {
     let Some(rollout) = &of.status.rollout else { return Vec::new() };
     let id = &rollout.rollout;
-    let waits = |blocker: &&Blocker| blocker.since_ms > 0 && of.at_ms.saturating_sub(blocker.since_ms) >= STUCK_MS;
+    let long = |since_ms: u64| since_ms > 0 && of.at_ms.saturating_sub(since_ms) >= STUCK_MS;
+    // A soak takes as long as it was planned to.
+    let waits = |blocker: &&Blocker| blocker.kind != BlockerKind::Soak.as_str() && long(blocker.since_ms);
     let one = match rollout.state.as_str() {
         "failed" => {
             let fix =
@@ -21,14 +24,14 @@ pub(super) fn findings(of: &Patient<'_>) -> Vec<Finding> {
             fail(CHECK, format!("rollout {id} failed: {}", rollout.reason), fix)
         }
         "paused" => {
-            let since = of.status.blockers.iter().map(|blocker| blocker.since_ms).filter(|since| *since > 0).min();
-            let since = since.unwrap_or(rollout.started_ms);
+            let paused = of.waits.iter().find(|blocker| blocker.kind == BlockerKind::Paused.as_str());
+            let since = paused.map_or(rollout.started_ms, |blocker| blocker.since_ms);
             let sentence = format!("rollout {id} has been paused for {}: {}", age(since, of.at_ms), rollout.reason);
             let fix = "handover rollout resume, or abort; hosts run two versions meanwhile";
             let long = of.at_ms.saturating_sub(since) >= PAUSED_MS;
             if long { fail(CHECK, sentence, fix) } else { warn(CHECK, sentence, fix) }
         }
-        "running" | "rolling-back" => match of.status.blockers.iter().find(waits) {
+        "running" | "rolling-back" => match of.waits.iter().find(waits) {
             Some(blocker) => {
                 let since = age(blocker.since_ms, of.at_ms);
                 let sentence = format!("rollout {id} has been stuck for {since}, waiting for {}", blocker.waiting_for);

@@ -8,8 +8,11 @@ const NOW: u64 = 100_000_000;
 
 /// What is not ok: verdict, sentence and fix in one.
 fn bad(of: &StatusReply, judge: fn(&Patient<'_>) -> Vec<Finding>) -> Vec<String> {
-    let (world, service) = (World::new(&Default::default()), "billing".parse().expect("a name"));
-    let findings = judge(&Patient { world: &world, service: &service, status: of, at_ms: NOW });
+    let (mut world, service) = (World::new(&Default::default()), "billing".parse().expect("a name"));
+    for row in of.fleet.iter().filter(|row| row.reported_shares) {
+        world.heard_mut(&service, &row.agent.parse().expect("a name")).report = Some(Default::default());
+    }
+    let findings = judge(&Patient { world: &world, service: &service, status: of, waits: &of.blockers, at_ms: NOW });
     assert!(findings.iter().all(|finding| (finding.verdict == verdict::OK) == finding.fix.is_empty()), "{findings:?}");
     let bad = findings.iter().filter(|finding| finding.verdict != verdict::OK);
     bad.map(|finding| format!("{}: {}; {}", finding.verdict, finding.sentence, finding.fix)).collect()
@@ -31,7 +34,8 @@ fn with_lease(change: impl FnOnce(&mut LeaseStatus)) -> StatusReply {
 
 fn with_rollout(state: &str, since_ms: u64) -> StatusReply {
     let rollout = RolloutStatus { rollout: "7f3a2c".into(), state: state.into(), ..RolloutStatus::default() };
-    let blocker = Blocker { kind: "soak".into(), since_ms, waiting_for: "app-02 to be ready".into() };
+    let kind = if state == "paused" { "paused" } else { "readiness" }.into();
+    let blocker = Blocker { kind, since_ms, waiting_for: "app-02 to be ready".into() };
     StatusReply { rollout: Some(rollout), blockers: vec![blocker], ..StatusReply::default() }
 }
 
@@ -63,6 +67,21 @@ fn a_rollout_that_waits_for_the_same_thing_too_long_is_stuck_and_one_that_waits_
     assert_eq!(bad(&with_rollout("running", NOW - 30_000), rollout::findings), Vec::<String>::new());
     let said = one(&with_rollout("rolling-back", NOW - 900_000), rollout::findings);
     assert!(said.starts_with("fail") && said.contains("stuck for 15 min, waiting for app-02 to be ready"), "{said}");
+}
+
+#[test]
+fn a_soak_that_takes_as_long_as_it_was_planned_to_is_nothing_to_look_at() {
+    let mut status = with_rollout("running", NOW - 7_200_000);
+    status.blockers[0].kind = "soak".into();
+    assert_eq!(bad(&status, rollout::findings), Vec::<String>::new());
+}
+
+#[test]
+fn a_pause_is_as_old_as_it_is_whatever_else_is_waited_for() {
+    let mut status = with_rollout("paused", NOW - 60_000);
+    let kind = "readiness".into();
+    status.blockers.push(Blocker { kind, since_ms: NOW - 7_200_000, waiting_for: "an old host".into() });
+    assert!(one(&status, rollout::findings).contains("paused for 60 s"));
 }
 
 #[test]
@@ -99,6 +118,8 @@ fn drained_hosts_gates_that_do_not_answer_and_a_fleet_that_serves_nothing_are_na
     assert!(said.contains("handover undrain app-02"), "{said}");
     status.fleet = vec![handover_proto::wire::FleetRow { gate: false, ..row("app-01", 100) }];
     assert!(one(&status, of_agents).contains("the gate of app-01"));
+    status.fleet = vec![handover_proto::wire::FleetRow { gate: false, reported_shares: false, ..row("app-01", 100) }];
+    assert_eq!(bad(&status, of_agents), Vec::<String>::new(), "without a coordinator there are no reports");
     status.fleet = vec![row("app-01", 0)];
     assert!(one(&status, of_agents).contains("no host serves"));
 }

@@ -78,3 +78,16 @@ fn a_store_without_a_majority_fails_and_one_without_one_member_is_a_warning() {
     let all = findings(&world, "x");
     assert!(of(&all, "store")[0].1.contains("for 60 s: no majority"), "{all:?}");
 }
+
+#[test]
+fn a_host_that_leaves_though_nothing_keeps_it_out_is_named_with_what_gives_it_back() {
+    let made = || Made::new().agent("app-1", &billing()).assigned("app-1", Lifecycle::Serving);
+    let named = |made: Made| {
+        let mut world = made.world();
+        heard(&mut world, "app-1", "0.1.0", 0);
+        findings(&world, "x").into_iter().find(|finding| finding.sentence.contains("out of its balancers"))
+    };
+    assert_eq!(named(made()), None);
+    let finding = named(made().leaves()).expect("a finding");
+    assert!(finding.verdict == "fail" && finding.fix.contains("handover undrain app-1"), "{finding:?}");
+}

@@ -131,6 +131,17 @@ fn a_host_that_took_the_lease_in_between_hands_it_over_again() {
 }
 
 #[test]
+fn a_host_that_a_rollout_left_out_of_its_balancers_is_given_back_by_drain_and_undrain() {
+    let mut stage = Stage::new(2);
+    let host = stage.fleet.agents.get_mut(&agent(1)).expect("an agent");
+    host.assigned.as_mut().expect("assigned").assignment.leaving = true;
+    stage.give(drain(1));
+    assert!(!stage.order().before.clone().expect("what it was").leaving);
+    stage.cancel().expect("undrain");
+    assert!(!stage.assignment(1).leaving);
+}
+
+#[test]
 fn a_drain_whose_lease_cannot_move_leaves_the_host_as_it_is() {
     let mut stage = Stage::new(1);
     let before = stage.assignment(1);

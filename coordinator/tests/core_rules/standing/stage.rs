@@ -54,7 +54,7 @@ impl Stage {
     }
 
     fn habits() -> Habits {
-        let drain = DrainPolicy { deadline_ms: 30_000, at_deadline: AtDeadline::Wait };
+        let drain = DrainPolicy { deadline_ms: 30_000, at_deadline: AtDeadline::Wait, over_all: false };
         Habits { min_serving: 2, quiesce: Duration::from_secs(5), drain }
     }
 

@@ -6,8 +6,8 @@ use handover::core::event::Event;
 use handover::core::fleet::{Assigned, Fleet, Heard, Instance, Process, Slot};
 use handover::core::next::{Act, Decision};
 use handover::core::plan::Plan;
-use handover_proto::assignment::LeaseWish;
-use handover_proto::ids::{InstanceId, Version};
+use handover_proto::assignment::{AtDeadline, LeaseWish};
+use handover_proto::ids::{AgentId, InstanceId, Version};
 use handover_proto::lifecycle::Lifecycle;
 use handover_proto::numbers::Serial;
 
@@ -19,6 +19,8 @@ pub(crate) struct Site {
     pub(crate) hosts: Vec<Host>,
     /// Whether 1.1.0 ever becomes ready.
     pub(crate) good: bool,
+    /// Whether jobs of 1.1.0, which have a policy of their own, never end.
+    pub(crate) jobs: bool,
     /// Whether the service has a scheduler.
     scheduler: bool,
     /// Ways in which something went wrong that we did not do.
@@ -31,7 +33,8 @@ pub(crate) struct Host {
     /// Its balancers send requests here.
     pub(crate) sent: bool,
     pub(crate) heard: bool,
-    pub(crate) crashes: u32,
+    /// As the agent counts them: of one version, in a row.
+    crashes: Option<(Version, u32)>,
     /// Something went wrong here: what is decided about it may be overtaken by its getting well.
     faulty: bool,
 }
@@ -63,12 +66,12 @@ pub(crate) enum Move {
 pub(crate) const OURS: [Move; 6] = [Move::Hear, Move::Take, Move::Balance, Move::Stop, Move::Start, Move::BecomeReady];
 pub(crate) const FAULTS: [Move; 3] = [Move::Crash, Move::BecomeUnready, Move::Silence];
 
-/// `hosts` hosts that serve 1.0.0 from their only slot; the gates hold for ten seconds.
+/// `hosts` hosts that serve 1.0.0 from their only slot, behind balancers; the gate of an only host holds for 20 seconds.
 pub(crate) fn single_slots(hosts: u8) -> Fleet {
     let mut fleet = serving_fleet(hosts);
     for host in fleet.agents.values_mut() {
         host.registration.slots.retain(|name, _| *name == slot("a"));
-        host.registration.hold_ms = Some(10_000);
+        host.registration.hold_ms = (hosts == 1).then_some(20_000);
     }
     fleet
 }
@@ -78,9 +81,14 @@ pub(crate) const STOP_FIRST: &str = "[rollout]\nway = \"stop-first\"\nstart_dead
 impl Site {
     /// A rollout from 1.0.0 to 1.1.0; the last host holds the lease, if `lease`.
     pub(crate) fn new(hosts: u8, more: &str, lease: bool) -> Self {
-        let mut fleet = single_slots(hosts);
+        Self::of(single_slots(hosts), more, lease)
+    }
+
+    /// The same of a fleet that is made already.
+    pub(crate) fn of(mut fleet: Fleet, more: &str, lease: bool) -> Self {
         if lease {
-            hold(&mut fleet.lease, &agent(hosts), "a", "1.0.0", 50);
+            let last = fleet.agents.last_key_value().expect("an agent").0.clone();
+            hold(&mut fleet.lease, &last, "a", "1.0.0", 50);
         }
         let world = World::of(fleet, &format!("{STOP_FIRST}{more}"));
         let host = |agent: &handover::core::fleet::Agent| Host {
@@ -88,11 +96,11 @@ impl Site {
             runs: Some(Runs { version: version("1.0.0"), ready: true }),
             sent: true,
             heard: true,
-            crashes: 0,
+            crashes: None,
             faulty: false,
         };
         let hosts = world.fleet.agents.values().map(host).collect();
-        let mut site = Self { world, hosts, good: true, scheduler: lease, faults: 0 };
+        let mut site = Self { world, hosts, good: true, jobs: false, scheduler: lease, faults: 0 };
         site.sync();
         site
     }
@@ -107,6 +115,7 @@ impl Site {
         let decision = self.world.decide();
         if let Decision::Do(act) = &decision {
             self.takes_out_no_more_than_the_floor_lets(act);
+            self.stops_no_frozen_holder(act);
             self.world.commit((**act).clone());
         }
         decision
@@ -129,6 +138,20 @@ impl Site {
         assert!(goes == 0 || left >= floor, "{:?} leaves {left} of {floor}", act.event);
     }
 
+    /// Its agent would not stop it, and its gate would hold requests, or its balancers miss it, as long as that lasts.
+    fn stops_no_frozen_holder(&self, act: &Act) {
+        let lease = &self.world.fleet.lease;
+        let owner = lease.holder.as_ref().filter(|_| lease.frozen).map(|seen| seen.value.owner());
+        let change = owner.and_then(|owner| Some((owner, act.assignments.get(&owner.agent)?)));
+        let stops = change.filter(|(owner, change)| change.slots[&slot("a")].version != owner.version);
+        assert!(stops.is_none_or(|(owner, _)| !self.host(&owner.agent).serves()), "a frozen holder: {:?}", act.event);
+    }
+
+    fn host(&self, id: &AgentId) -> &Host {
+        let number = self.world.fleet.agents.keys().position(|known| known == id).expect("an agent");
+        &self.hosts[number]
+    }
+
     fn told_to_go(&self, number: usize) -> bool {
         let stored = self.world.fleet.agents[&agent(number as u8 + 1)].assignment().expect("assigned");
         let runs = self.hosts[number].runs.as_ref();
@@ -140,15 +163,25 @@ impl Site {
         let id = agent(number as u8 + 1);
         let stored = self.world.fleet.agents[&id].assigned.clone().expect("assigned");
         let leaves = self.plan().host(&id).is_some_and(|host| self.plan().leaves(host.wave));
-        let (good, many) = (self.good, self.hosts.len() > 1);
+        let (good, jobs, many) = (self.good, self.jobs, self.hosts.len() > 1);
         let holder = self.world.fleet.lease.holder.as_ref().map(|seen| seen.value.owner().instance.clone());
+        let frozen = self.world.fleet.lease.frozen;
         let host = &mut self.hosts[number];
         let (wants, open) = (host.wants(), host.is_open());
         match (what, &mut host.runs) {
-            (Move::Take, _) if host.taken.serial != stored.serial => (host.taken, host.crashes) = (stored, 0),
+            (Move::Take, _) if host.taken.serial != stored.serial => {
+                host.taken = stored;
+                let wants = host.wants();
+                host.crashes.take_if(|(of, _)| *of != wants);
+            }
             (Move::Balance, _) if host.sent != open => host.sent = open,
             (Move::Stop, Some(runs)) if runs.version != wants => {
                 let holds = holder == Some(id_of(number, &runs.version));
+                let drain = host.taken.assignment.drain;
+                let cut = drain.over_all && drain.at_deadline == AtDeadline::Cut;
+                if holds && frozen || jobs && runs.version == version("1.1.0") && !cut {
+                    return false;
+                }
                 let told = !leaves || !host.sent || !runs.ready || host.faulty;
                 assert!(told, "stopped while its balancers still send: {id}");
                 assert!(!holds || self.faults > 0 || !many, "the holder is stopped under the lease: {id}");
@@ -159,7 +192,8 @@ impl Site {
                 runs.ready = true;
             }
             (Move::Crash, Some(runs)) => {
-                host.crashes += u32::from(runs.version == wants);
+                let before = host.crashes.as_ref().filter(|(of, _)| *of == runs.version).map_or(0, |(_, count)| *count);
+                host.crashes = Some((runs.version.clone(), before + 1));
                 host.runs = None;
             }
             (Move::BecomeUnready, Some(runs)) if runs.ready => runs.ready = false,
@@ -175,6 +209,9 @@ impl Site {
     /// Whoever is asked hands over; a lease that nobody holds is taken.
     pub(crate) fn lease_moves(&mut self) {
         self.sync();
+        if self.world.fleet.lease.frozen {
+            return;
+        }
         let heir = self.world.fleet.lease.open_intent().and_then(|open| open.value.to.clone());
         let lease = &self.world.fleet.lease;
         if heir.is_some_and(|heir| lease.candidates.get(&heir).is_some_and(|seen| seen.value.ready)) {
@@ -201,7 +238,7 @@ impl Site {
             report.reached = if host.is_settled() { host.taken.serial } else { Serial(0) };
             report.front_pending = host.sent != host.is_open();
             let instance = host.runs.as_ref().map(|runs| host.instance(number, runs));
-            report.slots.insert(slot("a"), Slot { instance, crashes: host.crashes, last_exit: None });
+            report.slots.insert(slot("a"), Slot { instance, crashes: host.crashes(), last_exit: None });
             if let Some(runs) = &host.runs {
                 let side = if runs.version == version("1.0.0") { "a" } else { "b" };
                 let mut value = candidate(owner(&id, side, runs.version.as_str()));
@@ -281,6 +318,11 @@ fn id_of(number: usize, what: &Version) -> InstanceId {
 impl Host {
     fn wants(&self) -> Version {
         self.taken.assignment.slots[&slot("a")].version.clone()
+    }
+
+    /// What its agent reports: of the version that is assigned, whatever crashed before it.
+    fn crashes(&self) -> u32 {
+        self.crashes.as_ref().filter(|(of, _)| *of == self.wants()).map_or(0, |(_, count)| *count)
     }
 
     /// What its agent tells balancers.

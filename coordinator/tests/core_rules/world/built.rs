@@ -80,7 +80,7 @@ pub(crate) fn serves(in_slot: &str, what: &str) -> Assignment {
         cause: Cause { rollout: None, step: 0, plan_hash: String::new() },
         slots: BTreeMap::from([(slot(in_slot), wish)]),
         routes: vec![Route { to: Upstream::Slot(slot(in_slot)), reads: 100, writes: 100 }],
-        drain: DrainPolicy { deadline_ms: 30_000, at_deadline: AtDeadline::Wait },
+        drain: DrainPolicy { deadline_ms: 30_000, at_deadline: AtDeadline::Wait, over_all: false },
         leaving: false,
         lease: Default::default(),
         hooks: Vec::new(),

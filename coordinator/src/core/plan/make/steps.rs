@@ -5,7 +5,7 @@ use std::time::Duration;
 use handover_proto::staging::Stages;
 
 use super::PlanError;
-use crate::core::fleet::Fleet;
+use crate::core::fleet::{Agent, Fleet};
 use crate::core::plan::{Host, Step};
 use crate::core::spec::Spec;
 
@@ -45,7 +45,7 @@ pub(super) fn start_first(spec: &Spec, hosts: &[Host]) -> Vec<Step> {
 /// The candidates in the current version's place. `serving` hosts serve before.
 ///
 /// # Errors
-/// When a wave would leave fewer serving than the floor, or nobody while its gates may not hold for long enough.
+/// When a wave would leave fewer serving than the floor, or its gates would have to hold requests and may not for long enough.
 pub(super) fn stop_first(
     spec: &Spec,
     fleet: &Fleet,
@@ -60,9 +60,7 @@ pub(super) fn stop_first(
         if serving < min_serving.saturating_add(size) {
             return Err(PlanError::TakesTooMany { wave: size, serving, min_serving });
         }
-        if serving == size {
-            those.clone().try_for_each(|host| holds(spec, fleet, host, size))?;
-        }
+        those.clone().try_for_each(|host| holds(spec, fleet, host, (size, serving)))?;
         // The holder is in the last wave; with only one nobody is there to take the lease from it before.
         if wave == last && wave > 0 {
             steps.push(Step::Lease);
@@ -79,14 +77,17 @@ pub(super) fn stop_first(
     Ok(steps)
 }
 
-/// That its gate holds requests for as long as the change may take: a start that takes longer sends the rollout back.
-fn holds(spec: &Spec, fleet: &Fleet, host: &Host, wave: usize) -> Result<(), PlanError> {
+/// Where nobody else serves, or nobody is told to send elsewhere: that its gate holds requests for as long as the change may
+/// take. A start that takes longer sends the rollout back, and that may take as long again.
+fn holds(spec: &Spec, fleet: &Fleet, host: &Host, (wave, serving): (usize, usize)) -> Result<(), PlanError> {
     let agent = host.agent.clone();
-    let hold_ms = fleet.agents.get(&agent).and_then(|found| found.registration.hold_ms);
-    let needed = spec.rules.start_deadline;
-    match hold_ms.map(Duration::from_millis) {
-        None => Err(PlanError::NobodyLeft { agent, wave, serving: wave }),
-        Some(hold) if hold < needed => Err(PlanError::HoldsTooShortly { agent, hold, needed }),
+    let deadline = spec.rules.start_deadline;
+    let needed = deadline.saturating_mul(2);
+    match fleet.agents.get(&agent).and_then(Agent::hold) {
+        None | Some(Duration::ZERO) if wave == serving => Err(PlanError::NobodyLeft { agent, wave, serving }),
+        None => Ok(()),
+        Some(Duration::ZERO) => Err(PlanError::NobodyTold { agent }),
+        Some(hold) if hold < needed => Err(PlanError::HoldsTooShortly { agent, hold, deadline }),
         Some(_) => Ok(()),
     }
 }

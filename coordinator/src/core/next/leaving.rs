@@ -1,0 +1,72 @@
+//! Hosts that are on their way out and do not get on: a lame duck serves nobody who is told of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use handover_proto::assignment::Assignment;
+use handover_proto::ids::AgentId;
+
+use super::changes::floor_blocker;
+use super::forward::Lap;
+use super::{Act, Decision, OURSELVES};
+use crate::core::assign::{Place, staying, wanted};
+use crate::core::duration;
+use crate::core::event::Event;
+use crate::core::plan::{Host, Step};
+
+/// How long a balancer may take to let a host go: as long as a drain waits (`docs/decisions.md` 8).
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Hosts that have left and may not be stopped, since others are lost meanwhile, are given back; they leave again when the
+/// floor holds. Leaving and stopping pass the same check, so that this does not go to and fro by itself.
+pub(super) fn given_back(lap: Lap<'_>, step: u32) -> Option<Decision> {
+    let back = left(lap, step);
+    let next = Place::Forward { step: step + 1 };
+    let stop = |host: &Host| (host.agent.clone(), wanted(lap.plan, next, host, lap.now.term));
+    let stops = lap.plan.step(step).into_iter().flat_map(|what| lap.plan.hosts_of(what)).map(stop).collect();
+    if back.is_empty() || floor_blocker(lap.plan, lap.fleet, &stops, lap.progress.since_ms).is_none() {
+        return None;
+    }
+    let agents = back.keys().cloned().collect();
+    Some(Act::assign(Event::Assigned { agents }, back))
+}
+
+/// A host that is kept from its step for too long pauses the rollout: by balancers that do not let it go, and then it is given
+/// back; or by work of the current version that does not end, which goes on meanwhile.
+pub(super) fn held_up(lap: Lap<'_>, step: u32) -> Option<Decision> {
+    let rules = &lap.plan.rules;
+    let (limit, leaves) = match lap.plan.step(step)? {
+        Step::Leave { .. } => (PATIENCE, true),
+        // The current version has its drain, and the change as long again as it may take.
+        Step::Start { .. } => (rules.drain.deadline().saturating_add(rules.start_deadline), false),
+        Step::Shift { .. } | Step::Lease | Step::Soak { .. } | Step::Retire => return None,
+    };
+    let agent = lap.samples.held_up(step, lap.now.boot, limit).filter(|_| late(lap, limit))?;
+    let own = lap.fleet.seen(agent).and_then(|(_, report)| report.blocker.as_ref());
+    let own = own.map(|blocker| format!(" ({})", blocker.waiting_for)).unwrap_or_default();
+    let limit = duration::text(limit);
+    let reason = match (leaves, &lap.plan.from) {
+        (false, Some(from)) => format!(
+            "{agent}: {from} has not made room for {limit}{own}, and the host serves nobody; `resume` goes on waiting, \
+             `rollback` lets {from} serve again"
+        ),
+        _ => format!(
+            "{agent}: its balancers have not let it go for {limit}{own}; it is given back, and `resume` tries again"
+        ),
+    };
+    Some(Act::assign(Event::Paused { by: OURSELVES.to_owned(), reason }, left(lap, step)))
+}
+
+/// Since the step began or was resumed.
+fn late(lap: Lap<'_>, limit: Duration) -> bool {
+    lap.now.wall_ms >= lap.progress.since_ms.saturating_add(duration::millis(limit))
+}
+
+/// The hosts of a step `leave` that were told to, with what they had before.
+fn left(lap: Lap<'_>, step: u32) -> BTreeMap<AgentId, Assignment> {
+    let what = lap.plan.step(step).filter(|step| matches!(step, Step::Leave { .. }));
+    let stored = |host: &&Host| lap.fleet.agents.get(&host.agent).and_then(|agent| agent.assignment());
+    let hosts = what.into_iter().flat_map(|what| lap.plan.hosts_of(what));
+    let told = hosts.filter(|host| stored(host).is_some_and(|stored| stored.leaving));
+    told.filter_map(|host| Some((host.agent.clone(), staying(lap.plan, step, host, lap.now.term)?))).collect()
+}

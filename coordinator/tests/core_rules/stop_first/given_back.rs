@@ -1,0 +1,112 @@
+//! Hosts that have left their balancers and cannot go on: somebody gives them back.
+
+use std::time::Duration;
+
+use handover::core::event::{BackStep, Event, Outcome};
+use handover::core::next::{Decision, MAX_ASSIGNMENTS};
+use handover::core::order::{Order, carried_out, order};
+use handover::core::plan::PlanError;
+use handover::core::progress::State;
+use handover_proto::assignment::LeaseWish::Eligible;
+use handover_proto::blocker::BlockerKind;
+
+use super::site::{Move, STOP_FIRST, Site};
+use super::{leaving, wish};
+use crate::world::{agent, blockers, event, plan, spec, term};
+
+fn at_the_last_step_back(site: &mut Site) {
+    for step in [BackStep::Lease, BackStep::Stop] {
+        site.world.journal(Event::BackEntered { step });
+    }
+}
+
+fn abort(site: &mut Site) -> Vec<usize> {
+    let world = &site.world;
+    let event = order(&world.plan, &world.progress, Order::Abort, "ann", "enough").expect("the way out");
+    let acts = carried_out(&world.plan, &world.progress, &world.fleet, event, term());
+    let sizes = acts.iter().map(|act| act.assignments.len()).collect();
+    acts.into_iter().for_each(|act| site.world.commit(act));
+    assert!(matches!(site.world.progress.state, State::Ended { outcome: Outcome::Failed, .. }));
+    sizes
+}
+
+#[test]
+fn an_abort_at_the_last_step_back_gives_hosts_back_that_have_left() {
+    let mut site = Site::new(3, "soak = \"1h\"\n", false);
+    site.until(|site, _| site.versions().iter().all(|version| version == "1.1.0"));
+    site.world.order(Order::Rollback);
+    site.lap();
+    // Its balancers never say that they send nothing.
+    at_the_last_step_back(&mut site);
+    assert!(leaving(&site, 1) && wish(&site, 1).version.as_str() == "1.1.0");
+    abort(&mut site);
+    assert!((1..=3).all(|number| !leaving(&site, number)), "nobody else would give them back");
+    site.obey();
+    assert_eq!(site.serving(), 3, "{:?}", site.versions());
+}
+
+#[test]
+fn a_host_that_has_left_serves_again_while_another_one_is_lost() {
+    let mut site = Site::new(3, "", true);
+    site.until(|site, _| leaving(site, 1));
+    for what in [Move::Take, Move::Balance] {
+        assert!(site.step(0, what), "{what:?}");
+    }
+    site.hosts[1].runs = None;
+    assert_eq!(event(&site.lap()), &Event::Assigned { agents: vec![agent(1)] });
+    assert!(!leaving(&site, 1) && wish(&site, 1).lease == Eligible, "as it was");
+    for _ in 0..20 {
+        site.step(0, Move::Take);
+        site.step(0, Move::Balance);
+        assert_eq!(blockers(&site.lap()), [BlockerKind::Floor], "it does not go to and fro");
+        site.world.pass(Duration::from_secs(5));
+    }
+    assert_eq!(site.serving(), 2);
+    assert_eq!(site.until_the_end(), Decision::Ended(Outcome::Done), "the lost one is back, and it leaves again");
+    assert_eq!(site.versions(), ["1.1.0"; 3]);
+}
+
+#[test]
+fn a_host_whose_balancers_never_let_it_go_is_given_back_and_the_rollout_pauses() {
+    let mut site = Site::new(3, "", false);
+    site.until(|site, _| leaving(site, 1));
+    site.step(0, Move::Take);
+    for _ in 0..59 {
+        assert!(matches!(site.lap(), Decision::Wait { .. }));
+        site.world.pass(Duration::from_secs(10));
+    }
+    site.world.pass(Duration::from_secs(11));
+    let paused = site.lap();
+    let Event::Paused { reason, .. } = event(&paused) else { panic!("{paused:?}") };
+    assert!(reason.contains("app-01") && reason.contains("10m") && reason.contains("resume"), "{reason}");
+    assert!(!leaving(&site, 1));
+    site.world.order(Order::Resume);
+    site.lap();
+    assert!(leaving(&site, 1), "it tries again");
+    site.step(0, Move::Take);
+    assert!(matches!(site.lap(), Decision::Wait { .. }), "and has its time anew");
+    assert_eq!(site.until_the_end(), Decision::Ended(Outcome::Done));
+}
+
+#[test]
+fn more_hosts_than_a_transaction_takes_are_given_back_in_parts() {
+    let mut site = Site::new(120, "wave_size = 119\nmin_serving = 1\n", false);
+    site.world.order(Order::Rollback);
+    at_the_last_step_back(&mut site);
+    for host in site.world.fleet.agents.values_mut() {
+        host.assigned.as_mut().expect("assigned").assignment.leaving = true;
+    }
+    assert_eq!(abort(&mut site), [MAX_ASSIGNMENTS, 19]);
+    let begun = site.plan().hosts.iter().filter(|host| host.wave == 0);
+    let left = begun.filter(|host| site.world.fleet.agents[&host.agent].assignment().expect("assigned").leaving);
+    assert_eq!(left.count(), 0);
+}
+
+#[test]
+fn a_host_that_nobody_keeps_out_is_named_before_a_rollout_with_what_gives_it_back() {
+    let mut fleet = super::site::single_slots(3);
+    fleet.agents.get_mut(&agent(2)).expect("an agent").assigned.as_mut().expect("assigned").assignment.leaving = true;
+    let error = plan(&spec(STOP_FIRST), &fleet).expect_err("no plan");
+    assert!(matches!(error, PlanError::Leaves { .. }), "{error:?}");
+    assert!(error.to_string().contains("app-02") && error.to_string().contains("handover undrain app-02"), "{error}");
+}
