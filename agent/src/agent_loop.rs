@@ -321,11 +321,7 @@ impl AgentLoop {
     }
 
     fn driver_told(&mut self, told: &Told) {
-        let trouble = match told {
-            Told::Began(process) => self.host.began(process),
-            Told::Exit(exit) => self.host.exited(exit),
-        };
-        if let Some(trouble) = trouble {
+        if let Some(trouble) = self.host.told(told) {
             warn!(reason = trouble.sentence, "what became of an instance could not be recorded");
         }
     }

@@ -18,7 +18,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::core::next::{Effect, LeaseStand, Waiting};
 use crate::core::observed::{Boot, Process};
-use crate::driver::{Adopted, Driver, DriverError, Exit, ProcessRecord};
+use crate::driver::{Adopted, Driver, DriverError, Exit, ProcessRecord, Told};
 use crate::durable::DurableError;
 use crate::ending::{ended, plain};
 use crate::lease::wanted::{Life, LocalInstance, Wanted};
@@ -185,8 +185,16 @@ impl Host {
         self.places.get_mut(slot)?.running.as_mut()
     }
 
+    /// Takes in what the driver says.
+    pub fn told(&mut self, told: &Told) -> Option<Waiting> {
+        match told {
+            Told::Began(process) => self.began(process),
+            Told::Exit(exit) => self.exited(exit),
+        }
+    }
+
     /// More is known of an instance's process.
-    pub fn began(&mut self, process: &ProcessRecord) -> Option<Waiting> {
+    fn began(&mut self, process: &ProcessRecord) -> Option<Waiting> {
         let (slot, place) = self.places.iter().find(|(_, place)| place.holds(&process.instance))?;
         let (slot, running) = (slot.clone(), place.running.as_ref()?);
         let record = InstanceRecord { process: Some(process.clone()), ..running.record.clone() };
@@ -255,7 +263,10 @@ impl Host {
             let running = self.places.values_mut().filter(|place| place.holds(&exit.instance));
             for running in running.filter_map(|place| place.running.as_mut()) {
                 warn!(instance = %exit.instance, status = %exit.status, left, "ended, but not wholly");
-                running.wanted_end = running.process != Process::Running;
+                // What is left may be told of again, in other words.
+                if running.process != Process::Lingering {
+                    running.wanted_end = running.process != Process::Running;
+                }
                 (running.process, running.left) = (Process::Lingering, Some(left.clone()));
             }
             return None;
