@@ -7,7 +7,7 @@ use crate::site::Site;
 #[tokio::test]
 async fn a_crash_of_which_something_is_left_is_a_crash_however_often_that_is_told() {
     let mut site = Site::new().await;
-    assert_eq!(site.host.act(&Site::start()).await, None);
+    assert_eq!(site.host.act(&Site::start()), None);
     let instance = site.running().record.instance.clone();
     let status = ExitStatus::Command(CommandEnd::Stopped);
     let exit = |left: Option<&str>| Exit {

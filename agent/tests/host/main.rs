@@ -7,4 +7,5 @@
 )]
 
 mod ends;
+mod orders;
 mod site;

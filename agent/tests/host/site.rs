@@ -4,6 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use handover_agent::config::Config;
 use handover_agent::core::next::Effect;
@@ -13,6 +14,9 @@ use handover_agent::place::{Place, Running};
 use handover_agent::state::StateFile;
 use handover_proto::ids::SlotId;
 use tokio::sync::{Notify, mpsc};
+
+/// Far above what anything here takes.
+pub(crate) const LONG: Duration = Duration::from_secs(30);
 
 /// Files in its directory change what it does: `busy` (kill fails), `hold-start` and `hold-kill` (they wait until it is gone).
 const ENGINE: &str = r#"#!/bin/sh
@@ -29,7 +33,7 @@ esac
 pub(crate) struct Site {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) host: Host,
-    _told: mpsc::Receiver<Told>,
+    told: mpsc::Receiver<Told>,
 }
 
 pub(crate) fn slot() -> SlotId {
@@ -57,7 +61,15 @@ impl Site {
         let (driver, told) = Driver::open(&config.driver, opening).await.expect("a driver");
         let file = StateFile::open(&config.state_dir).expect("a state file");
         let host = Host::take_over(config, Arc::new(driver), file, "boot".into(), wake).await.expect("a host");
-        Self { dir, host, _told: told }
+        Self { dir, host, told }
+    }
+
+    pub(crate) fn set(&self, name: &str) {
+        fs::write(self.dir.path().join(name), "").expect("written");
+    }
+
+    pub(crate) fn unset(&self, name: &str) {
+        fs::remove_file(self.dir.path().join(name)).expect("removed");
     }
 
     pub(crate) fn start() -> Effect {
@@ -70,6 +82,30 @@ impl Site {
 
     pub(crate) fn running(&self) -> &Running {
         self.place().running.as_ref().expect("it runs")
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.dir.path().join(name).exists()
+    }
+
+    /// What its status command calls the process, as the state file knows it.
+    pub(crate) fn pid(&self) -> Option<&str> {
+        let record = self.host.file.state.instances.get(&slot())?.process.as_ref()?;
+        record.command.as_deref().filter(|name| !name.is_empty())
+    }
+
+    /// Hears the driver, as the agent's loop does, until something holds.
+    pub(crate) async fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let end = Instant::now() + LONG;
+        while !holds(self) {
+            assert!(Instant::now() < end, "never came true: {what}");
+            let pause = Duration::from_millis(20);
+            let trouble = match tokio::time::timeout(pause, self.told.recv()).await {
+                Ok(told) => self.host.told(&told.expect("the driver lives")),
+                Err(_) => None,
+            };
+            assert_eq!(trouble, None);
+        }
     }
 }
 
