@@ -91,7 +91,7 @@ impl AgentLoop {
         let mut stop = crate::signals::stop()?;
         self.manager.ready("looks at what runs");
         loop {
-            let wake_at = self.settle().await.unwrap_or(Duration::MAX);
+            let wake_at = self.settle().unwrap_or(Duration::MAX);
             let until = wake_at.min(self.memory.reported + REPORT_EVERY).saturating_sub(clock::boot());
             tokio::select! {
                 offered = offers.recv() => self.offered(offered.context("the agent's gRPC surface ended")?),
@@ -112,7 +112,7 @@ impl AgentLoop {
     }
 
     /// Laps until nothing is left to do now. Returns when to look again though nothing happened.
-    async fn settle(&mut self) -> Option<Duration> {
+    fn settle(&mut self) -> Option<Duration> {
         let mut trouble = self.host.note_readiness();
         self.offer_again();
         for _ in 0..LAPS {
@@ -133,7 +133,7 @@ impl AgentLoop {
                 return [decided.wake_at, self.host.trust_ends(clock::boot())].into_iter().flatten().min();
             }
             for effect in &decided.effects {
-                trouble = self.host.act(effect).await.or(trouble);
+                trouble = self.host.act(effect).or(trouble);
             }
         }
         let sentence = "the agent's decisions do not come to rest; please report this with the log".to_owned();
@@ -164,6 +164,7 @@ impl AgentLoop {
                     ready: running.ready(),
                     unmet: running.unmet(),
                     left: running.left.clone(),
+                    refused: running.refused.as_ref().map(|(_, why)| why.clone()),
                     ledger,
                     draining_since: running.draining_since,
                     holds_lease: keeper.as_ref().is_some_and(|status| holds(status, &id)),
@@ -326,11 +327,7 @@ impl AgentLoop {
     }
 
     fn driver_told(&mut self, told: &Told) {
-        let trouble = match told {
-            Told::Began(process) => self.host.began(process),
-            Told::Exit(exit) => self.host.exited(exit),
-        };
-        if let Some(trouble) = trouble {
+        if let Some(trouble) = self.host.told(told) {
             warn!(reason = trouble.sentence, "what became of an instance could not be recorded");
         }
     }

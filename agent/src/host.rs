@@ -18,7 +18,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::core::next::{Effect, LeaseStand, Waiting};
 use crate::core::observed::{Boot, Process};
-use crate::driver::{Adopted, Driver, DriverError, Exit, ProcessRecord};
+use crate::driver::{Adopted, Driver, DriverError, Exit, Order, ProcessRecord};
 use crate::durable::DurableError;
 use crate::ending::{ended, plain};
 use crate::lease::wanted::{Life, LocalInstance, Wanted};
@@ -26,9 +26,10 @@ use crate::place::{Place, Running};
 use crate::state::{InstanceRecord, StateFile};
 
 mod start;
+mod told;
 mod trouble;
 
-use trouble::{disk, failed};
+use trouble::disk;
 
 /// Crashes that are this far apart are not a row.
 const CRASHES_FORGOTTEN_AFTER: Boot = Boot::from_secs(60);
@@ -160,23 +161,27 @@ impl Host {
         }
     }
 
-    /// Does one thing. What cannot be done comes back as a reason to wait.
-    pub async fn act(&mut self, effect: &Effect) -> Option<Waiting> {
+    /// Does one thing. What cannot be done comes back as a reason to wait. Drivers carry out their orders beside it, and
+    /// [`Self::told`] hears how that went: nothing here waits for them.
+    pub fn act(&mut self, effect: &Effect) -> Option<Waiting> {
         match effect {
-            Effect::Start { slot, version } => self.start(slot, version).await,
+            Effect::Start { slot, version } => self.start(slot, version),
             Effect::FirstReady { slot } => self.set_lifecycle(slot, None),
             Effect::Move { slot, event } => self.set_lifecycle(slot, Some(*event)),
             Effect::Terminate { slot, kill_at } => {
                 let (driver, running) = (self.driver.clone(), self.running(slot)?);
                 running.process = Process::Stopping { kill_at: *kill_at, killed: false };
                 info!(%slot, instance = %running.record.instance, "stopping");
-                failed("be told to stop", slot, driver.signal_stop(&running.record.instance).await)
+                driver.order_stop(&running.record.instance);
+                None
             }
             Effect::Kill { slot } => {
                 let (driver, running) = (self.driver.clone(), self.running(slot)?);
                 running.process = Process::Stopping { kill_at: clock::boot(), killed: true };
+                running.refused.take_if(|(order, _)| *order != Order::Kill);
                 warn!(%slot, instance = %running.record.instance, "the grace is over; killing");
-                failed("be killed", slot, driver.kill(&running.record.instance).await)
+                driver.order_kill(&running.record.instance);
+                None
             }
         }
     }
@@ -186,7 +191,7 @@ impl Host {
     }
 
     /// More is known of an instance's process.
-    pub fn began(&mut self, process: &ProcessRecord) -> Option<Waiting> {
+    fn began(&mut self, process: &ProcessRecord) -> Option<Waiting> {
         let (slot, place) = self.places.iter().find(|(_, place)| place.holds(&process.instance))?;
         let (slot, running) = (slot.clone(), place.running.as_ref()?);
         let record = InstanceRecord { process: Some(process.clone()), ..running.record.clone() };
@@ -230,7 +235,11 @@ impl Host {
     /// Keeps the last known readiness in the file: an agent that restarts goes on from it.
     pub fn note_readiness(&mut self) -> Option<Waiting> {
         for running in self.places.values_mut().filter_map(|place| place.running.as_mut()) {
-            running.note_awaited(self.driver.awaits(&running.record.instance));
+            let awaits = match running.process {
+                Process::Starting => Some("the driver to start it".to_owned()),
+                _ => self.driver.awaits(&running.record.instance),
+            };
+            running.note_awaited(awaits);
         }
         let changed = |place: &Place| {
             let running = place.running.as_ref().filter(|running| running.record.ready != running.ready())?;
@@ -255,7 +264,10 @@ impl Host {
             let running = self.places.values_mut().filter(|place| place.holds(&exit.instance));
             for running in running.filter_map(|place| place.running.as_mut()) {
                 warn!(instance = %exit.instance, status = %exit.status, left, "ended, but not wholly");
-                running.wanted_end = running.process != Process::Running;
+                // What is left may be told of again, in other words.
+                if running.process != Process::Lingering {
+                    running.wanted_end = matches!(running.process, Process::Stopping { .. });
+                }
                 (running.process, running.left) = (Process::Lingering, Some(left.clone()));
             }
             return None;
@@ -263,7 +275,7 @@ impl Host {
         let (slot, place) = self.places.iter_mut().find(|(_, place)| place.holds(&exit.instance))?;
         let (slot, running) = (slot.clone(), place.running.take()?);
         let wanted = match running.process {
-            Process::Running => false,
+            Process::Starting | Process::Running => false,
             Process::Stopping { .. } => true,
             Process::Lingering => running.wanted_end,
         };
@@ -333,7 +345,9 @@ impl Host {
         let mut instances: BTreeMap<_, _> =
             self.departed.iter().map(|(instance, (_, local))| (instance.clone(), local.clone())).collect();
         for (slot, place) in &self.places {
-            let Some(running) = &place.running else { continue };
+            // What is not started yet is nobody who could hold anything.
+            let started = place.running.as_ref().filter(|running| running.process != Process::Starting);
+            let Some(running) = started else { continue };
             let stand = stands.get(slot).copied();
             let mut local = self.local(slot, place.address, &running.record);
             local.eligible = stand.is_some_and(|stand| stand.eligible);

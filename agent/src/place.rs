@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use crate::clock;
 use crate::config::Config;
 use crate::core::observed::{Boot, Crashes, Ledger, Process};
-use crate::driver::Values;
+use crate::driver::{Order, Values};
 use crate::probe::jobs::JobCounter;
 use crate::probe::{Affects, ConditionReport, ProbeRunner, Readiness, Target};
 use crate::signal_mode::Watched;
@@ -42,6 +42,8 @@ pub struct Running {
     pub(crate) wanted_end: bool,
     /// What is left of it, its main process having ended.
     pub left: Option<String>,
+    /// The order that its driver could not carry out last, and what follows from that.
+    pub(crate) refused: Option<(Order, String)>,
     /// Why whoever started it does not take it for up, whatever its probes say.
     awaits: Option<String>,
     probes: ProbeRunner,
@@ -82,10 +84,11 @@ impl Running {
         let adopted_ready = record.lifecycle.is_some() && record.ready;
         let draining_since = (record.lifecycle == Some(Lifecycle::Draining)).then(clock::boot);
         Self {
+            process: if record.process.is_some() { Process::Running } else { Process::Starting },
             record,
-            process: Process::Running,
             wanted_end: false,
             left: None,
+            refused: None,
             awaits: None,
             probes,
             jobs,

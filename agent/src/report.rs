@@ -136,7 +136,7 @@ fn instance(from: &Sources<'_>, running: &Running, seen: Option<&Instance>) -> w
 fn process(running: &Running) -> wire::ProcessState {
     match (running.process, running.record.lifecycle) {
         (Process::Stopping { .. } | Process::Lingering, _) => wire::ProcessState::Stopping,
-        (Process::Running, None) => wire::ProcessState::Starting,
+        (Process::Starting, _) | (Process::Running, None) => wire::ProcessState::Starting,
         (Process::Running, Some(_)) => wire::ProcessState::Running,
     }
 }

@@ -142,7 +142,7 @@ impl Agent {
     async fn exit(&mut self) -> Exit {
         match self.told().await {
             Told::Exit(exit) => exit,
-            Told::Began(record) => panic!("it has begun: {record:?}"),
+            other => panic!("it has not ended: {other:?}"),
         }
     }
 }

@@ -62,6 +62,8 @@ pub struct Instance {
     pub unmet: Vec<String>,
     /// What is left of an instance whose main process has ended, in words.
     pub left: Option<String>,
+    /// The order that its driver could not carry out last, and what follows from that, in words.
+    pub refused: Option<String>,
     /// The drain ledger.
     pub ledger: Ledger,
     /// Since when it drains.
@@ -75,13 +77,15 @@ pub struct Instance {
 /// What an instance's process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Process {
+    /// Its driver was told to start it, and has not said yet that it did.
+    Starting,
     /// It runs.
     Running,
     /// It was told to stop.
     Stopping {
         /// When it will be killed.
         kill_at: Boot,
-        /// Whether it has been.
+        /// Whether its kill was ordered, and not refused.
         killed: bool,
     },
     /// Its main process has ended and others of it have not, though they were killed.

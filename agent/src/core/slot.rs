@@ -96,6 +96,9 @@ pub(super) fn next(id: &SlotId, slot: &Slot, want: &Want<'_>, gate: &GateSeen) -
     match &slot.instance {
         None => empty(id, slot, want),
         Some(instance) => match instance.process {
+            Process::Starting => {
+                Lap::wait(BlockerKind::Start, format!("slot {id}: the driver to start {}", instance.version))
+            }
             Process::Stopping { kill_at, killed } => stopping(id, instance, kill_at, killed, want.now),
             Process::Lingering => lingering(id, instance),
             Process::Running if want.wants(instance) && !is_retired(instance) => wanted(id, instance, want, cut_off),
@@ -117,9 +120,12 @@ fn empty(id: &SlotId, slot: &Slot, want: &Want<'_>) -> Lap {
 }
 
 fn stopping(id: &SlotId, instance: &Instance, kill_at: Boot, killed: bool, now: Boot) -> Lap {
-    let sentence = |what: &str| format!("slot {id}: the process of {} {what}", instance.version);
+    // What was refused last is what there is to say, also while it is tried again.
+    let sentence = |what: &str| {
+        format!("slot {id}: the process of {} {}", instance.version, instance.refused.as_deref().unwrap_or(what))
+    };
     if killed {
-        return Lap::wait(BlockerKind::Stop, sentence("was killed and has not ended yet"));
+        return Lap::wait(BlockerKind::Stop, sentence("is killed and has not ended yet"));
     }
     if now >= kill_at {
         return Lap::act(Effect::Kill { slot: id.clone() });
@@ -231,7 +237,8 @@ pub(super) fn is_serving(slot: &Slot) -> bool {
 
 /// It was told to go, or is about to be: there is no way back from that, whatever is wanted meanwhile.
 pub(super) fn is_retired(instance: &Instance) -> bool {
-    instance.lifecycle == Some(Lifecycle::Terminated) || instance.process != Process::Running
+    let ends = matches!(instance.process, Process::Stopping { .. } | Process::Lingering);
+    ends || instance.lifecycle == Some(Lifecycle::Terminated)
 }
 
 /// Of each line that is left the deadline has passed, and its policy says to cut it.

@@ -142,6 +142,7 @@ fn instance(version: &str) -> Instance {
         ready: false,
         unmet: vec!["schema_gate: inactive".into()],
         left: None,
+        refused: None,
         ledger: Ledger::default(),
         draining_since: None,
         holds_lease: false,
@@ -319,6 +320,41 @@ fn grace_ends_in_a_kill_and_a_kill_is_sent_once() {
     assert_eq!(kind(&host.settle(&gone)), BlockerKind::Stop);
     host.settle(&gone);
     assert_eq!(host.log.iter().filter(|effect| matches!(effect, Effect::Kill { .. })).count(), 1);
+}
+
+#[test]
+fn a_kill_that_was_refused_is_ordered_again_and_the_reason_is_said() {
+    let (mut host, _) = Host::serving();
+    let gone = assigned(&[]);
+    host.settle(&gone);
+    let again = host.now + Duration::from_secs(1);
+    let instance = host.instance("a");
+    instance.process = Process::Stopping { kill_at: again, killed: false };
+    instance.refused = Some("could not be killed: the engine is busy; trying again".into());
+    let out = host.settle(&gone);
+    assert_eq!((kind(&out), out.wake_at), (BlockerKind::Stop, Some(again)));
+    assert!(out.waiting.expect("a reason").sentence.contains("the engine is busy"));
+    host.now = again;
+    let out = host.settle(&gone);
+    assert!(matches!(host.log.last(), Some(Effect::Kill { .. })));
+    assert!(out.waiting.expect("a reason").sentence.contains("the engine is busy"), "it may be so still");
+    host.instance("a").refused = None;
+    assert!(host.settle(&gone).waiting.expect("a reason").sentence.contains("is killed and has not ended yet"));
+}
+
+#[test]
+fn nothing_is_asked_of_an_instance_that_is_only_being_started() {
+    let mut host = Host::new();
+    host.act(&Effect::Start { slot: id("a"), version: "1".parse().expect("version") });
+    host.log.clear();
+    host.instance("a").process = Process::Starting;
+    for (wish, eligible) in [(assigned(&[]), false), (assigned(&[("a", "1", Lifecycle::Serving, 100)]), true)] {
+        let out = host.settle(&wish);
+        assert_eq!((kind(&out), host.log.len()), (BlockerKind::Start, 0));
+        assert_eq!(out.lease[&id("a")].eligible, eligible, "it is not on its way out");
+    }
+    host.instance("a").process = Process::Running;
+    assert_eq!(kind(&host.settle(&assigned(&[]))), BlockerKind::Stop);
 }
 
 #[test]

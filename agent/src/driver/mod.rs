@@ -20,6 +20,7 @@ mod found;
 mod kernel;
 mod marks;
 mod members;
+mod order;
 mod process;
 mod record;
 mod settings;
@@ -43,6 +44,7 @@ pub use exec::{ExecDriver, ExecSettings};
 pub use exit::{CommandEnd, Exit, ExitStatus, UnitEnd};
 pub use found::Found;
 pub use marks::Owner;
+pub use order::{Order, Start};
 pub use process::ProcessDriver;
 pub use record::{Adopted, ProcessRecord, StartSpec, UnitRecord};
 pub use settings::{DriverSettings, Place, ProcessSettings, SettingsError};
@@ -58,8 +60,19 @@ const TOLD: usize = 64;
 /// What a driver says by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Told {
+    /// An instance that was ordered was started: keep this record, unless a later one has come.
+    Started(ProcessRecord),
     /// More is known of an instance than when it was started: keep this record.
     Began(ProcessRecord),
+    /// An order was carried out, or could not be. Of a start only the latter is said: nothing runs then.
+    Ordered {
+        /// For whom.
+        instance: InstanceId,
+        /// To do what.
+        order: Order,
+        /// Why not.
+        failed: Option<String>,
+    },
     /// An instance has ended.
     Exit(Exit),
 }

@@ -62,6 +62,10 @@ impl ProcessDriver {
         Ok((driver, receiver))
     }
 
+    pub(super) fn told(&self) -> &mpsc::Sender<Told> {
+        &self.told
+    }
+
     /// Starts an instance and watches it. The record is for the agent's state file; one [`Exit`] will follow.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use handover_proto::blocker::BlockerKind;
 use handover_proto::ids::{InstanceId, SlotId, Version};
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::Host;
 use super::trouble::disk;
@@ -11,13 +11,13 @@ use crate::clock;
 use crate::core::next::Waiting;
 use crate::core::observed::Crashes;
 use crate::core::slot::retry_after;
-use crate::driver::{DriverError, ProcessRecord};
+use crate::driver::Start;
 use crate::ending::ended;
 use crate::state::InstanceRecord;
 
 impl Host {
     /// Records the id first, so that an agent that dies here knows that something may run under it.
-    pub(super) async fn start(&mut self, slot: &SlotId, version: &Version) -> Option<Waiting> {
+    pub(super) fn start(&mut self, slot: &SlotId, version: &Version) -> Option<Waiting> {
         let instance = InstanceId::random();
         let record =
             InstanceRecord { instance, version: version.clone(), process: None, lifecycle: None, ready: false };
@@ -39,20 +39,9 @@ impl Host {
         if let Err(error) = saved {
             return Some(disk(&error));
         }
-        match self.order_start(slot, &record).await {
-            Ok(process) => {
-                info!(%slot, instance = %record.instance, %version, pid = process.pid, "started");
-                let record = InstanceRecord { process: Some(process), ..record };
-                let saved = self.file.change(|state| drop(state.instances.insert(slot.clone(), record.clone())));
-                self.run(slot.clone(), record);
-                saved.err().map(|error| disk(&error))
-            }
-            Err(error) => {
-                let saved = self.file.change(|state| drop(state.instances.remove(slot)));
-                self.not_started(slot, &record, crate::report::chain(&error));
-                saved.err().map(|error| disk(&error))
-            }
-        }
+        self.order_start(slot, &record);
+        self.run(slot.clone(), record);
+        None
     }
 
     fn verified(&self, slot: &SlotId, version: &Version) -> Stand {
@@ -62,7 +51,7 @@ impl Host {
         checker.ask(version, &running.collect::<Vec<_>>())
     }
 
-    fn not_started(&mut self, slot: &SlotId, record: &InstanceRecord, reason: String) {
+    pub(super) fn not_started(&mut self, slot: &SlotId, record: &InstanceRecord, reason: String) {
         warn!(%slot, version = %record.version, %reason, "could not be started");
         if let Some(place) = self.places.get_mut(slot) {
             place.last_exit = Some(ended(record, reason.clone(), false, Vec::new()));
@@ -70,17 +59,17 @@ impl Host {
         self.count_crash(slot, &record.version, reason);
     }
 
-    async fn order_start(&self, slot: &SlotId, record: &InstanceRecord) -> Result<ProcessRecord, DriverError> {
-        let place = crate::driver::Place {
-            slot,
-            port: self.places.get(slot).map_or(0, |place| place.address.port()),
-            version: &record.version,
-            instance: &record.instance,
-            state_dir: &self.config.state_dir,
-        };
+    fn order_start(&self, slot: &SlotId, record: &InstanceRecord) {
         let lease =
             self.config.lease.as_ref().map(|_| crate::lease::files::for_children(&self.config.runtime_dir, slot));
-        self.driver.start(&place, lease.into_iter().flatten().collect()).await
+        self.driver.order_start(Start {
+            slot: slot.clone(),
+            port: self.places.get(slot).map_or(0, |place| place.address.port()),
+            version: record.version.clone(),
+            instance: record.instance.clone(),
+            state_dir: self.config.state_dir.clone(),
+            env: lease.into_iter().flatten().collect(),
+        });
     }
 
     pub(super) fn count_crash(&mut self, slot: &SlotId, version: &Version, reason: String) {

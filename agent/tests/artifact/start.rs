@@ -58,7 +58,7 @@ impl Agent {
         let slot: SlotId = slot.parse().expect("a slot");
         let effect = Effect::Start { slot: slot.clone(), version: version(name) };
         let mut waited = 0;
-        while let Some(waiting) = self.host.act(&effect).await {
+        while let Some(waiting) = self.host.act(&effect) {
             assert!(waiting.sentence.contains("to be verified"), "{}", waiting.sentence);
             assert!(self.host.places[&slot].running.is_none(), "nothing runs before it is verified");
             tokio::time::timeout(LONG, self.wake.notified()).await.expect("woken");
@@ -76,10 +76,15 @@ impl Agent {
     async fn end(mut self) {
         let running = self.host.places.values().filter_map(|place| place.running.as_ref());
         let instances: Vec<_> = running.map(|running| running.record.instance.clone()).collect();
+        let mut told = async || tokio::time::timeout(LONG, self.told.recv()).await.expect("told in time");
+        for _ in &instances {
+            let started = told().await;
+            assert!(matches!(started, Some(Told::Started(_))), "{started:?}");
+        }
         for instance in &instances {
             self.driver.kill(instance).await.expect("killed");
-            let told = tokio::time::timeout(LONG, self.told.recv()).await.expect("ended");
-            assert!(matches!(told, Some(Told::Exit(_))), "{told:?}");
+            let ended = told().await;
+            assert!(matches!(ended, Some(Told::Exit(_))), "{ended:?}");
         }
     }
 }

@@ -53,7 +53,7 @@ impl Stage {
     pub(crate) async fn exit(&mut self) -> Exit {
         match tokio::time::timeout(DEADLINE, self.exits.recv()).await.expect("an exit in time").expect("an exit") {
             Told::Exit(exit) => exit,
-            Told::Began(record) => panic!("this driver knows all of a process at once: {record:?}"),
+            other => panic!("this driver knows all of a process at once: {other:?}"),
         }
     }
 

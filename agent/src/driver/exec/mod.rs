@@ -56,6 +56,10 @@ impl ExecDriver {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn told(&self) -> &mpsc::Sender<Told> {
+        &self.told
+    }
+
     fn get(&self, instance: &InstanceId) -> Result<Arc<Watched>, DriverError> {
         let watched = self.watched().get(instance).cloned();
         watched.ok_or_else(|| DriverError::NotWatched { instance: instance.clone() })

@@ -1,13 +1,15 @@
 //! systemd's manager on the system bus: the few calls that are needed, and the signals of one unit.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio_stream::StreamExt;
 use zbus::message::Type;
-use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant, Variant};
+use zbus::{Connection, MatchRule, Message, MessageStream, OwnedMatchRule, OwnedObjectPath, OwnedVariant, Variant};
 
 use super::check::UnitFile;
 use super::unit::{Seen, State};
@@ -156,22 +158,34 @@ impl Bus {
     }
 
     /// Everything that is said of a unit from now on: changes of its properties, and orders that have ended.
-    pub(super) async fn listen(&self, path: &OwnedObjectPath) -> Result<Signals, BusError> {
+    pub(super) async fn listen(&self, unit: &str, path: &OwnedObjectPath) -> Result<Signals, BusError> {
+        // As the orders' signals name it, whatever name it goes by here.
+        let id = text(&self.properties(unit, path, UNIT).await?, "Id");
         let connection = self.connection().await?;
-        let rule = |path: &str, member: &str| {
-            let rule = MatchRule::builder().msg_type(Type::Signal).sender(SYSTEMD).path(path).member(member).build()?;
-            Ok::<_, zbus::Error>(rule.into_owned())
-        };
         let subscribe = async {
-            let changed = rule(path.as_str(), "PropertiesChanged")?;
-            let ended = rule(MANAGER_PATH, "JobRemoved")?;
+            let changed = rule(path.as_str(), "PropertiesChanged", None)?;
+            // Of this unit alone: a host begins and ends hundreds of others at a time (timers, a boot, log rotation). What
+            // is not taken out of a stream's queue of 64 in time keeps the whole connection from being read.
+            let ended = rule(MANAGER_PATH, "JobRemoved", Some(&id))?;
             Ok::<_, zbus::Error>(Signals {
                 changed: MessageStream::for_match_rule(changed, &connection, None).await?,
                 ended: MessageStream::for_match_rule(ended, &connection, None).await?,
             })
         };
-        subscribe.await.map_err(failed("listen to systemd's signals"))
+        let subscribed = tokio::time::timeout(PATIENCE, subscribe).await;
+        subscribed.unwrap_or_else(|_| Err(late())).map_err(failed("listen to systemd's signals"))
     }
+}
+
+/// What a signal must be to be heard; the third word of `JobRemoved` is the unit.
+fn rule(path: &str, member: &str, unit: Option<&str>) -> zbus::Result<OwnedMatchRule> {
+    let rule = MatchRule::builder().msg_type(Type::Signal).sender(SYSTEMD).path(path).member(member);
+    let rule = unit.into_iter().fold(rule, |rule, unit| rule.arg(2, unit.to_owned()));
+    Ok(rule.build()?.into_owned().into())
+}
+
+fn late() -> zbus::Error {
+    zbus::Error::InputOutput(Arc::new(io::ErrorKind::TimedOut.into()))
 }
 
 /// What systemd says of one unit.
@@ -273,4 +287,24 @@ fn paths(value: &OwnedVariant) -> Vec<PathBuf> {
         _ => None,
     };
     entries.iter().filter_map(path).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job_removed(unit: &str) -> Message {
+        let signal = Message::signal(MANAGER_PATH, MANAGER, "JobRemoved");
+        let order: zbus::ObjectPath<'_> = "/org/freedesktop/systemd1/job/7".try_into().expect("a path");
+        signal.build(&(7_u32, order, unit, "done")).expect("a message")
+    }
+
+    #[test]
+    fn of_orders_only_those_of_the_unit_are_heard() {
+        let rule = rule(MANAGER_PATH, "JobRemoved", Some("billing@a.service")).expect("a rule");
+        assert!(rule.matches(&job_removed("billing@a.service")).expect("compared"));
+        assert!(!rule.matches(&job_removed("logrotate.service")).expect("compared"));
+        let text = rule.to_string();
+        assert!(text.contains("arg2='billing@a.service'"), "the bus itself keeps the others away: {text}");
+    }
 }

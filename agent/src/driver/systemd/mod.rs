@@ -93,6 +93,10 @@ impl SystemdDriver {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn told(&self) -> &mpsc::Sender<Told> {
+        &self.told
+    }
+
     fn get(&self, instance: &InstanceId) -> Result<Arc<Watched>, DriverError> {
         let watched = self.watched().get(instance).cloned();
         watched.ok_or_else(|| DriverError::NotWatched { instance: instance.clone() })
@@ -110,7 +114,7 @@ impl SystemdDriver {
         }
         let path = self.bus.load(&unit).await?;
         self.bus.keep(&unit).await?;
-        let signals = self.bus.listen(&path).await?;
+        let signals = self.bus.listen(&unit, &path).await?;
         let before = self.bus.look(&unit, &path).await?;
         if !before.at_rest() {
             return Err(DriverError::UnitBusy { unit, pid: before.main_pid });
@@ -164,6 +168,7 @@ impl SystemdDriver {
         let watched = Arc::new(Watched::new(unit, record, awaits));
         self.watched().insert(instance.clone(), Arc::clone(&watched));
         let (bus, told, wake) = (Arc::clone(&self.bus), self.told.clone(), Arc::clone(&self.opening.wake));
+        let signals = Some(signals);
         let follower = Follower { bus, watched, path, stage, order, signals, told, wake };
         let all = Arc::clone(&self.watched);
         let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -187,7 +192,7 @@ impl SystemdDriver {
         }
         let path = self.bus.load(&about.name).await?;
         self.bus.keep(&about.name).await?;
-        let signals = self.bus.listen(&path).await?;
+        let signals = self.bus.listen(&about.name, &path).await?;
         let seen = self.bus.look(&about.name, &path).await?;
         let ours = seen.invocation == about.invocation || self.bears_marks_of(&seen, record);
         if seen.at_rest() {

@@ -77,7 +77,8 @@ pub(super) struct Follower {
     pub(super) stage: Stage,
     /// The order to start it, of which systemd tells how it ended.
     pub(super) order: Option<OwnedObjectPath>,
-    pub(super) signals: Signals,
+    /// None: it is not heard. A stream that nobody polls would keep the connection from being read.
+    pub(super) signals: Option<Signals>,
     pub(super) told: mpsc::Sender<Told>,
     pub(super) wake: Arc<Notify>,
 }
@@ -89,9 +90,17 @@ impl Follower {
             match self.look().await {
                 Ok(Some(status)) => break status,
                 Ok(None) => {}
-                Err(error) => self.broken(&error.to_string()).await,
+                Err(error) => {
+                    // What happened meanwhile nobody says again.
+                    self.broken(&error.to_string()).await;
+                    continue;
+                }
             }
-            match self.signals.next().await {
+            let heard = match &mut self.signals {
+                Some(signals) => signals.next().await,
+                None => None,
+            };
+            match heard {
                 Some(Signal::Changed) => {}
                 Some(Signal::Ended { order, outcome }) => self.order_ended(&order, outcome),
                 None => self.broken("the connection to the bus has ended").await,
@@ -108,16 +117,17 @@ impl Follower {
 
     /// Until systemd is heard again. What it said meanwhile is made up for by looking; only of an order nobody can ask.
     async fn broken(&mut self, reason: &str) {
+        self.signals = None;
         let unit = &self.watched.unit;
         warn!(unit, reason, "systemd is not heard; trying again until it is");
         loop {
             tokio::time::sleep(NEXT_TRY).await;
             let heard = async {
                 self.bus.keep(unit).await?;
-                self.bus.listen(&self.path).await
+                self.bus.listen(unit, &self.path).await
             };
             match heard.await {
-                Ok(signals) => break self.signals = signals,
+                Ok(signals) => break self.signals = Some(signals),
                 Err(error) => warn!(unit, %error, "systemd is still not heard"),
             }
         }
@@ -183,7 +193,9 @@ impl Follower {
 
     /// The unit is at rest. The instance is dead once nothing is in its cgroup: systemd leaves there what the unit's
     /// `KillMode=` tells it to, and what its own SIGKILL did not end in time.
-    async fn finish(self, status: ExitStatus) {
+    async fn finish(mut self, status: ExitStatus) {
+        // Nothing that systemd says matters any more.
+        self.signals = None;
         let record = self.watched.record();
         let exit =
             |left: Option<String>, proven, tail| Exit { instance: record.instance.clone(), status, left, proven, tail };

@@ -1,0 +1,61 @@
+//! Orders are carried out beside the host, and what becomes of them is heard.
+
+use handover_agent::core::next::Effect;
+use handover_agent::core::observed::Process;
+
+use crate::site::{Site, slot};
+
+/// Its process runs, and is known.
+async fn up() -> Site {
+    let mut site = Site::new().await;
+    assert_eq!(site.host.act(&Site::start()), None);
+    assert_eq!(site.running().process, Process::Starting);
+    assert!(!site.running().ready(), "nobody is asked before it is started");
+    site.until("it runs", |site| site.running().process == Process::Running).await;
+    site.until("it is known", |site| site.pid().is_some()).await;
+    site
+}
+
+fn killed(site: &Site) -> bool {
+    matches!(site.running().process, Process::Stopping { killed: true, .. })
+}
+
+#[tokio::test]
+async fn a_kill_that_is_refused_is_due_again_and_works_in_the_end() {
+    let mut site = up().await;
+    site.set("busy");
+    site.host.act(&Effect::Terminate { slot: slot(), kill_at: Default::default() });
+    site.host.act(&Effect::Kill { slot: slot() });
+    assert!(killed(&site), "ordered");
+    site.until("the refusal", |site| !killed(site)).await;
+    let Process::Stopping { kill_at, .. } = site.running().process else { panic!("it stops") };
+    assert!(kill_at > Default::default(), "not at once");
+    site.unset("busy");
+    site.host.act(&Effect::Kill { slot: slot() });
+    site.until("its end", |site| site.place().running.is_none()).await;
+    assert!(site.place().last_exit.as_ref().is_some_and(|exit| exit.wanted));
+}
+
+#[tokio::test]
+async fn a_kill_that_takes_long_holds_up_nothing() {
+    let mut site = up().await;
+    site.set("hold-kill");
+    site.host.act(&Effect::Kill { slot: slot() });
+    site.until("the command to be under way", |site| site.has("held-kill")).await;
+    assert_eq!(site.host.note_readiness(), None, "the loop goes on");
+    assert!(site.pid().is_some() && killed(&site));
+    site.unset("hold-kill");
+    site.until("its end", |site| site.place().running.is_none()).await;
+}
+
+#[tokio::test]
+async fn a_start_that_cannot_be_is_counted_and_leaves_no_record() {
+    let mut site = Site::new().await;
+    std::fs::remove_dir(site.dir.path().join("builds/1.5.0")).expect("removed");
+    assert_eq!(site.host.act(&Site::start()), None);
+    assert_eq!(site.host.file.state.instances.len(), 1, "recorded before it is tried");
+    site.until("the refusal", |site| site.place().running.is_none()).await;
+    let crashes = site.place().crashes.as_ref().expect("counted");
+    assert!(crashes.count == 1 && crashes.reason.contains("does not exist"), "{crashes:?}");
+    assert!(site.host.file.state.instances.is_empty());
+}
