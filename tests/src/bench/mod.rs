@@ -134,7 +134,14 @@ impl Sizes {
             round: Duration::from_secs(4),
             switches: 20,
             restarts: 10,
-            fleet: FleetSizes { hosts: 3, upgrades: 3, start: Duration::from_secs(1), step_soak: "1s", soak: "2s" },
+            fleet: FleetSizes {
+                hosts: 3,
+                upgrades: 3,
+                start: Duration::from_secs(1),
+                step_soak: "1s",
+                soak: "2s",
+                beside_ansible: true,
+            },
         }
     }
 
