@@ -117,8 +117,8 @@ pub fn carried_out(plan: &Plan, progress: &Progress, fleet: &Fleet, event: Event
         let rest = left.keys().nth(MAX_ASSIGNMENTS).cloned().map(|first| left.split_off(&first)).unwrap_or_default();
         let assignments = std::mem::replace(&mut left, rest);
         let agents = assignments.keys().cloned().collect();
-        acts.push(Act { event: Event::Assigned { agents }, assignments, ask: None });
+        acts.push(Act { event: Event::Assigned { agents }, assignments, ask: None, staging: None });
     }
-    acts.push(Act { event, assignments: left, ask: None });
+    acts.push(Act { event, assignments: left, ask: None, staging: None });
     acts
 }

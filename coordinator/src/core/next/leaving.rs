@@ -39,7 +39,7 @@ pub(super) fn held_up(lap: Lap<'_>, step: u32) -> Option<Decision> {
         Step::Leave { .. } => (PATIENCE, true),
         // The current version has its drain, and the change as long again as it may take.
         Step::Start { .. } => (rules.drain.deadline().saturating_add(rules.start_deadline), false),
-        Step::Shift { .. } | Step::Lease | Step::Soak { .. } | Step::Retire => return None,
+        Step::Stage | Step::Shift { .. } | Step::Lease | Step::Soak { .. } | Step::Retire => return None,
     };
     let agent = lap.samples.held_up(step, lap.now.boot, limit).filter(|_| late(lap, limit))?;
     let own = lap.fleet.seen(agent).and_then(|(_, report)| report.blocker.as_ref());
