@@ -74,6 +74,15 @@ Examples:
   handover --json doctor | jq 'select(.verdict != \"ok\")'";
 
 const START_EXAMPLES: &str = "\
+A spec, with all that it needs and what is most often said:
+  [[service]]
+  name = \"billing\"
+  version = \"1.1.0\"
+  [rollout]
+  way = \"start-first\"    # or \"stop-first\": one version at a time, in the same slot
+  min_serving = 2        # left out: one less than the fleet has
+  start_deadline = \"60s\"
+
 Interrupting the command does not interrupt the rollout; `handover rollout watch` shows it again.
 Exit code 0: done; 3: rolled back; 4: failed and a human is needed; 6: --timeout passed, it still runs.
 
@@ -81,6 +90,33 @@ Examples:
   handover rollout start upgrade.toml
   handover --timeout 30m rollout start upgrade.toml
   handover rollout start --detach upgrade.toml";
+
+const ORDER_EXAMPLES: &str = "\
+What runs goes on by itself: going back is decided without anybody if the new version is not well. pause stops before
+the next step, resume goes on, and both leave every host as it is. abort and rollback go back to the version before;
+after the rollout has ended rollback starts another one, to that version. At the last step of the way back abort gives
+up instead: the rollout ends as failed, hosts serve with what they have, and what is left is yours.
+
+Examples:
+  handover rollout pause --reason 'look at the logs first'
+  handover rollout resume
+  handover rollout abort --reason 'error 500' --watch
+  handover rollout rollback 7f3a2c";
+
+const WHY_EXAMPLES: &str = "\
+Each line has a kind (such as floor, drain, quiesce, balancer-not-confirmed), since when, and what is waited for.
+
+Examples:
+  handover why
+  handover --json why | jq -r .waiting_for";
+
+const FLEET_EXAMPLES: &str = "\
+Where reported and assigned differ, `handover why` says what the host waits for.
+
+Examples:
+  handover fleet
+  handover --service billing fleet
+  handover --json fleet | jq 'select(.reads == 0) | .agent'";
 
 /// Upgrades a running service without downtime on hosts that have no Kubernetes.
 #[derive(Debug, Parser)]
@@ -144,6 +180,7 @@ pub enum Command {
         number: Option<u64>,
     },
     /// Show every instance: what is reported beside what is assigned
+    #[command(after_help = FLEET_EXAMPLES)]
     Fleet,
     /// Look at the scheduler lease, or move it
     #[command(subcommand)]
@@ -158,6 +195,7 @@ pub enum Command {
     #[command(after_help = stage::EXAMPLES)]
     Stage(Stage),
     /// Say why nothing moves, most important reason first
+    #[command(after_help = WHY_EXAMPLES)]
     Why,
     /// Say what a human should look at: store, agents, versions, clocks, lease, rollout, hosts; each with a fix
     #[command(after_help = DOCTOR_EXAMPLES)]
@@ -198,12 +236,16 @@ pub enum Rollout {
     /// Show where it stands until it has ended
     Watch(Which),
     /// Stop before the next step; what serves goes on serving
+    #[command(after_help = ORDER_EXAMPLES)]
     Pause(OrderArgs),
     /// Go on after a pause
+    #[command(after_help = ORDER_EXAMPLES)]
     Resume(OrderArgs),
     /// Give up and go back to the version before
+    #[command(after_help = ORDER_EXAMPLES)]
     Abort(OrderArgs),
     /// Go back to the version before, also after the rollout has ended
+    #[command(after_help = ORDER_EXAMPLES)]
     Rollback(OrderArgs),
     /// List the rollouts, or one rollout's journal
     History(Which),

@@ -81,3 +81,27 @@ fn help_teaches_by_example_and_names_the_exit_codes() {
         assert!(help.contains(line), "{line} is missing in\n{help}");
     }
 }
+
+fn help_of(path: &str) -> String {
+    let mut command = Args::command();
+    let found = path.split(' ').fold(&mut command, |command, name| command.find_subcommand_mut(name).expect(name));
+    found.render_help().to_string()
+}
+
+#[test]
+fn the_spec_in_the_help_of_start_is_one() {
+    let help = help_of("rollout start");
+    let spec = help.split("most often said:\n").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("a spec");
+    let spec = crate::core::spec::Spec::parse("the help", spec).expect("a good spec");
+    assert_eq!((spec.version.as_str(), spec.min_serving), ("1.1.0", Some(2)));
+}
+
+#[test]
+fn every_order_and_every_look_has_an_example() {
+    for path in ["rollout pause", "rollout resume", "rollout abort", "rollout rollback", "why", "fleet"] {
+        let (help, last) = (help_of(path), path.split(' ').next_back().expect("a word"));
+        let examples = help.split("Examples:").nth(1).unwrap_or_else(|| panic!("{path} has none"));
+        assert!(examples.contains(last), "{path}: {help}");
+    }
+    assert!(help_of("rollout abort").contains("At the last step of the way back abort gives"));
+}

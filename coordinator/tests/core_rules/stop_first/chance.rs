@@ -85,7 +85,10 @@ fn foul(site: &mut Site, chance: &mut Chance) {
                 site.world.journal(event);
             }
         }
-        1 => site.world.fleet.lease.frozen ^= true,
+        1 => {
+            site.faults += 1;
+            site.world.fleet.lease.frozen ^= true;
+        }
         _ => drop(site.step(number, FAULTS[chance.below(FAULTS.len())])),
     }
 }

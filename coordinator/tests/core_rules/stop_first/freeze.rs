@@ -71,6 +71,8 @@ fn on_the_way_back_of_a_fleet_only_the_frozen_holders_host_waits() {
     let back = site.versions().iter().filter(|version| *version == "1.0.0").count();
     assert_eq!((back, site.serving()), (2, 3), "{:?}", site.versions());
     site.world.fleet.lease.frozen = false;
+    // The step that asks for the lease is over: its agent gives it up with the stop.
+    site.faults += 1;
     assert_eq!(site.until_the_end(), Decision::Ended(Outcome::RolledBack));
     assert_eq!(site.versions(), ["1.0.0"; 3]);
 }

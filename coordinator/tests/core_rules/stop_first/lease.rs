@@ -18,7 +18,8 @@ fn on_the_way_back_one_candidate_is_not_asked_to_hand_the_lease_to_the_next() {
     site.until_event(|event| matches!(event, Event::Entered { step: 10 }));
     site.obey();
     site.world.order(Order::Rollback);
-    // The first host's current version does not become ready any more, and the floor keeps the next one where it is.
+    // The first candidate holds. The second host's current version does not become ready, and the floor keeps the third.
+    site.faults += 1;
     let entered = |site: &Site| site.world.events().contains(&&Event::BackEntered { step: BackStep::Stop });
     let mut until = 2_000;
     while !entered(&site) && until > 0 {
@@ -73,17 +74,19 @@ fn on_the_way_back_a_host_that_is_not_heard_does_not_keep_the_lease_from_moving(
     site.obey();
     site.world.order(Order::Rollback);
     let began = site.world.now.boot;
+    site.step(1, Move::Silence);
     let back = |site: &Site| site.world.events().contains(&&Event::BackEntered { step: BackStep::Stop });
     while !back(&site) && site.world.now.boot < began + Duration::from_secs(600) {
-        site.hosts[0].heard = false;
         site.lap();
-        for number in 1..3 {
+        for number in [0, 2] {
             while OURS.into_iter().any(|what| site.step(number, what)) {}
         }
         site.lease_moves();
         site.world.pass(Duration::from_millis(200));
     }
     assert!(site.world.now.boot < began + Duration::from_secs(20), "{:?}", site.world.progress.state);
+    let returned = |event: &&Event| matches!(event, Event::Asked { intent: IntentKind::Return, .. });
+    assert!(site.world.events().iter().any(returned), "by then the first host's candidate had given it back");
     assert_eq!(site.until_the_end(), Decision::Ended(Outcome::RolledBack), "it is heard again");
     assert_eq!(site.versions(), ["1.0.0"; 3]);
 }
