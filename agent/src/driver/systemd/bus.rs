@@ -33,6 +33,20 @@ pub struct BusError {
     pub(super) source: zbus::Error,
 }
 
+impl BusError {
+    /// systemd's own word. After any other error nobody knows whether it was done.
+    pub(super) fn is_refusal(&self) -> bool {
+        let unanswered = ["NoReply", "Timeout", "TimedOut", "Disconnected"];
+        match &self.source {
+            zbus::Error::MethodError(name, ..) => {
+                let by_the_bus = name.as_str().strip_prefix("org.freedesktop.DBus.Error.");
+                !by_the_bus.is_some_and(|kind| unanswered.contains(&kind))
+            }
+            _ => false,
+        }
+    }
+}
+
 fn failed<E: Into<zbus::Error>>(operation: impl Into<String>) -> impl FnOnce(E) -> BusError {
     let operation = operation.into();
     move |source| BusError { operation, source: source.into() }

@@ -120,11 +120,19 @@ impl SystemdDriver {
             return Err(DriverError::UnitBusy { unit, pid: before.main_pid });
         }
         self.prepare(place, &build, variables)?;
-        let order = self.bus.start(&unit).await?;
+        let (order, outcome) = match self.bus.start(&unit).await {
+            Ok(order) => (Some(order), None),
+            Err(refused) if refused.is_refusal() => return Err(refused.into()),
+            // It may have begun, or begin yet: it is followed, and ends if it does not.
+            Err(error) => {
+                tracing::warn!(unit, %error, "systemd did not answer the order to start the unit");
+                (None, Some(unit::LOST.to_owned()))
+            }
+        };
         let mut record = self.record(place.instance);
         record.unit = Some(UnitRecord { name: unit.clone(), ..UnitRecord::default() });
-        let stage = Stage::Ordered { before: before.invocation, outcome: None };
-        self.follow(record.clone(), &unit, path, (stage, Some(order)), (Some("its turn to be started"), signals));
+        let stage = Stage::Ordered { before: before.invocation, outcome };
+        self.follow(record.clone(), &unit, path, (stage, order), (Some("its turn to be started"), signals));
         Ok(record)
     }
 
@@ -208,7 +216,7 @@ impl SystemdDriver {
         // What serves goes on serving: nothing is awaited of a unit that is up.
         let awaits = match unit::next(&stage, &seen) {
             Step::Runs { awaits } => awaits,
-            Step::Begun | Step::Foreign | Step::Ended(_) => Some("the agent to look again"),
+            Step::Begun | Step::TakeBack | Step::Foreign | Step::Ended(_) => Some("the agent to look again"),
         };
         self.follow(record.clone(), &about.name, path, (stage, None), (awaits, signals));
         Ok(Adopted::Running(record))

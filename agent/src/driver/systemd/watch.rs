@@ -126,13 +126,13 @@ impl Follower {
             }
         }
         if let Stage::Ordered { outcome: outcome @ None, .. } = &mut self.stage {
-            *outcome = Some("lost".to_owned());
+            *outcome = Some(unit::LOST.to_owned());
         }
     }
 
     /// One look, and all that follows from it. Some: how the instance ended.
     async fn look(&mut self) -> Result<Option<ExitStatus>, BusError> {
-        let seen = self.bus.look(&self.watched.unit, &self.path).await?;
+        let mut seen = self.bus.look(&self.watched.unit, &self.path).await?;
         loop {
             match unit::next(&self.stage, &seen) {
                 Step::Begun => {
@@ -144,6 +144,17 @@ impl Follower {
                     }
                     self.note(&seen, awaits).await;
                     return Ok(None);
+                }
+                Step::TakeBack => {
+                    warn!(
+                        unit = self.watched.unit,
+                        "nobody knows what became of the order to start the unit; taking it back"
+                    );
+                    self.bus.stop(&self.watched.unit).await?;
+                    if let Stage::Ordered { outcome, .. } = &mut self.stage {
+                        *outcome = Some(unit::TAKEN_BACK.to_owned());
+                    }
+                    seen = self.bus.look(&self.watched.unit, &self.path).await?;
                 }
                 Step::Foreign => {
                     let (unit, restarts) = (&self.watched.unit, seen.restarts);
