@@ -205,7 +205,14 @@ impl SystemdDriver {
         let ours = seen.invocation == about.invocation || self.bears_marks_of(&seen, record);
         if seen.at_rest() {
             let cgroup = Some(about.cgroup.as_str()).filter(|path| !path.is_empty()).map(cgroup::Cgroup::of);
-            return Ok(gone(cgroup.is_some_and(|cgroup| cgroup.is_empty().unwrap_or(false))));
+            let empty = cgroup.map(|cgroup| cgroup.is_empty().unwrap_or(false));
+            if empty != Some(false) {
+                return Ok(gone(empty.is_some()));
+            }
+            // Its main process ended while no agent watched, and left others (`KillMode=`): the follower ends them, and tells.
+            let stage = Stage::Begun { invocation: about.invocation.clone(), was_up: true };
+            self.follow(record.clone(), &about.name, path, (stage, None), (Some("it to be put away"), signals));
+            return Ok(Adopted::Running(record.clone()));
         }
         if !ours {
             return Ok(gone(self.end_foreign(&about.name, &path, signals).await?));
