@@ -159,6 +159,8 @@ impl Bus {
             load: text(&generic, "LoadState"),
             load_error: error.map(|(_, message)| message).unwrap_or_default(),
             restart: text(&service, "Restart"),
+            kind: text(&service, "Type"),
+            remains: matches!(service.get("RemainAfterExit").map(|value| &**value), Some(Variant::Bool(true))),
             stop_limit: limit(&service, "TimeoutStopUSec"),
             environment_files: service.get("EnvironmentFiles").map(paths).unwrap_or_default(),
         })
