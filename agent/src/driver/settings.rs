@@ -45,6 +45,10 @@ impl DriverSettings {
     pub(crate) fn check(&self, slots: usize) -> Result<(), SettingsError> {
         match self {
             Self::Systemd(settings) if slots > 1 && !settings.is_template() => Err(SettingsError::SharedUnit { slots }),
+            Self::Exec(settings) if slots > 1 => match settings.shared_command() {
+                Some(field) => Err(SettingsError::SharedCommand { field, slots }),
+                None => Ok(()),
+            },
             Self::Process(_) | Self::Systemd(_) | Self::Exec(_) => Ok(()),
         }
     }
@@ -108,6 +112,17 @@ pub enum SettingsError {
         "`unit` names one unit for {slots} slots; write {{slot}} into its name, such as \"billing@{{slot}}.service\""
     )]
     SharedUnit {
+        /// How many slots there are.
+        slots: usize,
+    },
+    /// Two slots cannot be one thing.
+    #[error(
+        "`{field}` is the same command for {slots} slots; write {{slot}} or {{port}} into it, or into a variable of [driver.env] \
+         (a script that reads HANDOVER_SLOT is to be given {{slot}} as a word)"
+    )]
+    SharedCommand {
+        /// Which.
+        field: &'static str,
         /// How many slots there are.
         slots: usize,
     },

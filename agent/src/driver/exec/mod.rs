@@ -212,6 +212,6 @@ impl ExecDriver {
 
     /// How long a kill may take, by the config: there is nothing of our own that could be killed to try it.
     pub(super) fn kill_time(&self) -> Duration {
-        self.settings.kill_limit.saturating_add(self.settings.every)
+        self.settings.kill_time()
     }
 }

@@ -134,6 +134,24 @@ impl TryFrom<Raw> for ExecSettings {
 }
 
 impl ExecSettings {
+    /// How long a kill may take until it is seen.
+    pub(crate) fn kill_time(&self) -> Duration {
+        self.kill_limit.saturating_add(self.every)
+    }
+
+    /// A command that could not tell one slot from another. A variable of the config may tell it.
+    pub(crate) fn shared_command(&self) -> Option<&'static str> {
+        let differs = |word: &Template| {
+            let word = word.to_string();
+            ["{slot}", "{port}", "HANDOVER_SLOT"].iter().any(|name| word.contains(name))
+        };
+        if self.env.values().any(differs) {
+            return None;
+        }
+        let commands = [("start", &self.start), ("stop", &self.stop), ("kill", &self.kill), ("status", &self.status)];
+        commands.into_iter().find(|(_, words)| !words.iter().any(differs)).map(|(field, _)| field)
+    }
+
     /// What the config adds to the variables of commands.
     pub(super) fn variables(&self, values: &Values) -> Vec<(String, String)> {
         self.env.iter().map(|(name, text)| (name.clone(), text.render(values))).collect()
