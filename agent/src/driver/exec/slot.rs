@@ -59,7 +59,8 @@ impl Slot {
     }
 
     pub(super) async fn start(&self) -> Result<(), String> {
-        self.order("start", &self.settings.start, self.settings.limit, Leavings::Keep).await
+        let output = self.values.state_dir.join("output").join(format!("{}.log", self.id));
+        self.order("start", &self.settings.start, self.settings.limit, Leavings::Keep(&output)).await
     }
 
     pub(super) async fn stop(&self) -> Result<(), String> {
@@ -71,13 +72,28 @@ impl Slot {
     }
 
     pub(super) async fn status(&self) -> Said {
-        match self.run("status", &self.settings.status, self.settings.limit, Leavings::Kill).await {
+        self.ask(self.settings.limit).await
+    }
+
+    /// The same for an agent that has just started: it does nothing else before it knows.
+    pub(super) async fn status_at_start(&self) -> Said {
+        self.ask(self.settings.status_limit.min(self.settings.limit)).await
+    }
+
+    async fn ask(&self, limit: Duration) -> Said {
+        match self.run("status", &self.settings.status, limit, Leavings::Kill).await {
             Ok((status, line)) => said(status, line),
             Err(why) => Said::Unknown(why),
         }
     }
 
-    async fn order(&self, field: &str, words: &[Template], limit: Duration, leavings: Leavings) -> Result<(), String> {
+    async fn order(
+        &self,
+        field: &str,
+        words: &[Template],
+        limit: Duration,
+        leavings: Leavings<'_>,
+    ) -> Result<(), String> {
         match self.run(field, words, limit, leavings).await? {
             (ExitStatus::Code(0), _) => Ok(()),
             (status, line) if line.is_empty() => Err(format!("the {field} command ended with {status}")),
@@ -91,7 +107,7 @@ impl Slot {
         field: &str,
         words: &[Template],
         limit: Duration,
-        leavings: Leavings,
+        leavings: Leavings<'_>,
     ) -> Result<(ExitStatus, String), String> {
         let words: Vec<String> = words.iter().map(|word| word.render(&self.values)).collect();
         let ran = tokio::time::timeout(limit, command::run(&words, &self.directory, &self.env, leavings)).await;
