@@ -1,5 +1,6 @@
 //! Follows one instance from its start, or its adoption, to its end, by asking its status again and again.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ use tracing::{error, warn};
 
 use super::judge::{Said, Step, next};
 use super::settings::ExecSettings;
-use super::slot::Slot;
+use super::slot::{self, Occupant, Slot};
 use crate::driver::{CommandEnd, Exit, ExitStatus, ProcessRecord, Told};
+use crate::report::chain;
 
 /// A start command ends when it is done; what it started is seen at once, or has ended.
 const SEEN_WITHIN: Duration = Duration::from_secs(5);
@@ -58,6 +60,7 @@ impl Watched {
 pub(super) struct Follower {
     pub(super) watched: Arc<Watched>,
     pub(super) settings: ExecSettings,
+    pub(super) state_dir: PathBuf,
     pub(super) stops: UnboundedReceiver<()>,
     pub(super) told: mpsc::Sender<Told>,
     pub(super) wake: Arc<Notify>,
@@ -77,6 +80,10 @@ impl Follower {
                 let why = format!("whether something runs in slot {} cannot be told: {why}", self.slot().id);
                 return self.tell_end(CommandEnd::NotStarted, false, vec![why]).await;
             }
+        }
+        if let Err(error) = slot::record(&self.state_dir, &self.slot().id, &self.slot().occupant) {
+            let why = format!("its start cannot be recorded: {}", chain(&error));
+            return self.tell_end(CommandEnd::NotStarted, false, vec![why]).await;
         }
         match self.slot().start().await {
             Ok(()) => {
@@ -137,6 +144,10 @@ impl Follower {
     }
 
     async fn note_name(&self, name: String) {
+        let occupant = Occupant { name: Some(name.clone()), ..self.slot().occupant.clone() };
+        if let Err(error) = slot::record(&self.state_dir, &self.slot().id, &occupant) {
+            warn!(slot = %self.slot().id, %error, "what the instance is called cannot be recorded");
+        }
         let record = {
             let mut now = self.watched.now();
             now.record.command = Some(name);
@@ -159,6 +170,7 @@ impl Follower {
 
     /// Ends whatever runs in the slot, and says so only when the status command does.
     async fn put_away(self, end: CommandEnd, tail: Vec<String>) {
+        self.await_now(Some("what runs in its slot to stop"));
         let patience = Instant::now() + self.settings.grace;
         let mut said = false;
         if let Err(why) = self.slot().stop().await {
@@ -190,11 +202,23 @@ impl Follower {
     }
 
     async fn tell_end(&self, end: CommandEnd, proven: bool, tail: Vec<String>) {
+        forget(&self.state_dir, self.slot());
         self.tell(Told::Exit(self.exit(end, None, proven, tail))).await;
     }
 
     async fn tell(&self, told: Told) {
         // Only an agent that ends does not listen any more; the next one asks for itself.
         let _nobody_listens = self.told.send(told).await;
+    }
+}
+
+/// What runs in the slot from now on is not this instance.
+pub(super) fn forget(state_dir: &Path, slot: &Slot) {
+    let forgotten = slot::recorded(state_dir, &slot.id).and_then(|recorded| match recorded {
+        Some(found) if found.instance == slot.occupant.instance => slot::forget(state_dir, &slot.id),
+        _ => Ok(()),
+    });
+    if let Err(error) = forgotten {
+        warn!(slot = %slot.id, %error, "the record of an instance that has ended is left behind");
     }
 }

@@ -16,15 +16,29 @@ use crate::duration::render;
 /// What was started last in a slot: its commands need these, also when the agent's state file is lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Occupant {
+    /// Version of the form; 0: of before there were versions.
+    #[serde(default)]
+    pub(super) v: u32,
     pub(super) instance: InstanceId,
     pub(super) version: Version,
     pub(super) port: u16,
+    /// What its status command calls it, once that is known.
+    #[serde(default)]
+    pub(super) name: Option<String>,
+}
+
+impl Occupant {
+    /// Nothing calls it by a name yet.
+    pub(super) fn new(instance: InstanceId, version: Version, port: u16) -> Self {
+        Self { v: 1, instance, version, port, name: None }
+    }
 }
 
 /// One slot with its commands filled in.
 #[derive(Debug, Clone)]
 pub(super) struct Slot {
     pub(super) id: SlotId,
+    pub(super) occupant: Occupant,
     settings: ExecSettings,
     directory: PathBuf,
     env: Vec<(String, String)>,
@@ -55,7 +69,7 @@ impl Slot {
         let version = settings.builds.join(occupant.version.as_str());
         // A version may be taken away while something of it still runs; stopping that must work all the same.
         let directory = if version.is_dir() { version } else { PathBuf::from("/") };
-        Self { id: id.clone(), settings: settings.clone(), directory, env, values }
+        Self { id: id.clone(), occupant: occupant.clone(), settings: settings.clone(), directory, env, values }
     }
 
     pub(super) async fn start(&self) -> Result<(), String> {
@@ -132,7 +146,37 @@ pub(super) fn record(state_dir: &Path, slot: &SlotId, occupant: &Occupant) -> Re
     durable::save(&file, occupant)
 }
 
-/// What was started last.
+/// What runs there, as far as is known.
 pub(super) fn recorded(state_dir: &Path, slot: &SlotId) -> Result<Option<Occupant>, DurableError> {
     durable::load(&file(state_dir, slot))
+}
+
+/// It has ended.
+pub(super) fn forget(state_dir: &Path, slot: &SlotId) -> Result<(), DurableError> {
+    durable::remove(&file(state_dir, slot))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_before_there_were_names_is_read() {
+        let old = r#"{"instance": "00000000000000aa", "version": "1.5.0", "port": 8081}"#;
+        let occupant: Occupant = serde_json::from_str(old).expect("an occupant");
+        assert_eq!((occupant.v, occupant.name, occupant.version.as_str()), (0, None, "1.5.0"));
+    }
+
+    #[test]
+    fn what_is_forgotten_is_gone_and_may_be_forgotten_twice() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let slot: SlotId = "a".parse().expect("slot");
+        let version = "1.5.0".parse().expect("version");
+        let occupant = Occupant::new(InstanceId::random(), version, 8081);
+        record(dir.path(), &slot, &occupant).expect("recorded");
+        assert_eq!(recorded(dir.path(), &slot).expect("read"), Some(occupant));
+        forget(dir.path(), &slot).expect("forgotten");
+        forget(dir.path(), &slot).expect("forgotten already");
+        assert_eq!(recorded(dir.path(), &slot).expect("read"), None);
+    }
 }
