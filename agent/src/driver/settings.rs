@@ -138,7 +138,7 @@ pub enum SettingsError {
     )]
     StatusOfOne,
     /// No time at all.
-    #[error("`limit`, `kill_limit` and `every` must be longer than 0")]
+    #[error("`limit`, `kill_limit`, `status_limit`, `seen_within` and `every` must be longer than 0")]
     NoTime,
     /// The driver sets these itself.
     #[error("`env` sets {name}; names that begin with HANDOVER_ are the agent's own, choose another")]

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Notify, mpsc};
@@ -14,9 +13,6 @@ use super::settings::ExecSettings;
 use super::slot::{self, Occupant, Slot};
 use crate::driver::{CommandEnd, Exit, ExitStatus, ProcessRecord, Told};
 use crate::report::chain;
-
-/// A start command ends when it is done; what it started is seen at once, or has ended.
-const SEEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// One instance under watch, for the driver and its follower.
 #[derive(Debug)]
@@ -97,7 +93,7 @@ impl Follower {
 
     /// Follows what runs, or what is coming up, to its end.
     pub(super) async fn follow(mut self) {
-        let up_by = Instant::now() + self.settings.limit.min(SEEN_WITHIN);
+        let up_by = Instant::now() + self.settings.seen_within;
         let mut unknown = None;
         loop {
             let name = self.name();

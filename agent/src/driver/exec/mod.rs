@@ -131,7 +131,7 @@ impl ExecDriver {
         let mut record = record.clone();
         let name = record.command.clone().filter(|name| !name.is_empty()).or(occupant.name).unwrap_or_default();
         record.command = Some(name.clone());
-        match next(&name, slot.status().await) {
+        match next(&name, slot.status_at_start().await) {
             Step::Ended => {
                 // A boot ends every process of a host, but whether this is the same host nobody can tell.
                 let proven = self.settings.stopped_is_proof && record.boot_id == self.boot_id;
@@ -173,7 +173,7 @@ impl ExecDriver {
                 None => self.nobody()?,
             };
             let slot = Slot::of(&self.settings, &self.opening.owner, &id, &any, Vec::new());
-            asked.spawn(async move { (id, slot.status().await, occupant) });
+            asked.spawn(async move { (id, slot.status_at_start().await, occupant) });
         }
         // All at once: each may take its whole limit.
         let mut all = Vec::new();

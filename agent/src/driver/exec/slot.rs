@@ -13,7 +13,8 @@ use crate::driver::{ExitStatus, Owner, Template, Values};
 use crate::durable::{self, DurableError};
 use crate::duration::render;
 
-/// What was started last in a slot: its commands need these, also when the agent's state file is lost.
+/// What runs in a slot: its commands need these, also when the agent's state file is lost. Recorded just before its start
+/// command is run, and forgotten when it has ended: what others run there is never taken for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Occupant {
     /// Version of the form; 0: of before there were versions.
