@@ -4,6 +4,7 @@
 
 mod store;
 mod tls;
+mod together;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -223,6 +224,7 @@ impl Config {
         }
         let (slots, callers) = (slots(&file, &unfit)?, callers(&file, &unfit)?);
         file.driver.check(slots.len()).map_err(|error| field(format!("in [driver]: {error}")))?;
+        together::check(&file, gate.is_some(), &unfit)?;
         check_ports(&file, gate.as_ref(), &slots, &unfit)?;
         let by = if gate.is_some() { By::Host } else { By::Slot };
         file.balancer.check(by, &slots.keys().collect()).map_err(|error| field(error.to_string()))?;

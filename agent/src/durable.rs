@@ -97,6 +97,23 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, DurableError>
     serde_json::from_str(json).map(Some).map_err(|source| DurableError::Foreign { path: path.to_owned(), source })
 }
 
+/// Takes a file away for good.
+///
+/// # Errors
+/// When the file system refuses. That there is none is no error.
+pub fn remove(path: &Path) -> Result<(), DurableError> {
+    let io = |operation, path: &Path| {
+        let path = path.to_owned();
+        move |source| DurableError::Io { operation, path, source }
+    };
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        removed => removed.map_err(io("remove", path))?,
+    }
+    let directory = directory(path);
+    File::open(directory).and_then(|d| d.sync_all()).map_err(io("sync the directory", directory))
+}
+
 fn verified(bytes: &[u8]) -> Result<&str, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "it is not text".to_owned())?;
     let rest = text.strip_prefix(HEADER).ok_or_else(|| match text.len() {

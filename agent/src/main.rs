@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 use handover_agent::check::{self, judge};
 use handover_agent::gate::handover::given::Given;
 use handover_agent::gate::server::Beginning;
-use handover_agent::run;
+use handover_agent::{report, run};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -102,7 +102,7 @@ fn main() -> ExitCode {
     match go(Cli::parse()) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("handover-agent: {error:#}");
+            eprintln!("handover-agent: {}", report::chain(error.as_ref()));
             if error.is::<run::NoGate>() { ExitCode::from(run::NoGate::EXIT_CODE) } else { ExitCode::FAILURE }
         }
     }

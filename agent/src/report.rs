@@ -16,13 +16,16 @@ use crate::lease::wanted::{KeeperStatus, LeaseState};
 
 use crate::place::{Place, Running};
 
-/// An error with its whole chain of causes, on one line.
+/// An error with its whole chain of causes, on one line, each said once: an outer sentence often has the inner one in it.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
         source = cause.source();
     }
     text
@@ -275,6 +278,15 @@ mod tests {
         assert_eq!(count_for(Some(&old), &crashes), 2);
         assert_eq!(count_for(Some(&new), &crashes), 0, "the old one ended while it drained");
         assert_eq!(count_for(None, &crashes), 0);
+    }
+
+    #[test]
+    fn a_cause_that_its_error_names_already_is_not_said_again() {
+        let path = std::path::Path::new("/nowhere/x.json").to_owned();
+        let source = std::io::Error::other("the disk is full");
+        let error = crate::durable::DurableError::Io { operation: "write", path, source };
+        let error = anyhow::Error::new(error).context("cannot start");
+        assert_eq!(chain(error.as_ref()), "cannot start: cannot write /nowhere/x.json: the disk is full");
     }
 
     #[test]

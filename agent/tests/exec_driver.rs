@@ -22,7 +22,8 @@ use tokio::sync::{Notify, mpsc};
 const LONG: Duration = Duration::from_secs(30);
 
 /// Keeps one process for each slot, as a container engine would: out of the agent's sight. Files in its directory make it
-/// fail: `mute` (status cannot tell), `deaf` (stop does nothing), `broken` (start fails half-way), `slow` (start hangs).
+/// fail: `mute` (status cannot tell), `stuck` (status hangs), `deaf` (stop does nothing), `broken` (start fails half-way), `slow`
+/// (start hangs), `idle` (start starts nothing). With `chatty` what runs writes to where its start command wrote.
 const ENGINE: &str = r#"#!/bin/sh
 cd "$(dirname "$0")" || exit 1
 pidfile="pid-$2"
@@ -30,12 +31,16 @@ runs() { [ -e "$pidfile" ] && grep -q '^State:.[^Z]' "/proc/$(cat "$pidfile")/st
 case $1 in
 start)
     [ -e slow ] && exec sleep 300
-    setsid sleep 300 >/dev/null 2>&1 </dev/null & echo $! > "$pidfile"
+    [ -e idle ] && exit 0
+    if [ -e chatty ]; then setsid sh -c 'while echo still here; do sleep 0.02; done' &
+    else setsid sleep 300 >/dev/null 2>&1 </dev/null & fi
+    echo $! > "$pidfile"
     [ -e broken ] && { echo "no such image"; exit 125; }
     echo "started $HANDOVER_VERSION as $HANDOVER_INSTANCE, PORT=$PORT" >> log ;;
 stop) [ -e deaf ] || { runs && kill "$(cat "$pidfile")"; rm -f "$pidfile"; } ;;
 kill) runs && kill -9 "$(cat "$pidfile")"; rm -f "$pidfile" ;;
 status)
+    [ -e stuck ] && exec sleep 300
     [ -e mute ] && { echo "the engine does not answer"; exit 1; }
     runs || exit 3
     cat "$pidfile" ;;
@@ -70,6 +75,11 @@ impl Site {
 
     fn unset(&self, name: &str) {
         fs::remove_file(self.dir.path().join(name)).expect("removed");
+    }
+
+    /// Does with slot `a` what an operator might.
+    fn by_hand(&self, verb: &str) {
+        std::process::Command::new(self.dir.path().join("engine")).args([verb, "a"]).status().expect("by hand");
     }
 
     /// The process in slot `a`; none: there is none.
@@ -229,12 +239,14 @@ async fn a_start_that_hangs_is_given_up() {
 async fn nothing_is_started_over_what_runs_already_or_may_run() {
     let site = Site::new("");
     let mut agent = site.agent().await;
-    std::process::Command::new(site.dir.path().join("engine")).args(["start", "a"]).status().expect("by hand");
+    site.by_hand("start");
     let pid = site.pid().expect("it runs");
     agent.start(&site).await.expect("ordered");
     let exit = agent.exit().await;
     assert!(exit.tail.concat().contains("something runs in slot a already"), "{:?}", exit.tail);
     assert_eq!(site.pid(), Some(pid), "what others run is not ours to stop");
+    let error = site.agent().await.driver.find_running().await.expect_err("nor is it 1.5.0").to_string();
+    assert!(error.contains("slot a"), "{error}");
     site.set("mute");
     agent.start(&site).await.expect("ordered");
     let exit = agent.exit().await;
@@ -249,12 +261,95 @@ async fn what_somebody_else_started_in_its_place_is_stopped() {
     // Both at once, so that the gap between them is not seen.
     let old = site.pid().expect("it runs");
     site.set("mute");
-    std::process::Command::new(site.dir.path().join("engine")).args(["start", "a"]).status().expect("by hand");
+    site.by_hand("start");
     site.unset("mute");
     let exit = agent.exit().await;
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(old), nix::sys::signal::Signal::SIGKILL).expect("killed");
     assert_eq!((exit.instance, exit.status), (record.instance, ExitStatus::Command(CommandEnd::Foreign)));
     assert_eq!(site.pid(), None);
+}
+
+#[tokio::test]
+async fn what_a_start_command_leaves_may_write_to_where_that_wrote() {
+    let site = Site::new("");
+    site.set("chatty");
+    let mut agent = site.agent().await;
+    agent.up(&site).await;
+    let pid = site.pid();
+    let output = site.dir.path().join("state/output/a.log");
+    let lines = || fs::read_to_string(&output).unwrap_or_default().lines().count();
+    let before = lines();
+    eventually("it writes on", || lines() > before + 5).await;
+    assert_eq!(site.pid(), pid, "and lives on");
+}
+
+#[tokio::test]
+async fn a_start_of_which_nothing_comes_has_ended() {
+    let site = Site::new("seen_within = \"100ms\"");
+    let mut agent = site.agent().await;
+    site.set("idle");
+    agent.start(&site).await.expect("ordered");
+    assert_eq!(agent.exit().await.status, ExitStatus::Command(CommandEnd::Stopped));
+}
+
+#[tokio::test]
+async fn an_agent_that_starts_does_not_wait_for_a_status_that_hangs() {
+    let site = Site::new("status_limit = \"200ms\"\nlimit = \"1h\"");
+    let mut agent = site.agent().await;
+    let record = agent.up(&site).await;
+    drop(agent);
+    site.set("stuck");
+    let agent = site.agent().await;
+    let looked = tokio::time::timeout(LONG, agent.driver.find_running()).await.expect("in time");
+    assert!(looked.expect("looked").is_empty(), "nobody knows");
+    let adopted = tokio::time::timeout(LONG, agent.driver.adopt(&record)).await.expect("in time");
+    assert_eq!(adopted.expect("asked"), Adopted::Running(record), "taken for running");
+}
+
+#[tokio::test]
+async fn what_runs_in_its_place_counts_for_nothing_while_it_is_put_away() {
+    let site = Site::new("");
+    let mut agent = site.agent().await;
+    let record = agent.up(&site).await;
+    let old = site.pid().expect("it runs");
+    site.set("deaf");
+    site.set("mute");
+    site.by_hand("start");
+    site.unset("mute");
+    eventually("it is not up any more", || agent.driver.awaits(&record.instance).is_some()).await;
+    assert!(site.pid().is_some(), "what runs now was not stopped yet");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(old), nix::sys::signal::Signal::SIGKILL).expect("killed");
+    agent.told().await;
+}
+
+#[tokio::test]
+async fn what_is_started_by_hand_after_an_end_is_not_taken_for_the_instance() {
+    let site = Site::new("");
+    let mut agent = site.agent().await;
+    let record = agent.up(&site).await;
+    agent.driver.signal_stop(&record.instance).await.expect("ordered");
+    agent.exit().await;
+    drop(agent);
+    site.by_hand("start");
+    let error = site.agent().await.driver.find_running().await.expect_err("unknown").to_string();
+    assert!(error.contains("slot a"), "{error}");
+}
+
+#[tokio::test]
+async fn what_was_started_in_its_place_while_no_agent_watched_is_put_away() {
+    let site = Site::new("");
+    let mut agent = site.agent().await;
+    let record = agent.up(&site).await;
+    drop(agent);
+    site.by_hand("kill");
+    site.by_hand("start");
+    let mut agent = site.agent().await;
+    let found = agent.driver.find_running().await.expect("looked");
+    let main = found[0].main.clone().expect("something runs");
+    assert_eq!((&main.instance, &main.command), (&record.instance, &record.command), "by its own name");
+    assert!(matches!(agent.driver.adopt(&main).await.expect("asked"), Adopted::Running(_)));
+    let exit = agent.exit().await;
+    assert_eq!((exit.status, site.pid()), (ExitStatus::Command(CommandEnd::Foreign), None));
 }
 
 #[tokio::test]
@@ -273,13 +368,13 @@ async fn the_next_agent_adopts_what_runs_and_learns_of_an_end() {
     drop(agent);
     let agent = site.agent().await;
     let adopted = agent.driver.adopt(&record).await.expect("asked");
-    assert_eq!(adopted, Adopted::Gone { empty: true, proven: false });
+    assert!(matches!(adopted, Adopted::Gone { proven: false, .. }), "{adopted:?}");
 }
 
 #[tokio::test]
 async fn what_runs_without_a_record_stops_the_agent_before_it_does_harm() {
     let site = Site::new("");
-    std::process::Command::new(site.dir.path().join("engine")).args(["start", "a"]).status().expect("by hand");
+    site.by_hand("start");
     let error = site.agent().await.driver.find_running().await.expect_err("unknown").to_string();
     assert!(error.contains("slot a") && error.contains("stop it by hand"), "{error}");
 }

@@ -71,17 +71,33 @@ pub(super) fn in_use(builds: &Path) -> io::Result<BTreeSet<Version>> {
 
 /// The versions that this agent runs, is to run, or ran last.
 pub(super) fn known_to_agent(state_dir: &Path) -> Result<BTreeSet<Version>, DurableError> {
-    let Some(state): Option<State> = durable::load(&state_dir.join("agent.json"))? else { return Ok(BTreeSet::new()) };
+    let path = state_dir.join("agent.json");
+    let Some(state): Option<State> = durable::load(&path)? else { return Ok(BTreeSet::new()) };
     let running = state.instances.into_values().map(|record| record.version);
     let mut known: BTreeSet<Version> = running.chain(state.started).collect();
-    let assigned = state.accepted.and_then(|accepted| serde_json::from_str(&accepted.text).ok());
-    let assigned: Option<handover_proto::assignment::Assignment> = assigned;
+    // One that only a newer agent understands names versions all the same.
+    let assigned = state.accepted.map(|accepted| serde_json::from_str(&accepted.text)).transpose();
+    let assigned: Option<handover_proto::assignment::Assignment> =
+        assigned.map_err(|source| DurableError::Foreign { path, source })?;
     known.extend(assigned.into_iter().flat_map(|assignment| assignment.slots.into_values().map(|wish| wish.version)));
     Ok(known)
 }
 
+/// Takes versions away one by one, up to the first that cannot be; what was gone by then is said, too.
+pub(super) fn remove_each(builds: &Path, doomed: &[Version]) -> Result<(), String> {
+    for (at, version) in doomed.iter().enumerate() {
+        remove(builds, version).map_err(|error| {
+            let before: Vec<&str> = doomed[..at].iter().map(Version::as_str).collect();
+            let before =
+                if before.is_empty() { String::new() } else { format!("; pruned before: {}", before.join(", ")) };
+            format!("{}: {error}{before}", builds.join(version.as_str()).display())
+        })?;
+    }
+    Ok(())
+}
+
 /// Takes a version away: out of sight first, so that there is never half of it.
-pub(super) fn remove(builds: &Path, version: &Version) -> io::Result<()> {
+fn remove(builds: &Path, version: &Version) -> io::Result<()> {
     let aside = builds.join(format!("{ASIDE}pruned-{version}"));
     fs::rename(builds.join(version.as_str()), &aside)?;
     remove_all(&aside)
@@ -130,6 +146,31 @@ mod tests {
         let used = BTreeSet::from([version("1.0.0"), version("1.2.0")]);
         assert_eq!(doomed(&all, &used, 1), []);
         assert_eq!(doomed(&all, &used, 0), [version("1.1.0")]);
+    }
+
+    #[test]
+    fn an_assignment_that_cannot_be_read_is_an_error_and_not_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut file = crate::state::StateFile::open(dir.path()).expect("a state file");
+        file.change(|state| state.note_start(&version("1.4.2"))).expect("changed");
+        assert_eq!(known_to_agent(dir.path()).expect("read"), BTreeSet::from([version("1.4.2")]));
+        let text = r#"{"v": 2, "written": "by a newer agent"}"#.to_owned();
+        let accepted =
+            crate::core::accept::Accepted { term: Default::default(), serial: Default::default(), text, parsed: None };
+        file.change(|state| state.accepted = Some(accepted)).expect("changed");
+        let error = known_to_agent(dir.path()).expect_err("nobody knows what is assigned").to_string();
+        assert!(error.contains("agent.json") && error.contains("cannot be understood"), "{error}");
+    }
+
+    #[test]
+    fn what_was_taken_away_before_a_failure_is_said() {
+        let builds = tempfile::tempdir().expect("a directory");
+        for name in ["1.0.0", "1.1.0", ".handover-pruned-1.1.0/in-the-way"] {
+            fs::create_dir_all(builds.path().join(name)).expect("made");
+        }
+        let error = remove_each(builds.path(), &[version("1.0.0"), version("1.1.0")]).expect_err("in the way");
+        assert!(error.contains("/1.1.0: ") && error.ends_with("; pruned before: 1.0.0"), "{error}");
+        assert!(!builds.path().join("1.0.0").exists());
     }
 
     #[test]

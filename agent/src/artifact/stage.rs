@@ -322,7 +322,7 @@ fn prune(config: &Config, settings: &ArtifactSettings, staged: &Version) -> Resu
     used.extend(prune::known_to_agent(&config.state_dir).map_err(|error| crate::report::chain(&error))?);
     used.insert(staged.clone());
     let doomed = prune::doomed(&prune::staged(builds, &config.service).map_err(reason)?, &used, settings.keep);
-    doomed.iter().try_for_each(|version| prune::remove(builds, version)).map_err(reason)?;
+    prune::remove_each(builds, &doomed)?;
     Ok(doomed)
 }
 

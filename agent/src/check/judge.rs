@@ -22,11 +22,12 @@ pub fn config(config: &Config) -> Vec<Finding> {
     let front = config.gate.as_ref().map(|gate| format!("behind the gate on {}", gate.listen));
     let front = front.unwrap_or_else(|| "behind balancers that send straight to its instances".into());
     let sentence = format!(
-        "agent {} of service {} in {}, {} slots {front}",
+        "agent {} of service {} in {}, {} slot{} {front}",
         config.agent,
         config.service,
         config.env,
-        config.slots.len()
+        config.slots.len(),
+        if config.slots.len() == 1 { "" } else { "s" }
     );
     let mut all = vec![Finding::ok("config", sentence)];
     let thin = config.lease.as_ref().and_then(LeaseSettings::warning);
@@ -91,7 +92,10 @@ fn certificate(one: &Certificate) -> Finding {
         Ok((until, Some(Alarm::Third))) => {
             Finding::warn(CHECK, format!("`{field}` is valid until {until} only"), renew)
         }
-        Ok((until, Some(Alarm::Tenth | Alarm::Expired))) => {
+        Ok((until, Some(Alarm::Expired))) => {
+            Finding::fail(CHECK, format!("`{field}` was valid until {until}: no lease is renewed any more"), renew)
+        }
+        Ok((until, Some(Alarm::Tenth))) => {
             Finding::fail(CHECK, format!("`{field}` is valid until {until}: then no lease is renewed"), renew)
         }
     }

@@ -111,8 +111,8 @@ fn empty(id: &SlotId, slot: &Slot, want: &Want<'_>) -> Lap {
     let Some(version) = want.version() else { return Lap::default() };
     match slot.crashes.as_ref().filter(|crashes| crashes.version == *version) {
         Some(Crashes { count, retry_at, reason, .. }) if *retry_at > want.now => {
-            let sentence =
-                format!("slot {id}: version {version} ended {count} times ({reason}); starting it again soon");
+            let times = if *count == 1 { "once".to_owned() } else { format!("{count} times") };
+            let sentence = format!("slot {id}: version {version} ended {times} ({reason}); starting it again soon");
             Lap::wait(BlockerKind::Crash, sentence).until(*retry_at)
         }
         _ => Lap::act(Effect::Start { slot: id.clone(), version: version.clone() }),

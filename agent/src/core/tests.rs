@@ -377,6 +377,7 @@ fn a_crash_is_followed_by_a_new_start_but_not_before_its_time() {
     slot.crashes = Some(Crashes { version, count: 1, retry_at, reason: "signal 9".into() });
     let out = host.settle(&wish);
     assert_eq!((kind(&out), out.wake_at), (BlockerKind::Crash, Some(retry_at)));
+    assert!(out.waiting.expect("a reason").sentence.contains("version 1 ended once (signal 9)"));
     host.now = retry_at;
     host.settle(&wish);
     assert!(matches!(host.log[..], [Effect::Start { .. }]));

@@ -13,6 +13,8 @@ use tokio::net::unix::pipe::Receiver;
 use super::ExitStatus;
 use super::child::{self, Child};
 use super::ended::Ended;
+use super::spawn::open_output;
+use super::tail::tail;
 
 /// So much of its output is kept; the rest is read and thrown away, so that the command does not block.
 const OUTPUT_BYTES: usize = 4096;
@@ -22,11 +24,12 @@ const SHOWN_CHARS: usize = 120;
 
 /// What becomes of processes that a command left in its group when it ended in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Leavings {
+pub(crate) enum Leavings<'a> {
     /// They are killed.
     Kill,
-    /// They are what it was run for.
-    Keep,
+    /// They are what it was run for. Its output and theirs is appended to this file: a pipe would end with us, and a process
+    /// that writes to one without a reader is killed by that.
+    Keep(&'a Path),
 }
 
 /// A command that runs; dropping it ends it.
@@ -49,11 +52,14 @@ pub(crate) async fn run(
     words: &[String],
     directory: &Path,
     env: &[(String, String)],
-    leavings: Leavings,
+    leavings: Leavings<'_>,
 ) -> io::Result<(ExitStatus, String)> {
+    if let Leavings::Keep(file) = leavings {
+        return run_into(words, directory, env, file).await;
+    }
     let (output, input) = io::pipe()?;
-    let child = start(words, directory, env, input)?;
-    let mut running = Running(Some(child));
+    let child = start(words, directory, env, input.into())?;
+    let running = Running(Some(child));
     let Some(child) = &running.0 else { return Err(io::Error::other("the command is gone")) };
     let mut ended = Ended::of(child.as_fd().try_clone_to_owned()?)?;
     let mut output = Receiver::from_owned_fd(OwnedFd::from(output))?;
@@ -74,15 +80,30 @@ pub(crate) async fn run(
         keep(&mut kept, &part[..count]);
     }
     let status = child.peek()?.unwrap_or(ExitStatus::Unknown);
-    if leavings == Leavings::Keep
-        && let Some(child) = running.0.take()
-    {
-        child.reap()?;
-    }
     Ok((status, last_line(&kept)))
 }
 
-fn start(words: &[String], directory: &Path, env: &[(String, String)], output: io::PipeWriter) -> io::Result<Child> {
+/// The same with its output appended to a file; what it leaves goes on.
+async fn run_into(
+    words: &[String],
+    directory: &Path,
+    env: &[(String, String)],
+    file: &Path,
+) -> io::Result<(ExitStatus, String)> {
+    let (output, from_bytes) = open_output(file)?;
+    let mut running = Running(Some(start(words, directory, env, output.into())?));
+    let Some(child) = &running.0 else { return Err(io::Error::other("the command is gone")) };
+    Ended::of(child.as_fd().try_clone_to_owned()?)?.wait().await?;
+    let status = child.peek()?.unwrap_or(ExitStatus::Unknown);
+    if let Some(child) = running.0.take() {
+        child.reap()?;
+    }
+    // Without its last words it has ended all the same.
+    let words = tail(file, from_bytes).unwrap_or_default().join("\n");
+    Ok((status, last_line(words.as_bytes())))
+}
+
+fn start(words: &[String], directory: &Path, env: &[(String, String)], output: OwnedFd) -> io::Result<Child> {
     let (program, arguments) = words.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
     // With a slash it is a path from there; without one it is looked for in PATH.
     let program = if program.contains('/') { directory.join(program) } else { Path::new(program).to_owned() };

@@ -82,6 +82,8 @@ pub enum UnitEnd {
     Canceled,
     /// systemd would not start it.
     Refused,
+    /// systemd did not say what became of the order to start it, so that it was taken back.
+    TakenBack,
     /// Somebody else started the unit anew, so that it was stopped.
     Foreign,
 }
@@ -100,6 +102,7 @@ impl fmt::Display for UnitEnd {
             Self::Dependency => "systemd did not start it: a unit that it requires failed",
             Self::Canceled => "systemd did not start it: somebody took the order back (systemctl stop?)",
             Self::Refused => "systemd did not start it; see journalctl for the unit",
+            Self::TakenBack => "systemd did not answer the order to start it, so the order was taken back",
             Self::Foreign => "somebody else started its unit anew (systemctl restart?), so it was stopped",
         })
     }

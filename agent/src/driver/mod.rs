@@ -169,7 +169,8 @@ impl Driver {
         }
     }
 
-    /// Ends what is left of an instance without a main process. A unit has its processes ended by systemd.
+    /// Ends what is left of an instance without a main process. That of a unit is found, and ended, when it is adopted; of what
+    /// commands started nothing can be seen.
     pub async fn clear_leftovers(&self, instance: &InstanceId) {
         match self {
             Self::Process(_, driver) => drop(driver.clear_leftovers(instance).await),

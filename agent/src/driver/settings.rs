@@ -45,6 +45,10 @@ impl DriverSettings {
     pub(crate) fn check(&self, slots: usize) -> Result<(), SettingsError> {
         match self {
             Self::Systemd(settings) if slots > 1 && !settings.is_template() => Err(SettingsError::SharedUnit { slots }),
+            Self::Exec(settings) if slots > 1 => match settings.shared_command() {
+                Some(field) => Err(SettingsError::SharedCommand { field, slots }),
+                None => Ok(()),
+            },
             Self::Process(_) | Self::Systemd(_) | Self::Exec(_) => Ok(()),
         }
     }
@@ -111,6 +115,17 @@ pub enum SettingsError {
         /// How many slots there are.
         slots: usize,
     },
+    /// Two slots cannot be one thing.
+    #[error(
+        "`{field}` is the same command for {slots} slots; write {{slot}} or {{port}} into it, or into a variable of [driver.env] \
+         (a script that reads HANDOVER_SLOT is to be given {{slot}} as a word)"
+    )]
+    SharedCommand {
+        /// Which.
+        field: &'static str,
+        /// How many slots there are.
+        slots: usize,
+    },
     /// A command of the `exec` driver is missing.
     #[error("`{field}` is empty; name a program in it, such as [\"docker\", \"inspect\", \"billing-{{slot}}\"]")]
     NoSlotCommand {
@@ -123,7 +138,7 @@ pub enum SettingsError {
     )]
     StatusOfOne,
     /// No time at all.
-    #[error("`limit`, `kill_limit` and `every` must be longer than 0")]
+    #[error("`limit`, `kill_limit`, `status_limit`, `seen_within` and `every` must be longer than 0")]
     NoTime,
     /// The driver sets these itself.
     #[error("`env` sets {name}; names that begin with HANDOVER_ are the agent's own, choose another")]

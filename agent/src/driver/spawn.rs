@@ -40,7 +40,8 @@ pub(super) fn spawn(spec: &StartSpec, owner: &Owner) -> Result<Spawned, DriverEr
     Ok(Spawned { child, output_from_bytes: output.1 })
 }
 
-fn open_output(path: &Path) -> io::Result<(File, u64)> {
+/// Opens a file for output to be appended to; its length now, in bytes.
+pub(super) fn open_output(path: &Path) -> io::Result<(File, u64)> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }

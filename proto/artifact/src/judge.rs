@@ -161,7 +161,8 @@ fn difference(entry: &Entry, found: &Found) -> Option<String> {
         (Entry::File { size_bytes, executable, .. }, Found::File { size_bytes: size, executable: runs }) => {
             let mode = |runs: bool| if runs { "may be run" } else { "may not be run" };
             if size_bytes != size {
-                return Some(format!("it has {size} bytes, and should have {size_bytes}"));
+                let unit = if *size == 1 { "byte" } else { "bytes" };
+                return Some(format!("it has {size} {unit}, and should have {size_bytes}"));
             }
             (executable != runs).then(|| format!("it {}, and should be one that {}", mode(*runs), mode(*executable)))
         }
@@ -213,6 +214,7 @@ mod tests {
         for (entry, found, expected) in [
             (file(7, true), vec![], "run is missing"),
             (file(7, true), vec![is(8, true)], "it has 8 bytes, and should have 7"),
+            (file(7, true), vec![is(1, true)], "it has 1 byte, and should have 7"),
             (file(7, true), vec![is(7, false)], "it may not be run, and should be one that may be run"),
             (file(7, false), vec![link("x")], "it is a link, and should be a file"),
             (Entry::Link { target: "x".into() }, vec![link("y")], "it links to \"y\", and should to \"x\""),

@@ -35,14 +35,15 @@ impl EntryPath {
         directory.join(&self.0)
     }
 
-    /// Whether a symbolic link here with this text stays within the artifact.
+    /// Whether a symbolic link here with this text stays within the artifact, whatever other such links do: it may lead up only
+    /// at its beginning, from where it is. A name may be a link itself, and what is above where that leads is another place.
     pub fn keeps_inside(&self, target: &str) -> bool {
-        let mut depth = self.names().count() - 1;
+        let (mut depth, mut named) = (self.names().count() - 1, false);
         for part in Path::new(target).components() {
             match part {
-                Component::Normal(_) => depth += 1,
+                Component::Normal(_) => named = true,
                 Component::CurDir => {}
-                Component::ParentDir if depth > 0 => depth -= 1,
+                Component::ParentDir if depth > 0 && !named => depth -= 1,
                 Component::ParentDir | Component::RootDir | Component::Prefix(_) => return false,
             }
         }
@@ -96,11 +97,19 @@ mod tests {
     #[test]
     fn a_link_may_point_about_within_the_artifact_only() {
         let link: EntryPath = "lib/x/current".parse().expect("a path");
-        for inside in ["y", "./y", "../z", "../../bin/run", "y/../z"] {
+        for inside in ["y", "./y", "../z", "../../bin/run", "../..", "./../z/a"] {
             assert!(link.keeps_inside(inside), "{inside}");
         }
-        for outside in ["", "/bin/sh", "../../../etc", "y/../../../../etc"] {
+        for outside in ["", "/bin/sh", "../../../etc", "y/../../../../etc", "y/../z"] {
             assert!(!link.keeps_inside(outside), "{outside}");
         }
+    }
+
+    #[test]
+    fn a_link_does_not_leave_its_artifact_through_another_one() {
+        // With `here` a link to its own directory, each name before the dots stays where it is.
+        let links: [(EntryPath, &str); 2] =
+            [("here".parse().expect("a path"), "."), ("x".parse().expect("a path"), "here/here/../../etc/passwd")];
+        assert!(!links.iter().all(|(path, target)| path.keeps_inside(target)));
     }
 }

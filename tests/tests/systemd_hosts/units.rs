@@ -39,6 +39,31 @@ fn a_unit_outlives_its_agent_is_adopted_and_may_not_be_restarted_past_it() {
     );
 }
 
+/// What outlives its main process under `KillMode=process`.
+const HELPER: &str = "[Service]\nKillMode=process\nExecStartPost=/bin/sh -c 'setsid sleep 4711 >/dev/null 2>&1 &'\n";
+
+#[test]
+fn what_a_unit_left_while_no_agent_watched_is_ended_and_proven_gone_before_the_next_start() {
+    let Some(site) = Site::start(1) else { return };
+    let host = site.hosts.host(0);
+    host.put("/etc/systemd/system/billing@.service.d/helper.conf", HELPER).expect("written");
+    host.must(&["systemctl", "daemon-reload"]).expect("reloaded");
+    site.bring_up();
+    let helpers = || host.run(&["pgrep", "-f", "sleep 4711"]).expect("asked").out;
+    let left = helpers().trim().to_owned();
+    assert!(!left.is_empty(), "it has a helper");
+    host.must(&["systemctl", "stop", "handover-agent@billing"]).expect("stopped");
+    host.must(&["kill", "-KILL", main_pid(&site, "a").trim()]).expect("killed");
+    until("the unit to be at rest", || {
+        host.run(&["systemctl", "is-failed", "billing@a"]).is_ok_and(|said| said.code == 0)
+    });
+    assert_eq!(helpers().trim(), left, "it outlives the main process");
+    host.must(&["systemctl", "start", "handover-agent@billing"]).expect("started");
+    until("the proven end", || site.logs().contains("ended slot=a") && site.logs().contains("proven=true"));
+    assert!(!helpers().contains(&left), "nothing of it is left");
+    until("a new instance to serve", || site.serving_count("1.0.0") == 1);
+}
+
 /// Leaves everything in the state file but what runs; its first line is a checksum of the rest.
 const FORGET: &str = "
 import hashlib, json, sys

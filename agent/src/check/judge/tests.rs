@@ -218,6 +218,15 @@ fn a_service_that_answers_badly_is_warned_of_and_an_empty_slot_is_not() {
 }
 
 #[test]
+fn one_slot_is_one_slot() {
+    let sentence =
+        |text: &str| config(&Config::parse(Path::new("x.toml"), text).expect("a config"))[0].sentence.clone();
+    assert!(sentence(CONFIG).contains(", 1 slot behind"), "{}", sentence(CONFIG));
+    let two = format!("{CONFIG}[[slot]]\nname = \"b\"\nport = 8082\n");
+    assert!(sentence(&two).contains(", 2 slots behind"), "{}", sentence(&two));
+}
+
+#[test]
 fn a_certificate_fails_before_it_expires_and_not_only_then() {
     let judged = |state: Result<Option<Alarm>, &str>| {
         let state = state.map(|alarm| ("2027-01-01".to_owned(), alarm)).map_err(str::to_owned);
@@ -229,5 +238,7 @@ fn a_certificate_fails_before_it_expires_and_not_only_then() {
         let finding = judged(Ok(Some(alarm)));
         assert!(finding.verdict == Verdict::Fail && finding.sentence.contains("2027-01-01"), "{finding}");
     }
+    let expired = judged(Ok(Some(Alarm::Expired))).sentence;
+    assert!(expired.contains("was valid until 2027-01-01") && !expired.contains("is valid"), "{expired}");
     assert!(judged(Err("no such file")).sentence.contains("`store.cert`: no such file"));
 }

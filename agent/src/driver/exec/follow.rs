@@ -1,7 +1,7 @@
 //! Follows one instance from its start, or its adoption, to its end, by asking its status again and again.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Notify, mpsc};
@@ -10,11 +10,9 @@ use tracing::{error, warn};
 
 use super::judge::{Said, Step, next};
 use super::settings::ExecSettings;
-use super::slot::Slot;
+use super::slot::{self, Occupant, Slot};
 use crate::driver::{CommandEnd, Exit, ExitStatus, ProcessRecord, Told};
-
-/// A start command ends when it is done; what it started is seen at once, or has ended.
-const SEEN_WITHIN: Duration = Duration::from_secs(5);
+use crate::report::chain;
 
 /// One instance under watch, for the driver and its follower.
 #[derive(Debug)]
@@ -58,6 +56,7 @@ impl Watched {
 pub(super) struct Follower {
     pub(super) watched: Arc<Watched>,
     pub(super) settings: ExecSettings,
+    pub(super) state_dir: PathBuf,
     pub(super) stops: UnboundedReceiver<()>,
     pub(super) told: mpsc::Sender<Told>,
     pub(super) wake: Arc<Notify>,
@@ -78,6 +77,10 @@ impl Follower {
                 return self.tell_end(CommandEnd::NotStarted, false, vec![why]).await;
             }
         }
+        if let Err(error) = slot::record(&self.state_dir, &self.slot().id, &self.slot().occupant) {
+            let why = format!("its start cannot be recorded: {}", chain(&error));
+            return self.tell_end(CommandEnd::NotStarted, false, vec![why]).await;
+        }
         match self.slot().start().await {
             Ok(()) => {
                 self.await_now(Some("its status command to say that it runs"));
@@ -90,7 +93,7 @@ impl Follower {
 
     /// Follows what runs, or what is coming up, to its end.
     pub(super) async fn follow(mut self) {
-        let up_by = Instant::now() + self.settings.limit.min(SEEN_WITHIN);
+        let up_by = Instant::now() + self.settings.seen_within;
         let mut unknown = None;
         loop {
             let name = self.name();
@@ -137,6 +140,10 @@ impl Follower {
     }
 
     async fn note_name(&self, name: String) {
+        let occupant = Occupant { name: Some(name.clone()), ..self.slot().occupant.clone() };
+        if let Err(error) = slot::record(&self.state_dir, &self.slot().id, &occupant) {
+            warn!(slot = %self.slot().id, %error, "what the instance is called cannot be recorded");
+        }
         let record = {
             let mut now = self.watched.now();
             now.record.command = Some(name);
@@ -159,6 +166,7 @@ impl Follower {
 
     /// Ends whatever runs in the slot, and says so only when the status command does.
     async fn put_away(self, end: CommandEnd, tail: Vec<String>) {
+        self.await_now(Some("what runs in its slot to stop"));
         let patience = Instant::now() + self.settings.grace;
         let mut said = false;
         if let Err(why) = self.slot().stop().await {
@@ -190,11 +198,23 @@ impl Follower {
     }
 
     async fn tell_end(&self, end: CommandEnd, proven: bool, tail: Vec<String>) {
+        forget(&self.state_dir, self.slot());
         self.tell(Told::Exit(self.exit(end, None, proven, tail))).await;
     }
 
     async fn tell(&self, told: Told) {
         // Only an agent that ends does not listen any more; the next one asks for itself.
         let _nobody_listens = self.told.send(told).await;
+    }
+}
+
+/// What runs in the slot from now on is not this instance.
+pub(super) fn forget(state_dir: &Path, slot: &Slot) {
+    let forgotten = slot::recorded(state_dir, &slot.id).and_then(|recorded| match recorded {
+        Some(found) if found.instance == slot.occupant.instance => slot::forget(state_dir, &slot.id),
+        _ => Ok(()),
+    });
+    if let Err(error) = forgotten {
+        warn!(slot = %slot.id, %error, "the record of an instance that has ended is left behind");
     }
 }

@@ -75,10 +75,7 @@ impl ExecDriver {
         if !build.is_dir() {
             return Err(DriverError::NoDirectory { version: place.version.clone(), path: build });
         }
-        let occupant = Occupant { instance: place.instance.clone(), version: place.version.clone(), port: place.port };
-        slot::record(&self.opening.owner.state_dir, place.slot, &occupant).map_err(|error| {
-            DriverError::system(format!("record the start in slot {}", place.slot))(io::Error::other(error))
-        })?;
+        let occupant = Occupant::new(place.instance.clone(), place.version.clone(), place.port);
         let slot = Slot::of(&self.settings, &self.opening.owner, place.slot, &occupant, variables);
         let record = self.record(place.instance);
         let (follower, watched) = self.follower(slot, record.clone(), Some("its start command to end"));
@@ -104,7 +101,8 @@ impl ExecDriver {
         let (stop, stops) = mpsc::unbounded_channel();
         let watched = Arc::new(Watched::new(slot, stop, record, awaits));
         let (told, wake) = (self.told.clone(), Arc::clone(&self.opening.wake));
-        (Follower { watched: Arc::clone(&watched), settings: self.settings.clone(), stops, told, wake }, watched)
+        let (settings, state_dir) = (self.settings.clone(), self.opening.owner.state_dir.clone());
+        (Follower { watched: Arc::clone(&watched), settings, state_dir, stops, told, wake }, watched)
     }
 
     fn spawn(&self, watched: &Arc<Watched>, following: impl Future<Output = ()> + Send + 'static) {
@@ -126,16 +124,18 @@ impl ExecDriver {
             return Ok(Adopted::Running(known.record()));
         }
         let Some((id, occupant)) = self.slot_of(&record.instance)? else {
-            // Another start was recorded in its slot since.
+            // Its start command was never run, or its end was noted by an agent that could not say so any more.
             return Ok(Adopted::Gone { empty: false, proven: false });
         };
         let slot = Slot::of(&self.settings, &self.opening.owner, &id, &occupant, Vec::new());
-        let name = record.command.clone().unwrap_or_default();
         let mut record = record.clone();
-        match next(&name, slot.status().await) {
+        let name = record.command.clone().filter(|name| !name.is_empty()).or(occupant.name).unwrap_or_default();
+        record.command = Some(name.clone());
+        match next(&name, slot.status_at_start().await) {
             Step::Ended => {
                 // A boot ends every process of a host, but whether this is the same host nobody can tell.
                 let proven = self.settings.stopped_is_proof && record.boot_id == self.boot_id;
+                follow::forget(&self.opening.owner.state_dir, &slot);
                 return Ok(Adopted::Gone { empty: true, proven });
             }
             Step::Named(name) => record.command = Some(name),
@@ -164,23 +164,31 @@ impl ExecDriver {
 
     /// What runs in our slots, as it was recorded when it was started.
     pub(super) async fn find_running(&self) -> Result<Vec<Found>, DriverError> {
-        let mut all = Vec::new();
-        for id in &self.opening.slots {
-            let occupant = self.occupant(id)?;
-            let asked = match &occupant {
+        let mut asked = JoinSet::new();
+        for id in self.opening.slots.iter().cloned() {
+            let occupant = self.occupant(&id)?;
+            let any = match &occupant {
                 Some(occupant) => occupant.clone(),
                 // The status command names neither version nor instance, so that any do to ask.
                 None => self.nobody()?,
             };
-            let slot = Slot::of(&self.settings, &self.opening.owner, id, &asked, Vec::new());
-            match (slot.status().await, occupant) {
+            let slot = Slot::of(&self.settings, &self.opening.owner, &id, &any, Vec::new());
+            asked.spawn(async move { (id, slot.status_at_start().await, occupant) });
+        }
+        // All at once: each may take its whole limit.
+        let mut all = Vec::new();
+        while let Some(answer) = asked.join_next().await {
+            let (id, said, occupant) =
+                answer.map_err(io::Error::other).map_err(DriverError::system("ask what runs"))?;
+            match (said, occupant) {
                 (Said::Stopped, _) => {}
                 (Said::Unknown(why), _) => warn!(slot = %id, why, "whether something runs there cannot be told"),
-                (Said::Runs(name), None) => return Err(DriverError::UnknownOccupant { slot: id.clone(), name }),
+                (Said::Runs(name), None) => return Err(DriverError::UnknownOccupant { slot: id, name }),
                 (Said::Runs(_), Some(occupant)) if self.watched().contains_key(&occupant.instance) => {}
-                (Said::Runs(name), Some(Occupant { instance, version, .. })) => {
-                    let main = Some(ProcessRecord { command: Some(name), ..self.record(&instance) });
-                    all.push(Found { instance, slot: id.clone(), version, main });
+                (Said::Runs(now), Some(Occupant { instance, version, name, .. })) => {
+                    // Under another name it is somebody else's: whoever adopts it by the old one puts that away.
+                    let main = Some(ProcessRecord { command: name.or(Some(now)), ..self.record(&instance) });
+                    all.push(Found { instance, slot: id, version, main });
                 }
             }
         }
@@ -189,7 +197,7 @@ impl ExecDriver {
 
     fn nobody(&self) -> Result<Occupant, DriverError> {
         let named = "0".parse().map_err(|error| DriverError::system("name no version")(io::Error::other(error)));
-        Ok(Occupant { instance: InstanceId::random(), version: named?, port: 0 })
+        Ok(Occupant::new(InstanceId::random(), named?, 0))
     }
 
     /// Has the stop command run, in the background: it may take as long as the instance does.
@@ -212,6 +220,6 @@ impl ExecDriver {
 
     /// How long a kill may take, by the config: there is nothing of our own that could be killed to try it.
     pub(super) fn kill_time(&self) -> Duration {
-        self.settings.kill_limit.saturating_add(self.settings.every)
+        self.settings.kill_time()
     }
 }

@@ -21,6 +21,8 @@ use crate::driver::{SettingsError, Template, Values};
 /// status = ["/etc/handover/container-status", "billing-{slot}"]
 /// limit = "60s"
 /// kill_limit = "5s"
+/// status_limit = "2s"
+/// seen_within = "1s"
 /// every = "1s"
 /// stopped_is_proof = false
 /// grace = "30s"
@@ -48,6 +50,10 @@ pub struct ExecSettings {
     pub limit: Duration,
     /// How long kill may take.
     pub kill_limit: Duration,
+    /// How long each status may take while the agent starts: it does nothing else before it knows what runs.
+    pub status_limit: Duration,
+    /// How long after the end of the start command status may say that nothing runs yet.
+    pub seen_within: Duration,
     /// Between two looks at the status.
     pub every: Duration,
     /// The operator's word that no process of an instance is left once `status` says that it has stopped.
@@ -71,6 +77,10 @@ struct Raw {
     limit: Duration,
     #[serde(with = "crate::duration", default = "default_kill_limit")]
     kill_limit: Duration,
+    #[serde(with = "crate::duration", default = "default_status_limit")]
+    status_limit: Duration,
+    #[serde(with = "crate::duration", default = "default_seen_within")]
+    seen_within: Duration,
     #[serde(with = "crate::duration", default = "default_every")]
     every: Duration,
     #[serde(default)]
@@ -87,6 +97,16 @@ fn default_limit() -> Duration {
 /// A kill that takes longer has not worked.
 fn default_kill_limit() -> Duration {
     Duration::from_secs(10)
+}
+
+/// A lease that is held is not renewed meanwhile.
+fn default_status_limit() -> Duration {
+    Duration::from_secs(2)
+}
+
+/// A start command ends when it is done; what it started is seen at once, or has ended.
+fn default_seen_within() -> Duration {
+    Duration::from_secs(1)
 }
 
 /// As often as a report goes out.
@@ -114,7 +134,8 @@ impl TryFrom<Raw> for ExecSettings {
         if let Some(name) = raw.env.keys().find(|name| name.starts_with("HANDOVER_")) {
             return Err(SettingsError::ReservedVariable { name: name.clone() });
         }
-        if raw.limit.is_zero() || raw.kill_limit.is_zero() || raw.every.is_zero() {
+        let times = [raw.limit, raw.kill_limit, raw.status_limit, raw.seen_within, raw.every];
+        if times.iter().any(Duration::is_zero) {
             return Err(SettingsError::NoTime);
         }
         Ok(Self {
@@ -126,6 +147,8 @@ impl TryFrom<Raw> for ExecSettings {
             env: raw.env,
             limit: raw.limit,
             kill_limit: raw.kill_limit,
+            status_limit: raw.status_limit,
+            seen_within: raw.seen_within,
             every: raw.every,
             stopped_is_proof: raw.stopped_is_proof,
             grace: raw.grace,
@@ -134,6 +157,24 @@ impl TryFrom<Raw> for ExecSettings {
 }
 
 impl ExecSettings {
+    /// How long a kill may take until it is seen.
+    pub(crate) fn kill_time(&self) -> Duration {
+        self.kill_limit.saturating_add(self.every)
+    }
+
+    /// A command that could not tell one slot from another. A variable of the config may tell it.
+    pub(crate) fn shared_command(&self) -> Option<&'static str> {
+        let differs = |word: &Template| {
+            let word = word.to_string();
+            ["{slot}", "{port}", "HANDOVER_SLOT"].iter().any(|name| word.contains(name))
+        };
+        if self.env.values().any(differs) {
+            return None;
+        }
+        let commands = [("start", &self.start), ("stop", &self.stop), ("kill", &self.kill), ("status", &self.status)];
+        commands.into_iter().find(|(_, words)| !words.iter().any(differs)).map(|(field, _)| field)
+    }
+
     /// What the config adds to the variables of commands.
     pub(super) fn variables(&self, values: &Values) -> Vec<(String, String)> {
         self.env.iter().map(|(name, text)| (name.clone(), text.render(values))).collect()
@@ -180,6 +221,7 @@ mod tests {
             ("[\"look\", \"{slot}\"]", "[\"look\", \"x{instance}\"]", "`status`"),
             ("/builds/billing", "builds", "not an absolute path"),
             ("PORT", "HANDOVER_SLOT", "HANDOVER_SLOT"),
+            ("builds =", "seen_within = \"0s\"\nbuilds =", "longer than 0"),
             ("builds =", "every = \"0s\"\nbuilds =", "longer than 0"),
             ("start =", "begin =", "begin"),
         ] {

@@ -33,6 +33,20 @@ pub struct BusError {
     pub(super) source: zbus::Error,
 }
 
+impl BusError {
+    /// systemd's own word. After any other error nobody knows whether it was done.
+    pub(super) fn is_refusal(&self) -> bool {
+        let unanswered = ["NoReply", "Timeout", "TimedOut", "Disconnected"];
+        match &self.source {
+            zbus::Error::MethodError(name, ..) => {
+                let by_the_bus = name.as_str().strip_prefix("org.freedesktop.DBus.Error.");
+                !by_the_bus.is_some_and(|kind| unanswered.contains(&kind))
+            }
+            _ => false,
+        }
+    }
+}
+
 fn failed<E: Into<zbus::Error>>(operation: impl Into<String>) -> impl FnOnce(E) -> BusError {
     let operation = operation.into();
     move |source| BusError { operation, source: source.into() }
@@ -145,6 +159,8 @@ impl Bus {
             load: text(&generic, "LoadState"),
             load_error: error.map(|(_, message)| message).unwrap_or_default(),
             restart: text(&service, "Restart"),
+            kind: text(&service, "Type"),
+            remains: matches!(service.get("RemainAfterExit").map(|value| &**value), Some(Variant::Bool(true))),
             stop_limit: limit(&service, "TimeoutStopUSec"),
             environment_files: service.get("EnvironmentFiles").map(paths).unwrap_or_default(),
         })

@@ -16,6 +16,10 @@ pub(super) struct UnitFile {
     pub(super) load_error: String,
     /// `Restart=`
     pub(super) restart: String,
+    /// `Type=`
+    pub(super) kind: String,
+    /// `RemainAfterExit=`
+    pub(super) remains: bool,
     /// `TimeoutStopSec=`; none: no limit.
     pub(super) stop_limit: Option<Duration>,
     /// `EnvironmentFile=`
@@ -66,6 +70,26 @@ pub enum UnitError {
         /// Its setting.
         restart: String,
     },
+    /// It would be up after its end.
+    #[error(
+        "unit {unit} has RemainAfterExit=yes: systemd would take it for up after its process has ended, and its end would \
+         never be seen; take that line out"
+    )]
+    Remains {
+        /// Which.
+        unit: String,
+    },
+    /// It would be up only after its end.
+    #[error(
+        "unit {unit} has Type={kind}: systemd waits until its process has ended, and never takes it for up before; write \
+         Type=notify, or Type=exec"
+    )]
+    NoService {
+        /// Which.
+        unit: String,
+        /// Its setting.
+        kind: String,
+    },
     /// systemd would kill it while it may still finish its work.
     #[error(
         "unit {unit} has TimeoutStopSec={stop}, but the agent's config lets an instance take {needed} to finish ({field}): \
@@ -94,6 +118,12 @@ pub(super) fn fits(unit: &UnitFile, need: &Need<'_>) -> Result<(), UnitError> {
     if unit.restart != "no" {
         return Err(UnitError::Restarts { unit: name(), restart: unit.restart.clone() });
     }
+    if unit.remains {
+        return Err(UnitError::Remains { unit: name() });
+    }
+    if unit.kind == "oneshot" {
+        return Err(UnitError::NoService { unit: name(), kind: unit.kind.clone() });
+    }
     if !unit.environment_files.iter().any(|file| file == need.variables) {
         return Err(UnitError::NoVariables { unit: name(), path: need.variables.to_owned() });
     }
@@ -116,6 +146,8 @@ mod tests {
             load: "loaded".into(),
             load_error: String::new(),
             restart: "no".into(),
+            kind: "notify".into(),
+            remains: false,
             stop_limit: Some(Duration::from_secs(40)),
             environment_files: vec!["/etc/default/billing".into(), "/run/h/slots/a.env".into()],
         }
@@ -148,6 +180,10 @@ mod tests {
         assert!(error.contains("Restart=on-failure") && error.contains("write Restart=no"), "{error}");
         let error = said(&UnitFile { environment_files: vec![], ..good() });
         assert!(error.contains("EnvironmentFile=/run/h/slots/a.env"), "{error}");
+        let error = said(&UnitFile { remains: true, ..good() });
+        assert!(error.contains("RemainAfterExit=yes") && error.contains("take that line out"), "{error}");
+        let error = said(&UnitFile { kind: "oneshot".into(), ..good() });
+        assert!(error.contains("Type=oneshot") && error.contains("write Type=notify"), "{error}");
         let error = said(&UnitFile { load: "not-found".into(), load_error: "no such file".into(), ..good() });
         assert!(error.contains("billing@a.service") && error.contains("not-found: no such file"), "{error}");
     }

@@ -120,11 +120,19 @@ impl SystemdDriver {
             return Err(DriverError::UnitBusy { unit, pid: before.main_pid });
         }
         self.prepare(place, &build, variables)?;
-        let order = self.bus.start(&unit).await?;
+        let (order, outcome) = match self.bus.start(&unit).await {
+            Ok(order) => (Some(order), None),
+            Err(refused) if refused.is_refusal() => return Err(refused.into()),
+            // It may have begun, or begin yet: it is followed, and ends if it does not.
+            Err(error) => {
+                tracing::warn!(unit, %error, "systemd did not answer the order to start the unit");
+                (None, Some(unit::LOST.to_owned()))
+            }
+        };
         let mut record = self.record(place.instance);
         record.unit = Some(UnitRecord { name: unit.clone(), ..UnitRecord::default() });
-        let stage = Stage::Ordered { before: before.invocation, outcome: None };
-        self.follow(record.clone(), &unit, path, (stage, Some(order)), (Some("its turn to be started"), signals));
+        let stage = Stage::Ordered { before: before.invocation, outcome };
+        self.follow(record.clone(), &unit, path, (stage, order), (Some("its turn to be started"), signals));
         Ok(record)
     }
 
@@ -197,7 +205,14 @@ impl SystemdDriver {
         let ours = seen.invocation == about.invocation || self.bears_marks_of(&seen, record);
         if seen.at_rest() {
             let cgroup = Some(about.cgroup.as_str()).filter(|path| !path.is_empty()).map(cgroup::Cgroup::of);
-            return Ok(gone(cgroup.is_some_and(|cgroup| cgroup.is_empty().unwrap_or(false))));
+            let empty = cgroup.map(|cgroup| cgroup.is_empty().unwrap_or(false));
+            if empty != Some(false) {
+                return Ok(gone(empty.is_some()));
+            }
+            // Its main process ended while no agent watched, and left others (`KillMode=`): the follower ends them, and tells.
+            let stage = Stage::Begun { invocation: about.invocation.clone(), was_up: true };
+            self.follow(record.clone(), &about.name, path, (stage, None), (Some("it to be put away"), signals));
+            return Ok(Adopted::Running(record.clone()));
         }
         if !ours {
             return Ok(gone(self.end_foreign(&about.name, &path, signals).await?));
@@ -208,7 +223,7 @@ impl SystemdDriver {
         // What serves goes on serving: nothing is awaited of a unit that is up.
         let awaits = match unit::next(&stage, &seen) {
             Step::Runs { awaits } => awaits,
-            Step::Begun | Step::Foreign | Step::Ended(_) => Some("the agent to look again"),
+            Step::Begun | Step::TakeBack | Step::Foreign | Step::Ended(_) => Some("the agent to look again"),
         };
         self.follow(record.clone(), &about.name, path, (stage, None), (awaits, signals));
         Ok(Adopted::Running(record))

@@ -66,7 +66,7 @@ pub(super) enum Stage {
     Ordered {
         /// The invocation before.
         before: String,
-        /// What became of the order, once that is known: `done`, `failed`, `dependency`, …
+        /// What became of the order, once that is known: `done`, `failed`, `dependency`, …; or [`LOST`], [`TAKEN_BACK`].
         outcome: Option<String>,
     },
     /// This invocation is the instance.
@@ -78,6 +78,11 @@ pub(super) enum Stage {
     },
 }
 
+/// Nobody can say any more what became of the order.
+pub(super) const LOST: &str = "lost";
+/// It was lost, and the unit was ordered to stop instead: what has not begun by now never will.
+pub(super) const TAKEN_BACK: &str = "taken-back";
+
 /// What follows from a look.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
@@ -88,6 +93,8 @@ pub(super) enum Step {
         /// What systemd waits for.
         awaits: Option<&'static str>,
     },
+    /// The order to start it is to be taken back: it may be carried out at any time.
+    TakeBack,
     /// Somebody else began another invocation: it is to be stopped.
     Foreign,
     /// The instance has ended.
@@ -98,6 +105,7 @@ pub(super) enum Step {
 pub(super) fn next(stage: &Stage, seen: &Seen) -> Step {
     match stage {
         Stage::Ordered { before, .. } if seen.invocation != *before => Step::Begun,
+        Stage::Ordered { outcome: Some(outcome), .. } if outcome == LOST => Step::TakeBack,
         Stage::Ordered { outcome: Some(outcome), .. } if outcome != "done" => {
             Step::Ended(ExitStatus::Unit(not_begun(outcome)))
         }
@@ -137,6 +145,7 @@ fn not_begun(outcome: &str) -> UnitEnd {
         "dependency" => UnitEnd::Dependency,
         "canceled" => UnitEnd::Canceled,
         "timeout" => UnitEnd::StartTimeout,
+        TAKEN_BACK => UnitEnd::TakenBack,
         _ => UnitEnd::Refused,
     }
 }

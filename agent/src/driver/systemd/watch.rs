@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
 use tracing::{error, warn};
 use zbus::OwnedObjectPath;
 
@@ -22,6 +23,9 @@ const NEXT_LOOK: Duration = Duration::from_millis(20);
 
 /// After that long a killed process that is still there hangs in the kernel.
 const HANGS_AFTER: Duration = Duration::from_secs(5);
+
+/// An end is told this late at most for the sake of its last lines: whoever may take the lease then waits for it.
+const TOLD_AFTER: Duration = Duration::from_secs(2);
 
 /// One instance under watch, for the driver and its follower.
 #[derive(Debug)]
@@ -132,13 +136,13 @@ impl Follower {
             }
         }
         if let Stage::Ordered { outcome: outcome @ None, .. } = &mut self.stage {
-            *outcome = Some("lost".to_owned());
+            *outcome = Some(unit::LOST.to_owned());
         }
     }
 
     /// One look, and all that follows from it. Some: how the instance ended.
     async fn look(&mut self) -> Result<Option<ExitStatus>, BusError> {
-        let seen = self.bus.look(&self.watched.unit, &self.path).await?;
+        let mut seen = self.bus.look(&self.watched.unit, &self.path).await?;
         loop {
             match unit::next(&self.stage, &seen) {
                 Step::Begun => {
@@ -150,6 +154,17 @@ impl Follower {
                     }
                     self.note(&seen, awaits).await;
                     return Ok(None);
+                }
+                Step::TakeBack => {
+                    warn!(
+                        unit = self.watched.unit,
+                        "nobody knows what became of the order to start the unit; taking it back"
+                    );
+                    self.bus.stop(&self.watched.unit).await?;
+                    if let Stage::Ordered { outcome, .. } = &mut self.stage {
+                        *outcome = Some(unit::TAKEN_BACK.to_owned());
+                    }
+                    seen = self.bus.look(&self.watched.unit, &self.path).await?;
                 }
                 Step::Foreign => {
                     let (unit, restarts) = (&self.watched.unit, seen.restarts);
@@ -199,26 +214,40 @@ impl Follower {
         let record = self.watched.record();
         let exit =
             |left: Option<String>, proven, tail| Exit { instance: record.instance.clone(), status, left, proven, tail };
-        let invocation = record.unit.as_ref().map(|unit| unit.invocation.clone()).filter(|id| !id.is_empty());
         // Whoever is started in its place waits for them: asking the journal takes some ten milliseconds.
         let wants_no_words = unit::is_as_asked(self.watched.now().told_to_stop, status);
-        let tail = match invocation.filter(|_| !wants_no_words) {
-            Some(invocation) => journal::last_lines(&invocation).await,
-            None => Vec::new(),
-        };
         let cgroup = self.watched.cgroup();
-        let began = tokio::time::Instant::now();
-        let mut said = false;
-        while let Some(left) = cgroup.as_ref().and_then(kill_rest) {
-            if !said && began.elapsed() >= HANGS_AFTER {
-                error!(unit = self.watched.unit, left, "what is left of the unit does not end");
-                self.tell(Told::Exit(exit(Some(left), false, tail.clone()))).await;
-                said = true;
-            }
-            tokio::time::sleep(NEXT_LOOK).await;
+        // What may still work as this instance is ended first, and not after the journal has answered.
+        let words = async { if wants_no_words { Vec::new() } else { last_lines(&record).await } };
+        let (left, tail) = tokio::join!(emptied(cgroup.as_ref(), HANGS_AFTER), words);
+        if let Some(left) = left {
+            error!(unit = self.watched.unit, left, "what is left of the unit does not end");
+            self.tell(Told::Exit(exit(Some(left), false, tail.clone()))).await;
+            while emptied(cgroup.as_ref(), HANGS_AFTER).await.is_some() {}
         }
         // A cgroup that we never heard of is none that we saw empty.
         self.tell(Told::Exit(exit(None, cgroup.is_some(), tail))).await;
+    }
+}
+
+/// What the instance wrote last, if the journal says so in time.
+async fn last_lines(record: &ProcessRecord) -> Vec<String> {
+    let invocation = record.unit.as_ref().map(|unit| unit.invocation.as_str()).filter(|id| !id.is_empty());
+    match invocation {
+        Some(invocation) => timeout(TOLD_AFTER, journal::last_lines(invocation)).await.unwrap_or_default(),
+        None => Vec::new(),
+    }
+}
+
+/// Kills what is in the cgroup until nothing is left; after `limit`: what is, in words.
+async fn emptied(cgroup: Option<&Cgroup>, limit: Duration) -> Option<String> {
+    let began = tokio::time::Instant::now();
+    loop {
+        let left = cgroup.and_then(kill_rest)?;
+        if began.elapsed() >= limit {
+            return Some(left);
+        }
+        tokio::time::sleep(NEXT_LOOK).await;
     }
 }
 
@@ -247,5 +276,17 @@ pub(super) fn learn(record: &mut ProcessRecord, invocation: &str, seen: &Seen) {
         record.pid = seen.main_pid;
         let row = table::row(seen.main_pid).ok().flatten();
         record.start_time_ticks = row.map_or(0, |row| row.key.start_time_ticks);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_left_is_ended_at_once_and_an_unknown_cgroup_holds_up_nothing() {
+        assert_eq!(emptied(None, Duration::ZERO).await, None);
+        let gone = Cgroup::of("/no-such.slice/no-such.service");
+        assert_eq!(emptied(Some(&gone), Duration::ZERO).await, None, "a cgroup that is no more is empty");
     }
 }

@@ -35,6 +35,15 @@ fn an_order_that_begins_nothing_says_why() {
 }
 
 #[test]
+fn an_order_of_which_nothing_is_known_is_taken_back_unless_it_was_carried_out() {
+    assert_eq!(next(&ordered(Some(LOST)), &seen(State::Activating, "new")), Step::Begun);
+    assert_eq!(next(&ordered(Some(LOST)), &seen(State::Inactive, "old")), Step::TakeBack, "it may be on its way");
+    let step = next(&ordered(Some(TAKEN_BACK)), &seen(State::Inactive, "old"));
+    assert_eq!(step, Step::Ended(ExitStatus::Unit(UnitEnd::TakenBack)));
+    assert_eq!(next(&ordered(Some(TAKEN_BACK)), &seen(State::Deactivating, "new")), Step::Begun, "it was quicker");
+}
+
+#[test]
 fn a_unit_is_ready_only_once_systemd_takes_it_for_up() {
     let starting = Seen { sub: "start".into(), ..seen(State::Activating, "new") };
     assert_eq!(next(&begun(), &starting), Step::Runs { awaits: Some("READY=1 from it") });
