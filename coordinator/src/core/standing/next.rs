@@ -119,7 +119,7 @@ fn due(order: &StandingOrder, scene: &Scene<'_>, due_ms: u64, late_ms: u64) -> S
 pub(super) fn begin(order: &StandingOrder, scene: &Scene<'_>) -> Result<Change, Refused> {
     match &order.what {
         What::Handoff { to } => {
-            let owner = holder_to_ask(scene)?;
+            let owner = holder_to_ask(order, scene)?;
             if to.as_ref() == Some(&owner.agent) {
                 let reason = format!("{} holds already", named(&owner.agent, &owner.version));
                 return Ok(Change::of(order.ended(scene.now, Outcome::Done, reason)));
@@ -128,12 +128,12 @@ pub(super) fn begin(order: &StandingOrder, scene: &Scene<'_>) -> Result<Change, 
             Ok(ask(order, scene, owner, Some(&heir), false))
         }
         What::Release { .. } => {
-            let owner = holder_to_ask(scene)?;
+            let owner = holder_to_ask(order, scene)?;
             Ok(ask(order, scene, owner, None, false))
         }
         What::Drain { agent, .. } => match holder(scene).filter(|owner| owner.agent == *agent) {
             Some(_) => {
-                let owner = holder_to_ask(scene)?;
+                let owner = holder_to_ask(order, scene)?;
                 let heir = heir(scene, owner, None, Some(agent))?;
                 Ok(ask(order, scene, owner, Some(&heir), false))
             }

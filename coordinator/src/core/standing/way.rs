@@ -7,7 +7,7 @@ use handover_proto::ids::{AgentId, InstanceId};
 use handover_proto::lease::{Candidate, Owner};
 
 use super::give::Refused;
-use super::{Asked, Scene, named};
+use super::{Asked, Scene, StandingOrder, named};
 use crate::core::duration;
 
 /// On top of the service's own time to quiesce: ten seconds in which a holder waits for an heir that does not come
@@ -23,8 +23,8 @@ pub(super) fn holder<'a>(scene: &Scene<'a>) -> Option<&'a Owner> {
     held.filter(|_| scene.fleet.lease.beat.is_some()).map(|held| &held.owner)
 }
 
-/// The holder, if he can be asked for something now.
-pub(super) fn holder_to_ask<'a>(scene: &Scene<'a>) -> Result<&'a Owner, Refused> {
+/// The holder, if `order` can ask him for something now.
+pub(super) fn holder_to_ask<'a>(order: &StandingOrder, scene: &Scene<'a>) -> Result<&'a Owner, Refused> {
     let lease = &scene.fleet.lease;
     lease.check().map_err(|corrupt| Refused::Corrupt(corrupt.to_string()))?;
     let owner = match (lease.holder.as_ref().and_then(|seen| seen.value.held()), holder(scene)) {
@@ -38,7 +38,7 @@ pub(super) fn holder_to_ask<'a>(scene: &Scene<'a>) -> Result<&'a Owner, Refused>
     if let Some(rollout) = scene.rollout.filter(|rollout| rollout.moves_lease) {
         return Err(Refused::RolloutMovesLease(rollout.id.clone()));
     }
-    let busy = scene.others.iter().find(|other| other.moves(scene.now.wall_ms));
+    let busy = scene.others.iter().find(|other| other.goes_before(order, scene.now.wall_ms));
     if let Some(other) = busy {
         return Err(Refused::OtherOrder { number: other.number, what: other.sentence() });
     }
