@@ -23,6 +23,11 @@ pub(super) fn holder<'a>(scene: &Scene<'a>) -> Option<&'a Owner> {
     held.filter(|_| scene.fleet.lease.beat.is_some()).map(|held| &held.owner)
 }
 
+/// Whether the holder key names `instance`, whatever the store believes.
+pub(super) fn is_named(scene: &Scene<'_>, instance: &InstanceId) -> bool {
+    scene.fleet.lease.holder.as_ref().is_some_and(|seen| seen.value.is_held_by(instance))
+}
+
 /// The holder, if `order` can ask him for something now.
 pub(super) fn holder_to_ask<'a>(order: &StandingOrder, scene: &Scene<'a>) -> Result<&'a Owner, Refused> {
     let lease = &scene.fleet.lease;

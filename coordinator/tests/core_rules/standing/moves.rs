@@ -9,7 +9,7 @@ use handover_proto::blocker::BlockerKind;
 use handover_proto::lease::IntentKind;
 
 use super::stage::{GIVEN, Stage, drain, handoff};
-use crate::world::{agent, instance_id, slot};
+use crate::world::{agent, hold, instance_id, slot};
 
 const HOUR: u64 = 3_600_000;
 
@@ -165,6 +165,22 @@ fn where_the_lease_cannot_go_back_a_human_is_told_after_half_a_minute() {
     assert_eq!(stage.settle(), Some(BlockerKind::Lease));
     stage.pass(Duration::from_secs(1));
     assert_eq!((stage.settle(), stage.end().0), (None, Outcome::Failed));
+}
+
+#[test]
+fn an_heir_whose_beat_is_gone_for_a_moment_is_waited_for() {
+    let mut stage = Stage::new(3);
+    stage.give(handoff(Some(1))).follow(false).settle();
+    stage.fleet.lease.beat = None;
+    assert_eq!(stage.pass(Duration::from_secs(29)).settle(), Some(BlockerKind::Lease));
+    hold(&mut stage.fleet.lease, &agent(1), "a", "1.0.0", 5000);
+    assert_eq!((stage.settle(), stage.end().0), (None, Outcome::Done), "with a new token");
+
+    let mut stage = Stage::new(3);
+    stage.give(handoff(Some(1))).follow(false).settle();
+    stage.fleet.lease.beat = None;
+    assert_eq!(stage.pass(Duration::from_secs(30)).settle(), None);
+    assert_eq!((stage.end().0, stage.intent()), (Outcome::Failed, None), "its request is taken back");
 }
 
 #[test]
