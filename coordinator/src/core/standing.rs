@@ -15,6 +15,7 @@
 //! out because of an order that failed (`SAFETY.md` R11).
 
 pub mod drain;
+pub mod freeze;
 pub mod give;
 pub mod next;
 mod stage;

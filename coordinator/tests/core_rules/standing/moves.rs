@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use handover::core::standing::give::Refused;
 use handover::core::standing::next::Step;
-use handover::core::standing::{Outcome, Phase, What};
+use handover::core::standing::{Freeze, Outcome, Phase, What};
 use handover_proto::blocker::BlockerKind;
 use handover_proto::lease::IntentKind;
 
@@ -192,6 +192,23 @@ fn a_release_names_nobody_and_is_over_when_nobody_holds() {
     assert_eq!(stage.settle(), Some(BlockerKind::Quiesce));
     stage.follow(false);
     assert_eq!((stage.settle(), stage.end().0, stage.intent()), (None, Outcome::Done, None));
+}
+
+#[test]
+fn a_release_that_is_not_followed_takes_its_own_freeze_back_and_nobody_else_s() {
+    let theirs = Freeze { v: 1, by: "eve".into(), because: "a migration".into(), at_ms: 5 };
+    for before in [None, Some(theirs)] {
+        let mut stage = Stage::new(3);
+        stage.freeze = before.clone();
+        stage.give(What::Release { freeze: true });
+        assert!(stage.freeze.is_some() && (before.is_none() || stage.freeze == before), "{:?}", stage.freeze);
+        stage.decline().settle();
+        assert_eq!((stage.end().0, stage.freeze.as_ref()), (Outcome::Undone, before.as_ref()));
+
+        stage.freeze = before.clone();
+        stage.give_at(What::Release { freeze: true }, GIVEN + HOUR, 0).cancel().expect("it waits");
+        assert_eq!(stage.freeze, before, "one that never began froze nothing");
+    }
 }
 
 #[test]

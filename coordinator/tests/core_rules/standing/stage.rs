@@ -5,6 +5,7 @@ use std::time::Duration;
 use handover::core::fleet::{Assigned, Fleet};
 use handover::core::next::{Ask, Now};
 use handover::core::staging::{self, Requested};
+use handover::core::standing::freeze::FreezeAsk;
 use handover::core::standing::give::{Refused, Request, cancel, give};
 use handover::core::standing::next::{Change, Step, next};
 use handover::core::standing::{Freeze, Habits, Outcome, Phase, RunningRollout, Scene, StandingOrder, What};
@@ -113,6 +114,11 @@ impl Stage {
             }
             Some(staging::Ask::Withdraw) => self.fleet.staging = None,
             None => {}
+        }
+        match change.order.freezes(self.freeze.as_ref()) {
+            Some(FreezeAsk::Put(freeze)) => self.freeze = Some(freeze),
+            Some(FreezeAsk::Delete) => self.freeze = None,
+            Some(FreezeAsk::Keep) | None => {}
         }
         self.order = Some(change.order);
         self
