@@ -189,6 +189,9 @@ pub struct Asked {
     pub quiesce_ms: u64,
     /// Back to where it came from, because the heir does not work.
     pub mirror: bool,
+    /// The holder's turn at that moment; none: an older coordinator asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn: Option<u64>,
 }
 
 /// How an order ended.

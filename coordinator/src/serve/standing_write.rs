@@ -31,7 +31,9 @@ pub enum WriteError {
         number: u64,
     },
     /// Something that it compares has changed meanwhile: look again.
-    #[error("order {number} was not written: the lease, its freeze, the host's assignment or the order changed meanwhile")]
+    #[error(
+        "order {number} was not written: the lease, its freeze, the host's assignment or the order changed meanwhile"
+    )]
     Moved {
         /// Its number.
         number: u64,

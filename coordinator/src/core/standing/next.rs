@@ -156,6 +156,7 @@ pub(super) fn ask(order: &StandingOrder, scene: &Scene<'_>, from: &Owner, to: Op
         at_ms: scene.now.wall_ms,
         quiesce_ms: duration::millis(scene.habits.quiesce),
         mirror,
+        turn: scene.fleet.lease.holder.as_ref().map(|seen| seen.value.turn),
     };
     let holder = named(&from.agent, &from.version);
     let what = match to {

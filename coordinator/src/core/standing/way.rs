@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use handover_proto::blocker::{Blocker, BlockerKind};
 use handover_proto::ids::{AgentId, InstanceId};
-use handover_proto::lease::{Candidate, Owner};
+use handover_proto::lease::{Candidate, HolderState, LeaseCause, Owner};
 
 use super::give::Refused;
 use super::{Asked, Scene, StandingOrder, named};
@@ -109,9 +109,26 @@ pub(super) enum Answer {
     Over(String),
 }
 
+/// Whether the lease went where the request wanted it: by the holder's answer, or past it if the next turn came sooner
+/// than this coordinator looked.
+pub(super) fn is_carried_out(asked: &Asked, scene: &Scene<'_>) -> bool {
+    let Some(holder) = scene.fleet.lease.holder.as_ref().map(|seen| &seen.value) else { return false };
+    holder.op == asked.op
+        || match (&asked.to, &holder.state) {
+            (Some(to), _) => holder.is_held_by(to),
+            // The holder gave it up by himself: his process is gone.
+            (None, HolderState::Free(free)) => free.last.instance == asked.from,
+            // Only a free lease is acquired, so between his turn and this one there was one in which nobody held.
+            (None, HolderState::Held(_)) => {
+                let after_next = asked.turn.and_then(|turn| turn.checked_add(2));
+                holder.cause == LeaseCause::Acquire && after_next == Some(holder.turn)
+            }
+        }
+}
+
 pub(super) fn answer(asked: &Asked, scene: &Scene<'_>) -> Answer {
     let lease = &scene.fleet.lease;
-    if lease.holder.as_ref().is_some_and(|seen| seen.value.op == asked.op) {
+    if is_carried_out(asked, scene) {
         return Answer::Moved;
     }
     let now = scene.now.wall_ms;

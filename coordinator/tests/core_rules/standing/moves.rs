@@ -6,7 +6,7 @@ use handover::core::standing::give::Refused;
 use handover::core::standing::next::Step;
 use handover::core::standing::{Freeze, Outcome, Phase, What};
 use handover_proto::blocker::BlockerKind;
-use handover_proto::lease::IntentKind;
+use handover_proto::lease::{IntentKind, LeaseCause};
 
 use super::stage::{GIVEN, Stage, drain, handoff};
 use crate::world::{agent, hold, instance_id, slot};
@@ -192,6 +192,28 @@ fn a_release_names_nobody_and_is_over_when_nobody_holds() {
     assert_eq!(stage.settle(), Some(BlockerKind::Quiesce));
     stage.follow(false);
     assert_eq!((stage.settle(), stage.end().0, stage.intent()), (None, Outcome::Done, None));
+}
+
+#[test]
+fn what_was_carried_out_and_overtaken_by_the_next_turn_is_done() {
+    let release = || {
+        let mut stage = Stage::new(3);
+        stage.give(What::Release { freeze: false });
+        stage
+    };
+    let mut stage = release();
+    stage.turn(1, LeaseCause::Acquire, 2);
+    assert!(matches!(stage.cancel(), Err(Refused::CarriedOut { .. })), "it has been released");
+    assert_eq!((stage.settle(), stage.intent()), (None, None));
+    assert_eq!(stage.end(), (Outcome::Done, "app-03 has released the lease".to_owned()));
+
+    let mut stage = release();
+    stage.turn(1, LeaseCause::TakeOver, 1).pass(Duration::from_secs(3)).settle();
+    assert_eq!(stage.end().0, Outcome::Undone, "it was lost, and not released");
+
+    let mut stage = Stage::new(3);
+    stage.give(handoff(Some(1))).turn(1, LeaseCause::Renewed, 2);
+    assert_eq!((stage.settle(), stage.end().0), (None, Outcome::Done), "the heir has a new token already");
 }
 
 #[test]
