@@ -335,6 +335,13 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_ttl_that_a_holder_key_can_name_is_waited_for_and_ends_no_thread() {
+        // As `Held` is read from the store.
+        let longest = secs(9_000_000_000);
+        assert!(LeaseSettings { rho: 0.5, ..LeaseSettings::default() }.quarantine_of(longest) > longest);
+    }
+
+    #[test]
     fn work_longer_than_the_ttl_is_refused_and_does_not_wrap() {
         let settings = LeaseSettings { c_unit: secs(60), ..LeaseSettings::default() };
         assert!(matches!(settings.check(), Err(SettingsError::TooTight { soft: Duration::ZERO, .. })));

@@ -15,6 +15,7 @@
 //! out because of an order that failed (`SAFETY.md` R11).
 
 pub mod drain;
+pub mod freeze;
 pub mod give;
 pub mod next;
 mod stage;
@@ -188,6 +189,9 @@ pub struct Asked {
     pub quiesce_ms: u64,
     /// Back to where it came from, because the heir does not work.
     pub mirror: bool,
+    /// The holder's turn at that moment; none: an older coordinator asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn: Option<u64>,
 }
 
 /// How an order ended.
@@ -273,12 +277,15 @@ impl StandingOrder {
         matches!(self.phase, Phase::Ended { .. })
     }
 
-    /// Whether something is under way that others have to wait for: it is neither over, nor waits for its time, nor rests as
-    /// a drained host, nor puts files in place.
-    pub fn moves(&self, now_ms: u64) -> bool {
+    /// Whether something is under way that `other` has to wait for: it is neither over, nor waits for its time, nor rests as
+    /// a drained host, nor puts files in place. Of two whose time has come the older one goes first, and neither holds up
+    /// what has begun.
+    pub fn goes_before(&self, other: &Self, now_ms: u64) -> bool {
         match self.phase {
             Phase::Ended { .. } | Phase::Drained { .. } | Phase::Staging { .. } => false,
-            Phase::Due { due_ms, .. } => due_ms <= now_ms,
+            Phase::Due { due_ms, .. } => {
+                due_ms <= now_ms && matches!(other.phase, Phase::Due { .. }) && self.number < other.number
+            }
             _ => true,
         }
     }

@@ -126,7 +126,7 @@ impl TurnRecord {
     pub fn ended_by(&self, next: &Self) -> String {
         let to = &next.owner.agent;
         match (&next.cause, next.proof) {
-            _ if next.turn != self.turn + 1 => "not known".to_owned(),
+            _ if next.turn != self.turn.saturating_add(1) => "not known".to_owned(),
             (LeaseCause::HandOver { .. }, _) => format!("handed over to {to}"),
             (LeaseCause::TakeOver, _) => format!("lost; {to} took over"),
             (LeaseCause::Renewed, _) => "renewed with a new token".to_owned(),
@@ -144,7 +144,7 @@ impl TurnRecord {
     /// From the stop of the last holder to the work of this one, in milliseconds; `before` is the turn before it. Read
     /// from the wall clocks of two hosts, so that it can be a little wrong, and is never below zero.
     pub fn dark_ms(&self, before: Option<&Self>) -> Option<u64> {
-        let before = before.filter(|before| before.turn + 1 == self.turn && self.proof.is_none());
+        let before = before.filter(|before| before.turn.saturating_add(1) == self.turn && self.proof.is_none());
         let free = before.filter(|before| before.proof.is_some());
         let stopped = self.stopped_ms.or_else(|| free.map(|free| free.stopped_ms.unwrap_or(free.at_ms)));
         // An older agent does not say when: it wrote a hand-over at once when the service had stopped.

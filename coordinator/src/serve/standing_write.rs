@@ -13,8 +13,9 @@ use super::journal::{Appended, insist};
 use super::leader::Mandate;
 use crate::core::next::Ask;
 use crate::core::staging;
+use crate::core::standing::StandingOrder;
+use crate::core::standing::freeze::FreezeAsk;
 use crate::core::standing::next::Change;
-use crate::core::standing::{Freeze, Outcome, Phase, StandingOrder, What};
 use crate::world::World;
 
 /// Orders that are over are kept this many: enough to see what was done lately, whatever the store's limits.
@@ -30,7 +31,9 @@ pub enum WriteError {
         number: u64,
     },
     /// Something that it compares has changed meanwhile: look again.
-    #[error("order {number} was not written: the lease, the host's assignment or the order changed meanwhile")]
+    #[error(
+        "order {number} was not written: the lease, its freeze, the host's assignment or the order changed meanwhile"
+    )]
     Moved {
         /// Its number.
         number: u64,
@@ -130,22 +133,16 @@ impl OrderWrite {
         Ok(())
     }
 
-    /// A freeze and its end are done with their record; one that belongs to a release comes with the request to the
-    /// holder, and goes again if he does not follow it.
+    /// What the order does to the freeze, as long as that is as we read it.
     fn freeze(&mut self, world: &World, service: &Service) -> Result<(), WriteError> {
+        let Some(ask) = self.order.freezes(world.freeze(service).as_ref()) else { return Ok(()) };
         let key = world.keys.service(service).lease().freeze();
-        let StandingOrder { v, by, because, at_ms, .. } = &self.order;
-        match (&self.order.what, &self.order.phase) {
-            (What::Freeze, Phase::Ended { outcome: Outcome::Done, .. })
-            | (What::Release { freeze: true }, Phase::Moving { .. }) => {
-                let freeze = Freeze { v: *v, by: by.clone(), because: because.clone(), at_ms: *at_ms };
-                self.txn.then.push(Op::put(key, encode(&freeze)?));
-            }
-            (What::Unfreeze, Phase::Ended { outcome: Outcome::Done, .. })
-            | (What::Release { freeze: true }, Phase::Ended { outcome: Outcome::Undone, .. }) => {
-                self.txn.then.push(Op::Delete(key))
-            }
-            _ => {}
+        let seen = world.entry(&key).map_or(0, |entry| entry.mod_revision);
+        self.txn.cmp.push(Cmp::ModRevision(key.clone(), seen));
+        match ask {
+            FreezeAsk::Put(freeze) => self.txn.then.push(Op::put(key, encode(&freeze)?)),
+            FreezeAsk::Delete => self.txn.then.push(Op::Delete(key)),
+            FreezeAsk::Keep => {}
         }
         Ok(())
     }

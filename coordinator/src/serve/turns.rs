@@ -86,7 +86,7 @@ impl Recorder {
         let Some(holder) = &lease.holder else { return Ok(()) };
         let recorded = newest.as_ref().map_or(0, |newest| newest.revision);
         if recorded < holder.mod_revision {
-            let missed = newest.as_ref().is_none_or(|newest| newest.turn + 1 < holder.value.turn);
+            let missed = newest.as_ref().is_none_or(|newest| newest.turn.saturating_add(1) < holder.value.turn);
             let between =
                 if missed { self.history(service, recorded + 1, holder.mod_revision).await } else { Vec::new() };
             for turn in between.iter().chain([holder]) {

@@ -9,7 +9,7 @@ pub(super) fn rows(records: &[TurnRecord], last: usize) -> Vec<TurnRow> {
     let mut rows = Vec::new();
     for (index, record) in records.iter().enumerate() {
         let before = index.checked_sub(1).and_then(|index| records.get(index));
-        if let Some(gap) = before.filter(|before| before.turn + 1 < record.turn) {
+        if let Some(gap) = before.filter(|before| before.turn.saturating_add(1) < record.turn) {
             rows.push(TurnRow { turn: gap.turn + 1, gap_to: record.turn - 1, ..TurnRow::default() });
         }
         rows.push(row(record, before, records.get(index + 1)));

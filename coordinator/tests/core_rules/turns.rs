@@ -65,6 +65,13 @@ fn across_a_gap_nothing_is_said() {
 }
 
 #[test]
+fn the_last_number_that_a_turn_can_have_ends_nothing() {
+    let last = record(&lease(1, 50), u64::MAX);
+    assert_eq!(last.ended_by(&record(&lease(1, 50), 3)), "not known");
+    assert_eq!(record(&lease(1, 50), 3).dark_ms(Some(&last)), None);
+}
+
+#[test]
 fn a_turn_that_is_over_is_not_changed_by_what_the_lease_shows_now() {
     let first = record(&lease(1, 50), 1);
     let (_, later) = handed_over(None);

@@ -31,6 +31,24 @@ fn a_holder_of_the_previous_form_is_read_and_written_back_as_it_was() {
 }
 
 #[test]
+fn a_ttl_that_etcd_never_granted_is_read_as_the_longest_that_it_grants_and_the_count_of_turns_stops() {
+    let most = u64::MAX;
+    let text = format!(
+        r#"{{"v":1,"state":"HELD","owner":{OWNER},"lease_id":7,"ttl_s":{most},"era":0,"turn":{most},"op":"00000000000000ff","cause":{{"kind":"acquire"}},"at_ms":5}}"#
+    );
+    let holder: Holder = decode("holder", text.as_bytes()).expect("well formed");
+    assert_eq!(holder.held().map(|held| held.ttl_s), Some(9_000_000_000));
+    let seen = Seen { value: holder, mod_revision: 3, create_revision: 3, lease: 0 };
+    let view = LeaseView { holder: Some(seen), ..LeaseView::default() };
+    assert_eq!(super::txn::next_turn(&view), most);
+    let text = format!(
+        r#"{{"v":1,"owner":{OWNER},"lease_id":7,"ttl_s":{most},"ready":true,"serving":true,"prepared_for":null,"declined":null,"active":48}}"#
+    );
+    let candidate: Candidate = decode("cand", text.as_bytes()).expect("well formed");
+    assert_eq!(candidate.ttl_s, 9_000_000_000);
+}
+
+#[test]
 fn an_intent_of_the_previous_form_names_its_heir_and_a_park_intent_nobody() {
     let rest = r#""quiesce_timeout_ms":1,"term":1,"cause":{"rollout":null,"step":0,"plan_hash":""}}"#;
     let text = format!(

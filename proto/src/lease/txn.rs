@@ -269,7 +269,7 @@ pub(super) fn compare_turn(keys: &LeaseKeys, view: &LeaseView, beat: Revision) -
 }
 
 pub(super) fn next_turn(view: &LeaseView) -> u64 {
-    view.holder.as_ref().map_or(1, |seen| seen.value.turn + 1)
+    view.holder.as_ref().map_or(1, |seen| seen.value.turn.saturating_add(1))
 }
 
 /// Holder and beat in one transaction, so that their mod revisions are one number (§1.4, rule 2).

@@ -2,13 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::assignment::Cause;
 use crate::ids::{AgentId, InstanceId, OpId, Version};
 use crate::numbers::{Era, Term, Token};
 use crate::stored::{Rest, STORED_VERSION};
 use crate::txn::LeaseId;
+
+/// The longest lease that etcd grants, in seconds. More is nobody's grant, and a span of time could not hold it with
+/// the margins that are added.
+const MAX_TTL_S: u64 = 9_000_000_000;
 
 /// The holder key: written only when ownership changes, so its mod revision counts the turns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +57,7 @@ pub struct Held {
     /// The etcd lease that its beat is bound to.
     pub lease_id: LeaseId,
     /// As etcd granted it, in seconds.
+    #[serde(deserialize_with = "granted")]
     pub ttl_s: u64,
 }
 
@@ -163,6 +168,7 @@ pub struct Candidate {
     /// Its etcd lease.
     pub lease_id: LeaseId,
     /// As etcd granted it, in seconds; equal for all candidates of a service (K7).
+    #[serde(deserialize_with = "granted")]
     pub ttl_s: u64,
     /// The assignment lets it hold, its readiness is true, and at least two renewals were accepted.
     pub ready: bool,
@@ -193,6 +199,11 @@ pub struct Candidate {
     /// Of a newer agent.
     #[serde(flatten)]
     pub rest: Rest,
+}
+
+/// A TTL as it stands in the store: somebody else's word.
+fn granted<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    u64::deserialize(deserializer).map(|ttl_s| ttl_s.min(MAX_TTL_S))
 }
 
 /// Where a candidate stands whose agent knows no ranks: behind all that do.

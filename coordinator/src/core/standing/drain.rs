@@ -56,7 +56,7 @@ fn gone(order: &StandingOrder, scene: &Scene<'_>, name: &AgentId) -> Step {
 
 /// It took the lease over before it was kept from it.
 fn move_away(order: &StandingOrder, scene: &Scene<'_>, name: &AgentId) -> Step {
-    let way = holder_to_ask(scene).and_then(|owner| Ok((owner, heir(scene, owner, None, Some(name))?)));
+    let way = holder_to_ask(order, scene).and_then(|owner| Ok((owner, heir(scene, owner, None, Some(name))?)));
     match way {
         Ok((owner, heir)) => ask(order, scene, owner, Some(&heir), false).step(),
         Err(refused) => Step::wait(BlockerKind::Lease, order.at_ms, format!("{name} to give the lease up: {refused}")),

@@ -7,6 +7,7 @@ use handover_proto::ids::{AgentId, OpId, RolloutId};
 use handover_proto::stored::STORED_VERSION;
 
 use super::next::{Change, begin};
+use super::way::is_carried_out;
 use super::{Outcome, Phase, Scene, StandingOrder, What, drain, stage};
 use crate::core::duration;
 use crate::core::next::Ask;
@@ -246,8 +247,7 @@ pub fn cancel(order: &StandingOrder, by: &str, scene: &Scene<'_>) -> Result<Chan
         Phase::Ended { reason, .. } => Err(Refused::Over { number, reason: reason.clone() }),
         Phase::Due { .. } => Ok(Change::of(order.ended(scene.now, Outcome::Undone, format!("cancelled by {by}")))),
         Phase::Moving { asked } => {
-            let done = scene.fleet.lease.holder.as_ref().is_some_and(|seen| seen.value.op == asked.op);
-            if done || asked.mirror {
+            if is_carried_out(asked, scene) || asked.mirror {
                 return Err(moved(order.lines.last().map_or("", |line| line.what.as_str())));
             }
             let reason = format!("cancelled by {by}; {} goes on as holder", asked.from_agent);

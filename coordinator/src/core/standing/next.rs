@@ -12,7 +12,7 @@ use handover_proto::stored::STORED_VERSION;
 use super::drain;
 use super::give::Refused;
 use super::stage;
-use super::way::{Answer, answer, heir, holder, holder_to_ask, works};
+use super::way::{Answer, answer, heir, holder, holder_to_ask, is_named, works};
 use super::{Asked, Outcome, Phase, Scene, StandingOrder, What, named};
 use crate::core::duration;
 use crate::core::next::Ask;
@@ -119,7 +119,7 @@ fn due(order: &StandingOrder, scene: &Scene<'_>, due_ms: u64, late_ms: u64) -> S
 pub(super) fn begin(order: &StandingOrder, scene: &Scene<'_>) -> Result<Change, Refused> {
     match &order.what {
         What::Handoff { to } => {
-            let owner = holder_to_ask(scene)?;
+            let owner = holder_to_ask(order, scene)?;
             if to.as_ref() == Some(&owner.agent) {
                 let reason = format!("{} holds already", named(&owner.agent, &owner.version));
                 return Ok(Change::of(order.ended(scene.now, Outcome::Done, reason)));
@@ -128,12 +128,12 @@ pub(super) fn begin(order: &StandingOrder, scene: &Scene<'_>) -> Result<Change, 
             Ok(ask(order, scene, owner, Some(&heir), false))
         }
         What::Release { .. } => {
-            let owner = holder_to_ask(scene)?;
+            let owner = holder_to_ask(order, scene)?;
             Ok(ask(order, scene, owner, None, false))
         }
         What::Drain { agent, .. } => match holder(scene).filter(|owner| owner.agent == *agent) {
             Some(_) => {
-                let owner = holder_to_ask(scene)?;
+                let owner = holder_to_ask(order, scene)?;
                 let heir = heir(scene, owner, None, Some(agent))?;
                 Ok(ask(order, scene, owner, Some(&heir), false))
             }
@@ -156,6 +156,7 @@ pub(super) fn ask(order: &StandingOrder, scene: &Scene<'_>, from: &Owner, to: Op
         at_ms: scene.now.wall_ms,
         quiesce_ms: duration::millis(scene.habits.quiesce),
         mirror,
+        turn: scene.fleet.lease.holder.as_ref().map(|seen| seen.value.turn),
     };
     let holder = named(&from.agent, &from.version);
     let what = match to {
@@ -205,21 +206,30 @@ fn moving(order: &StandingOrder, scene: &Scene<'_>, asked: &Asked) -> Step {
             Change::of(order.then(scene.now, phase, format!("the lease has moved to {to}"))).step()
         }
         Answer::Over(why) => {
-            // Only our own request is taken back.
-            let ours = scene.fleet.lease.intent.as_ref().is_some_and(|seen| seen.value.op == asked.op);
             let outcome = if asked.mirror { Outcome::Failed } else { Outcome::Undone };
-            let change = drain::end(order, scene, outcome, why);
-            Change { ask: ours.then_some(Ask::Withdraw), ..change }.step()
+            over(order, scene, asked, outcome, why)
         }
     }
+}
+
+/// Ends an order that asked the holder, and takes the request back, if it is still its own.
+fn over(order: &StandingOrder, scene: &Scene<'_>, asked: &Asked, outcome: Outcome, reason: String) -> Step {
+    let ours = scene.fleet.lease.intent.as_ref().is_some_and(|seen| seen.value.op == asked.op);
+    Change { ask: ours.then_some(Ask::Withdraw), ..drain::end(order, scene, outcome, reason) }.step()
 }
 
 fn settling(order: &StandingOrder, scene: &Scene<'_>, asked: &Asked, since_ms: u64) -> Step {
     let (Some(to), Some(to_agent)) = (&asked.to, &asked.to_agent) else { return Step::Rest };
     let waited = Duration::from_millis(scene.now.wall_ms.saturating_sub(since_ms));
     let Some(owner) = holder(scene).filter(|owner| owner.instance == *to) else {
+        // Its beat alone is gone: it may come back with a new token (T5).
+        if waited < DARK && is_named(scene, to) {
+            let at = scene.now.boot.saturating_add(DARK.saturating_sub(waited));
+            let waiting_for = format!("{to_agent}: to hold the lease again, or to lose it to another one");
+            return Step::wait(BlockerKind::Lease, since_ms, waiting_for).until(at);
+        }
         let reason = format!("{to_agent} had taken the lease, and has lost it again");
-        return Change::of(order.ended(scene.now, Outcome::Failed, reason)).step();
+        return over(order, scene, asked, Outcome::Failed, reason);
     };
     if works(scene, to) {
         return settled(order, scene, asked, owner);

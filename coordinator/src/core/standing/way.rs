@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use handover_proto::blocker::{Blocker, BlockerKind};
 use handover_proto::ids::{AgentId, InstanceId};
-use handover_proto::lease::{Candidate, Owner};
+use handover_proto::lease::{Candidate, HolderState, LeaseCause, Owner};
 
 use super::give::Refused;
-use super::{Asked, Scene, named};
+use super::{Asked, Scene, StandingOrder, named};
 use crate::core::duration;
 
 /// On top of the service's own time to quiesce: ten seconds in which a holder waits for an heir that does not come
@@ -23,8 +23,13 @@ pub(super) fn holder<'a>(scene: &Scene<'a>) -> Option<&'a Owner> {
     held.filter(|_| scene.fleet.lease.beat.is_some()).map(|held| &held.owner)
 }
 
-/// The holder, if he can be asked for something now.
-pub(super) fn holder_to_ask<'a>(scene: &Scene<'a>) -> Result<&'a Owner, Refused> {
+/// Whether the holder key names `instance`, whatever the store believes.
+pub(super) fn is_named(scene: &Scene<'_>, instance: &InstanceId) -> bool {
+    scene.fleet.lease.holder.as_ref().is_some_and(|seen| seen.value.is_held_by(instance))
+}
+
+/// The holder, if `order` can ask him for something now.
+pub(super) fn holder_to_ask<'a>(order: &StandingOrder, scene: &Scene<'a>) -> Result<&'a Owner, Refused> {
     let lease = &scene.fleet.lease;
     lease.check().map_err(|corrupt| Refused::Corrupt(corrupt.to_string()))?;
     let owner = match (lease.holder.as_ref().and_then(|seen| seen.value.held()), holder(scene)) {
@@ -38,7 +43,7 @@ pub(super) fn holder_to_ask<'a>(scene: &Scene<'a>) -> Result<&'a Owner, Refused>
     if let Some(rollout) = scene.rollout.filter(|rollout| rollout.moves_lease) {
         return Err(Refused::RolloutMovesLease(rollout.id.clone()));
     }
-    let busy = scene.others.iter().find(|other| other.moves(scene.now.wall_ms));
+    let busy = scene.others.iter().find(|other| other.goes_before(order, scene.now.wall_ms));
     if let Some(other) = busy {
         return Err(Refused::OtherOrder { number: other.number, what: other.sentence() });
     }
@@ -104,9 +109,26 @@ pub(super) enum Answer {
     Over(String),
 }
 
+/// Whether the lease went where the request wanted it: by the holder's answer, or past it if the next turn came sooner
+/// than this coordinator looked.
+pub(super) fn is_carried_out(asked: &Asked, scene: &Scene<'_>) -> bool {
+    let Some(holder) = scene.fleet.lease.holder.as_ref().map(|seen| &seen.value) else { return false };
+    holder.op == asked.op
+        || match (&asked.to, &holder.state) {
+            (Some(to), _) => holder.is_held_by(to),
+            // The holder gave it up by himself: his process is gone.
+            (None, HolderState::Free(free)) => free.last.instance == asked.from,
+            // Only a free lease is acquired, so between his turn and this one there was one in which nobody held.
+            (None, HolderState::Held(_)) => {
+                let after_next = asked.turn.and_then(|turn| turn.checked_add(2));
+                holder.cause == LeaseCause::Acquire && after_next == Some(holder.turn)
+            }
+        }
+}
+
 pub(super) fn answer(asked: &Asked, scene: &Scene<'_>) -> Answer {
     let lease = &scene.fleet.lease;
-    if lease.holder.as_ref().is_some_and(|seen| seen.value.op == asked.op) {
+    if is_carried_out(asked, scene) {
         return Answer::Moved;
     }
     let now = scene.now.wall_ms;

@@ -190,3 +190,21 @@ fn no_rollout_is_planned_while_a_host_is_out() {
     let refused = plan(&spec(""), &stage.fleet).expect_err("a host is out");
     assert!(matches!(refused, PlanError::Drained { order: 7, .. }) && refused.to_string().contains("handover undrain"));
 }
+
+#[test]
+fn a_host_that_leaves_is_given_back_if_its_heir_loses_the_lease_to_another_one() {
+    let mut stage = Stage::new(3);
+    let before = stage.assignment(1);
+    stage.give(drain(1)).obey();
+    // It takes the lease over, before it can be kept from it, and hands it over to one that loses it.
+    hold(&mut stage.fleet.lease, &agent(1), "a", "1.0.0", 5000);
+    assert_eq!(stage.settle(), Some(BlockerKind::Quiesce));
+    stage.follow(false);
+    assert_eq!(stage.settle(), Some(BlockerKind::Lease));
+    hold(&mut stage.fleet.lease, &agent(3), "a", "1.0.0", 6000);
+    assert_eq!(stage.settle(), Some(BlockerKind::Delivery), "it is to take its traffic back");
+    let back = stage.assignment(1);
+    assert_eq!((&back.slots, &back.routes, back.leaving), (&before.slots, &before.routes, false), "as it was");
+    stage.obey();
+    assert_eq!((stage.settle(), stage.end().0, stage.intent()), (None, Outcome::Failed, None));
+}

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use handover::core::standing::give::Refused;
 use handover::core::standing::next::Step;
-use handover::core::standing::{Outcome, Phase, What};
+use handover::core::standing::{Freeze, Outcome, Phase, What};
 use handover_proto::blocker::BlockerKind;
-use handover_proto::lease::IntentKind;
+use handover_proto::lease::{IntentKind, LeaseCause};
 
 use super::stage::{GIVEN, Stage, drain, handoff};
-use crate::world::{agent, instance_id, slot};
+use crate::world::{agent, hold, instance_id, slot};
 
 const HOUR: u64 = 3_600_000;
 
@@ -168,6 +168,22 @@ fn where_the_lease_cannot_go_back_a_human_is_told_after_half_a_minute() {
 }
 
 #[test]
+fn an_heir_whose_beat_is_gone_for_a_moment_is_waited_for() {
+    let mut stage = Stage::new(3);
+    stage.give(handoff(Some(1))).follow(false).settle();
+    stage.fleet.lease.beat = None;
+    assert_eq!(stage.pass(Duration::from_secs(29)).settle(), Some(BlockerKind::Lease));
+    hold(&mut stage.fleet.lease, &agent(1), "a", "1.0.0", 5000);
+    assert_eq!((stage.settle(), stage.end().0), (None, Outcome::Done), "with a new token");
+
+    let mut stage = Stage::new(3);
+    stage.give(handoff(Some(1))).follow(false).settle();
+    stage.fleet.lease.beat = None;
+    assert_eq!(stage.pass(Duration::from_secs(30)).settle(), None);
+    assert_eq!((stage.end().0, stage.intent()), (Outcome::Failed, None), "its request is taken back");
+}
+
+#[test]
 fn a_release_names_nobody_and_is_over_when_nobody_holds() {
     let mut stage = Stage::new(3);
     stage.give(What::Release { freeze: true });
@@ -176,6 +192,45 @@ fn a_release_names_nobody_and_is_over_when_nobody_holds() {
     assert_eq!(stage.settle(), Some(BlockerKind::Quiesce));
     stage.follow(false);
     assert_eq!((stage.settle(), stage.end().0, stage.intent()), (None, Outcome::Done, None));
+}
+
+#[test]
+fn what_was_carried_out_and_overtaken_by_the_next_turn_is_done() {
+    let release = || {
+        let mut stage = Stage::new(3);
+        stage.give(What::Release { freeze: false });
+        stage
+    };
+    let mut stage = release();
+    stage.turn(1, LeaseCause::Acquire, 2);
+    assert!(matches!(stage.cancel(), Err(Refused::CarriedOut { .. })), "it has been released");
+    assert_eq!((stage.settle(), stage.intent()), (None, None));
+    assert_eq!(stage.end(), (Outcome::Done, "app-03 has released the lease".to_owned()));
+
+    let mut stage = release();
+    stage.turn(1, LeaseCause::TakeOver, 1).pass(Duration::from_secs(3)).settle();
+    assert_eq!(stage.end().0, Outcome::Undone, "it was lost, and not released");
+
+    let mut stage = Stage::new(3);
+    stage.give(handoff(Some(1))).turn(1, LeaseCause::Renewed, 2);
+    assert_eq!((stage.settle(), stage.end().0), (None, Outcome::Done), "the heir has a new token already");
+}
+
+#[test]
+fn a_release_that_is_not_followed_takes_its_own_freeze_back_and_nobody_else_s() {
+    let theirs = Freeze { v: 1, by: "eve".into(), because: "a migration".into(), at_ms: 5 };
+    for before in [None, Some(theirs)] {
+        let mut stage = Stage::new(3);
+        stage.freeze = before.clone();
+        stage.give(What::Release { freeze: true });
+        assert!(stage.freeze.is_some() && (before.is_none() || stage.freeze == before), "{:?}", stage.freeze);
+        stage.decline().settle();
+        assert_eq!((stage.end().0, stage.freeze.as_ref()), (Outcome::Undone, before.as_ref()));
+
+        stage.freeze = before.clone();
+        stage.give_at(What::Release { freeze: true }, GIVEN + HOUR, 0).cancel().expect("it waits");
+        assert_eq!(stage.freeze, before, "one that never began froze nothing");
+    }
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! What is refused, each with its reason.
 
+use std::time::Duration;
+
 use handover::core::standing::give::Refused;
 use handover::core::standing::{Freeze, RunningRollout, What};
+use handover_proto::blocker::BlockerKind;
 use handover_proto::lease::{Free, HolderState, StopProof};
 
 use super::stage::{GIVEN, Stage, drain, handoff};
-use crate::world::agent;
+use crate::world::{agent, hold};
 
 fn refusal(change: impl FnOnce(&mut Stage), what: What) -> Refused {
     let mut stage = Stage::new(3);
@@ -99,6 +102,27 @@ fn one_order_moves_at_a_time_and_one_that_waits_for_its_time_does_not_count() {
     let mut stage = Stage::new(3);
     stage.others.push(later.order().clone());
     stage.try_give(handoff(None), None).expect("it is not its time yet");
+}
+
+#[test]
+fn of_two_orders_whose_time_has_come_the_older_one_goes_and_what_has_begun_is_not_held_up() {
+    let due = |number: u64| {
+        let mut stage = Stage::new(3);
+        stage.give_at(handoff(None), GIVEN + 1000, 60_000).pass(Duration::from_secs(2));
+        stage.order.as_mut().expect("it was given").number = number;
+        stage
+    };
+    let (mut older, mut newer) = (due(7), due(8));
+    older.others.push(newer.order().clone());
+    newer.others.push(older.order().clone());
+    assert_eq!((older.settle(), newer.settle()), (Some(BlockerKind::Quiesce), Some(BlockerKind::Operator)));
+    assert!(older.intent().is_some() && newer.intent().is_none());
+
+    let mut begun = Stage::new(2);
+    begun.give(drain(1)).order.as_mut().expect("it was given").number = 9;
+    begun.others.push(due(7).order().clone());
+    hold(&mut begun.fleet.lease, &agent(1), "a", "1.0.0", 5000);
+    assert_eq!(begun.settle(), Some(BlockerKind::Quiesce), "the host that leaves gives the lease up first");
 }
 
 #[test]

@@ -5,12 +5,13 @@ use std::time::Duration;
 use handover::core::fleet::{Assigned, Fleet};
 use handover::core::next::{Ask, Now};
 use handover::core::staging::{self, Requested};
+use handover::core::standing::freeze::FreezeAsk;
 use handover::core::standing::give::{Refused, Request, cancel, give};
 use handover::core::standing::next::{Change, Step, next};
 use handover::core::standing::{Freeze, Habits, Outcome, Phase, RunningRollout, Scene, StandingOrder, What};
 use handover_proto::assignment::{Assignment, AtDeadline, DrainPolicy};
 use handover_proto::blocker::BlockerKind;
-use handover_proto::lease::{Free, HolderState, Intent, StopProof};
+use handover_proto::lease::{Free, HolderState, Intent, LeaseCause, StopProof};
 use handover_proto::numbers::Serial;
 
 use crate::world::{agent, candidate, hold, instance_id, obey, owner, seen, serving_fleet, slot, term};
@@ -114,6 +115,11 @@ impl Stage {
             Some(staging::Ask::Withdraw) => self.fleet.staging = None,
             None => {}
         }
+        match change.order.freezes(self.freeze.as_ref()) {
+            Some(FreezeAsk::Put(freeze)) => self.freeze = Some(freeze),
+            Some(FreezeAsk::Delete) => self.freeze = None,
+            Some(FreezeAsk::Keep) | None => {}
+        }
         self.order = Some(change.order);
         self
     }
@@ -168,6 +174,16 @@ impl Stage {
             }
         }
         self.fleet.lease.holder.as_mut().expect("a holder").value.op = intent.op;
+        self
+    }
+
+    /// Somebody begins another turn: nobody has looked at the one before.
+    pub(super) fn turn(&mut self, number: u8, cause: LeaseCause, after: u64) -> &mut Self {
+        let before = self.fleet.lease.holder.as_ref().map_or(0, |seen| seen.value.turn);
+        self.revision += 1;
+        hold(&mut self.fleet.lease, &agent(number), "a", "1.0.0", self.revision);
+        let holder = &mut self.fleet.lease.holder.as_mut().expect("a holder").value;
+        (holder.turn, holder.cause) = (before + after, cause);
         self
     }
 
