@@ -80,7 +80,19 @@ impl Host {
         };
         let lease =
             self.config.lease.as_ref().map(|_| crate::lease::files::for_children(&self.config.runtime_dir, slot));
+        if lease.is_some() {
+            self.forget_lease(slot, &record.instance).await?;
+        }
         self.driver.start(&place, lease.into_iter().flatten().collect()).await
+    }
+
+    /// No record of another instance is left for the one that starts.
+    async fn forget_lease(&self, slot: &SlotId, instance: &InstanceId) -> Result<(), DriverError> {
+        let (dir, slot, instance) = (self.config.runtime_dir.clone(), slot.clone(), instance.clone());
+        let operation = format!("remove the lease.json of an earlier instance of slot {slot}");
+        let task = tokio::task::spawn_blocking(move || crate::lease::files::make_way(&dir, &slot, &instance));
+        let done = task.await.map_err(std::io::Error::other).and_then(|done| done);
+        done.map_err(|source| DriverError::System { operation, source })
     }
 
     pub(super) fn count_crash(&mut self, slot: &SlotId, version: &Version, reason: String) {
