@@ -30,9 +30,12 @@ unit() {
 }
 
 acknowledged=0 done=0
+read -r boot_id < /proc/sys/kernel/random/boot_id
 while :; do
     record=$(cat "$HANDOVER_LEASE_FILE" 2>/dev/null)
     state=$(field state) token=$(field token) seq=$(field seq) soft=$(field soft_deadline_boot_ns)
+    # Never act on what another instance was told, nor on a deadline of another boot: as if there were no record.
+    if [ "$(field instance)" != "$HANDOVER_INSTANCE" ] || [ "$(field boot_id)" != "$boot_id" ]; then state='' seq=''; fi
     if [ -n "$seq" ] && [ "$seq" != "$acknowledged" ]; then
         # A new token would be installed in the database here, before STARTED (docs/postgresql.md).
         if [ "$state" = ACTIVE ]; then acknowledge STARTED; else acknowledge QUIESCED; fi

@@ -94,7 +94,7 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
         WHERE pid <> pg_backend_pid() AND starts_with(application_name, 'handover:' || p_service || ':')
           AND CASE WHEN substr(application_name, length('handover:' || p_service || ':') + 1) ~ '^[0-9]{1,19}$'
-              THEN substr(application_name, length('handover:' || p_service || ':') + 1)::bigint < p_token
+              THEN substr(application_name, length('handover:' || p_service || ':') + 1)::numeric < p_token
               ELSE false END
 $$;
 

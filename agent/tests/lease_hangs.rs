@@ -130,6 +130,21 @@ fn a_hand_over_grants_the_service_its_own_time() {
 }
 
 #[test]
+fn parking_grants_the_service_its_own_time_too() {
+    let mut bench = Bench::holding();
+    bench.obeys = None;
+    bench.park_within(1, ms(15_000));
+    let began = bench.now;
+    while bench.now.since(began) < ms(14_000) {
+        assert_eq!(bench.told(1), Told::Quiesce);
+        let seq = bench.last_call(1).seq;
+        bench.hear(Event::Answered { instance: id(1), seq, result: Err("it is busy".to_owned()) });
+        bench.pass(ms(300));
+    }
+    assert_eq!(bench.did("Kill"), 0, "a stall is ten seconds, and it was given fifteen");
+}
+
+#[test]
 fn a_hanging_service_that_is_to_give_up_is_killed_though_its_lease_is_renewed() {
     let mut bench = gone_silent();
     bench.change(1, |local| local.life = Life::GiveUp);

@@ -83,7 +83,8 @@ pub fn status(world: &World, request: &StatusRequest, viewer: &Viewer) -> Result
     reply.lease = Some(lease::status(world, &service, &lease)?);
     reply.blockers = blockers::of_store(world);
     let stage = world.stage(&service)?;
-    reply.orders = orders::statuses(&world.orders(&service)?, &stage, viewer, request.order);
+    reply.orders = orders::statuses(&world.orders(&service), &stage, viewer, request.order);
+    reply.orders.extend(orders::unreadable(world, &service));
     if let Some(rollout) = &rollout {
         reply.blockers.extend(blockers::of_rollout(world, rollout, viewer)?);
     }
@@ -147,7 +148,7 @@ pub fn history(world: &World, request: &HistoryRequest) -> Result<HistoryReply, 
     let service = service(world, &request.service)?;
     if request.orders {
         let Some(service) = service else { return Ok(HistoryReply::default()) };
-        let (all, stage) = (world.orders(&service)?, world.stage(&service)?);
+        let (all, stage) = (world.orders(&service), world.stage(&service)?);
         return Ok(HistoryReply { orders: orders::all(&all, &stage), ..HistoryReply::default() });
     }
     let mut rollouts = Vec::new();

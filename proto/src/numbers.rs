@@ -11,7 +11,8 @@ use crate::txn::Revision;
 
 const REVISION_BITS: u32 = 48;
 const MAX_REVISION: i64 = (1 << REVISION_BITS) - 1;
-const MAX_ERA: u16 = (1 << 15) - 1;
+/// The highest era that fits.
+pub const MAX_ERA: u16 = (1 << 15) - 1;
 
 /// Raised by an operator after a store was restored; see `P/lease/era`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]

@@ -32,6 +32,10 @@ impl Host {
                 return None;
             }
         }
+        if let Err(why) = self.forget_lease(slot, &record.instance) {
+            self.not_started(slot, &record, why);
+            return None;
+        }
         let saved = self.file.change(|state| {
             state.note_start(version);
             state.instances.insert(slot.clone(), record.clone());
@@ -70,6 +74,13 @@ impl Host {
             state_dir: self.config.state_dir.clone(),
             env: lease.into_iter().flatten().collect(),
         });
+    }
+
+    /// No record of another instance is left for the one that starts: one small file in memory.
+    fn forget_lease(&self, slot: &SlotId, instance: &InstanceId) -> Result<(), String> {
+        let dir = &self.config.runtime_dir;
+        let way = self.config.lease.as_ref().map_or(Ok(()), |_| crate::lease::files::make_way(dir, slot, instance));
+        way.map_err(|error| format!("cannot remove the lease.json of an earlier instance of slot {slot}: {error}"))
     }
 
     pub(super) fn count_crash(&mut self, slot: &SlotId, version: &Version, reason: String) {

@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use handover_proto::ids::SlotId;
+use handover_proto::ids::{InstanceId, SlotId};
 use tokio::sync::watch;
 
 use super::clock::{ClockIdentity, boot_now};
@@ -58,7 +58,9 @@ fn write_all(
         }
     }
     for (slot, record) in wanted {
-        if written.get(&slot).is_some_and(|old| (old.seq, old.state) == (record.seq, record.state)) {
+        let same =
+            |old: &LeaseRecord| (&old.instance, old.seq, old.state) == (&record.instance, record.seq, record.state);
+        if written.get(&slot).is_some_and(same) {
             continue;
         }
         match write(&path(dir, &slot), &record) {
@@ -75,6 +77,23 @@ pub(crate) fn for_children(dir: &Path, slot: &SlotId) -> [(String, String); 2] {
     [(SOCKET_VARIABLE.to_owned(), text(dir.join(socket::NAME))), (FILE_VARIABLE.to_owned(), text(path(dir, slot)))]
 }
 
+/// Before `instance` starts: what the slot's last instance was told is not for this one, which may read the file before
+/// this agent knows what to write.
+///
+/// # Errors
+/// If a file that does not name `instance` stays.
+pub(crate) fn make_way(dir: &Path, slot: &SlotId, instance: &InstanceId) -> io::Result<()> {
+    let path = path(dir, slot);
+    let record = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<LeaseRecord>(&bytes).ok());
+    if record.is_some_and(|record| record.instance == *instance) {
+        return Ok(());
+    }
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 fn path(dir: &Path, slot: &SlotId) -> PathBuf {
     dir.join(slot.as_str()).join("lease.json")
 }
@@ -86,4 +105,32 @@ fn write(path: &Path, record: &LeaseRecord) -> io::Result<()> {
     let aside = path.with_extension("json.new");
     fs::write(&aside, serde_json::to_vec(record)?)?;
     fs::rename(&aside, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECORD: &str = r#"{"v":1,"instance":"00000000000000aa","state":"ACTIVE","token":"48","seq":3,"op":null,"boot_id":"b",
+        "time_ns":"","soft_deadline_boot_ns":9,"hard_deadline_boot_ns":9,"remaining_soft_ms":1,"remaining_hard_ms":1,"reason":""}"#;
+
+    #[test]
+    fn a_new_instance_finds_nothing_that_its_predecessor_was_told() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let slot: SlotId = "a".parse().expect("a slot");
+        let [old, new]: [InstanceId; 2] =
+            ["00000000000000aa", "00000000000000bb"].map(|text| text.parse().expect("an id"));
+        make_way(dir.path(), &slot, &new).expect("nothing is there");
+        let file = path(dir.path(), &slot);
+        fs::create_dir_all(file.parent().expect("a directory")).expect("made");
+        for text in [RECORD, "{"] {
+            fs::write(&file, text).expect("written");
+            if text == RECORD {
+                make_way(dir.path(), &slot, &old).expect("it is its own");
+                assert!(file.exists());
+            }
+            make_way(dir.path(), &slot, &new).expect("removed");
+            assert!(!file.exists(), "{text}");
+        }
+    }
 }

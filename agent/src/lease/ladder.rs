@@ -41,8 +41,8 @@ impl Core {
     pub(super) fn stall(&self, local: &Local) -> Duration {
         let stall = self.settings.stall_of(local.service.c_unit);
         match &local.service.order {
-            // A hand-over grants the service its own time for the last unit.
-            Order::Quiesce(Why::HandOver(_)) => self
+            // Whoever asks for the lease grants the service its own time for the last unit.
+            Order::Quiesce(Why::HandOver(_) | Why::Park(_)) => self
                 .asked(local)
                 .map_or(stall, |intent| stall.max(Duration::from_millis(intent.value.quiesce_timeout_ms))),
             Order::Active | Order::Quiesce(_) | Order::Unknown | Order::Stopped | Order::Fenced => stall,

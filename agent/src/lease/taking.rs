@@ -186,7 +186,10 @@ impl Core {
             (None, Some(_)) => {
                 (self.settings.quarantine_of(ttl), "`quarantine` is set in the agent's config".to_owned())
             }
-            (None, None) => (SHORT_QUARANTINE, "the store keeps leases, and only agents can end them".to_owned()),
+            (None, None) => (
+                SHORT_QUARANTINE,
+                "the store keeps leases, and but for agents only the operators' certificate can end them".to_owned(),
+            ),
         }
     }
 

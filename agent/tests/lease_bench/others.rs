@@ -1,5 +1,7 @@
 //! What others do to the store: the coordinator, agents elsewhere, an operator.
 
+use std::time::Duration;
+
 use handover_agent::lease::event::Event;
 use handover_agent::lease::versions::Survey;
 use handover_proto::assignment::Cause;
@@ -26,15 +28,20 @@ impl Bench {
 
     /// The coordinator asks instance `from` to hand over to `to`.
     pub(crate) fn ask(&mut self, from: u8, to: u8) -> OpId {
-        self.intend(IntentKind::Handoff, from, Some(id(to)))
+        self.intend(IntentKind::Handoff, from, Some(id(to)), 3_000)
     }
 
     /// The coordinator asks instance `from` to park the lease.
     pub(crate) fn park(&mut self, from: u8) -> OpId {
-        self.intend(IntentKind::Park, from, None)
+        self.park_within(from, ms(3_000))
     }
 
-    fn intend(&mut self, kind: IntentKind, from: u8, to: Option<InstanceId>) -> OpId {
+    /// The same, and its service may take this long for its last unit.
+    pub(crate) fn park_within(&mut self, from: u8, limit: Duration) -> OpId {
+        self.intend(IntentKind::Park, from, None, u64::try_from(limit.as_millis()).expect("fits"))
+    }
+
+    fn intend(&mut self, kind: IntentKind, from: u8, to: Option<InstanceId>, quiesce_timeout_ms: u64) -> OpId {
         let op = self.op();
         let intent = Intent {
             v: 1,
@@ -42,7 +49,7 @@ impl Bench {
             kind,
             from: id(from),
             to,
-            quiesce_timeout_ms: 3_000,
+            quiesce_timeout_ms,
             term: Term::new(Era(0), 1).expect("fits"),
             cause: Cause { rollout: None, step: 0, plan_hash: String::new() },
         };

@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use handover_proto::ids::{OpId, Service};
+use handover_proto::ids::{AgentId, OpId, Service};
 use handover_proto::keys::LeaseKeys;
-use handover_proto::lease::{self, Assertion, BreakGlass, LeaseView, Refused, Stamp};
+use handover_proto::lease::{self, Assertion, BreakGlass, Holder, LeaseView, Refused, Stamp};
 use handover_proto::numbers::Era;
-use handover_proto::stored::StoredError;
+use handover_proto::stored::{StoredError, decode};
 use handover_proto::txn::Txn;
 use handover_store::client::{Store, StoreError};
 
@@ -41,7 +41,7 @@ pub enum StraightError {
     Refused(#[from] Refused),
     /// The named host has no instance that could hold.
     #[error("{0} has no ready candidate; `handover lease show` lists who could take the lease")]
-    NoCandidate(handover_proto::ids::AgentId),
+    NoCandidate(AgentId),
     /// Something moved.
     #[error(
         "the lease changed meanwhile; look at `handover lease show`, and give the order again if it still makes sense"
@@ -91,6 +91,9 @@ impl Session {
     /// [`CliError::Straight`].
     pub(super) async fn break_glass(&self, args: &Release) -> Result<Outcome, CliError> {
         let mut straight = self.straight().await?;
+        let op = OpId::random();
+        // What is wrong with the order is said before anybody waits for it.
+        let mut txn = straight.break_glass(args, &op)?;
         if args.asserting.is_none() && straight.view.beat.is_none() {
             let wait = quarantine(&straight.view);
             eprintln!(
@@ -103,31 +106,9 @@ impl Session {
             if straight.view.turn_revision() != before {
                 return Err(StraightError::Moved.into());
             }
+            txn = straight.break_glass(args, &op)?;
         }
-        let name = |name: &Option<String>| name.clone().unwrap_or_default();
-        let order = BreakGlass {
-            by: name(&args.by),
-            second: name(&args.second),
-            because: args.because.clone(),
-            asserting: args.asserting.map(|what| match what {
-                Assert::HostPoweredOff => Assertion::HostPoweredOff,
-                Assert::FenceEnforced => Assertion::FenceEnforced,
-            }),
-        };
-        let to = match &args.to {
-            None => None,
-            Some(agent) => {
-                let there = straight.view.candidates.values().map(|seen| &seen.value);
-                let of_agent = there.filter(|candidate| candidate.ready && candidate.owner.agent == *agent);
-                let found = of_agent.min_by_key(|candidate| candidate.rank);
-                Some(found.ok_or_else(|| StraightError::NoCandidate(agent.clone()))?.owner.instance.clone())
-            }
-        };
-        let Straight { keys, view, .. } = &straight;
-        let op = OpId::random();
-        let txn =
-            lease::break_glass(keys, view, order, to.as_ref(), op, Stamp { at_ms: wall_ms(), stopped_at_ms: None });
-        straight.write(&txn.map_err(StraightError::from)?).await?;
+        straight.move_lease(&txn, &op).await?;
         let whose = args.to.as_ref().map_or_else(|| "free".to_owned(), |agent| format!("given to {agent}"));
         let text =
             format!("the scheduler lease of {} is {whose}; `handover lease history` shows by whom", straight.service);
@@ -156,6 +137,42 @@ impl Session {
 }
 
 impl Straight {
+    /// What two people order, from the lease as it was read.
+    fn break_glass(&self, args: &Release, op: &OpId) -> Result<Txn, StraightError> {
+        let name = |name: &Option<String>| name.clone().unwrap_or_default();
+        let order = BreakGlass {
+            by: name(&args.by),
+            second: name(&args.second),
+            because: args.because.clone(),
+            asserting: args.asserting.map(|what| match what {
+                Assert::HostPoweredOff => Assertion::HostPoweredOff,
+                Assert::FenceEnforced => Assertion::FenceEnforced,
+            }),
+        };
+        let heir = |agent: &AgentId| {
+            let there = self.view.candidates.values().map(|seen| &seen.value);
+            let of_agent = there.filter(|candidate| candidate.ready && candidate.owner.agent == *agent);
+            let found = of_agent.min_by_key(|candidate| candidate.rank);
+            found.map(|found| found.owner.instance.clone()).ok_or_else(|| StraightError::NoCandidate(agent.clone()))
+        };
+        let to = args.to.as_ref().map(heir).transpose()?;
+        let stamp = Stamp { at_ms: wall_ms(), stopped_at_ms: None };
+        Ok(lease::break_glass(&self.keys, &self.view, order, to.as_ref(), op.clone(), stamp)?)
+    }
+
+    /// Writes it; where the answer was lost, the holder key says what became of it.
+    async fn move_lease(&self, txn: &Txn, op: &OpId) -> Result<(), StraightError> {
+        match self.write(txn).await {
+            Err(StraightError::Store(lost @ StoreError::Unknown { .. })) => {
+                let key = self.keys.holder();
+                let entry = self.store.get(&key).await.ok().flatten();
+                let holder = entry.and_then(|entry| decode::<Holder>(&key, &entry.value).ok());
+                if holder.is_some_and(|holder| holder.op == *op) { Ok(()) } else { Err(lost.into()) }
+            }
+            other => other,
+        }
+    }
+
     async fn write(&self, txn: &Txn) -> Result<(), StraightError> {
         if self.store.txn(txn).await?.succeeded { Ok(()) } else { Err(StraightError::Moved) }
     }

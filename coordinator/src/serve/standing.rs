@@ -132,7 +132,7 @@ impl Engine {
         let op: OpId = request.op.parse().map_err(|_| Refused::NoOp(request.op.clone()))?;
         let world = self.world.borrow();
         let service = view::service(&world, &request.service)?.ok_or(Refused::NoService)?;
-        let all = world.orders(&service).map_err(view::ViewError::from)?;
+        let all = world.orders(&service);
         if let Some(known) = all.iter().find(|order| order.op == op) {
             return Ok((service, Decided::Known(reply(known))));
         }
@@ -144,7 +144,7 @@ impl Engine {
             Asked::Undrain(undrain) => drained(&all, &undrain.agent)?,
             _ => {
                 let request = typed(asked, request, op, &stage)?;
-                let number = all.last().map_or(1, |order| order.number + 1);
+                let number = world.next_order(&service);
                 let scene = stage.scene(&stage.open, Duration::ZERO, now);
                 return Ok((service, Decided::Change(Box::new(give(request, number, &scene)?))));
             }
@@ -169,11 +169,7 @@ enum Decided {
 
 fn open(world: &World) -> Vec<(Service, u64)> {
     let of = |service: Service| {
-        let orders = world.orders(&service).unwrap_or_else(|error| {
-            tracing::error!(%error, "an order cannot be read");
-            Vec::new()
-        });
-        let open = orders.into_iter().filter(|order| !order.is_over());
+        let open = world.orders(&service).into_iter().filter(|order| !order.is_over());
         open.map(move |order| (service.clone(), order.number)).collect::<Vec<_>>()
     };
     world.services().into_iter().flat_map(of).collect()

@@ -81,7 +81,7 @@ impl Recorder {
         let (lease, newest, gone, orders) = {
             let world = self.world.borrow();
             let newest = world.turns(service)?.pop();
-            (world.lease(service)?, newest, world.beat_gone(service), world.orders(service)?)
+            (world.lease(service)?, newest, world.beat_gone(service), world.orders(service))
         };
         let Some(holder) = &lease.holder else { return Ok(()) };
         let recorded = newest.as_ref().map_or(0, |newest| newest.revision);

@@ -15,7 +15,7 @@ use crate::world::{Heard, World};
 /// All rows of a service; an agent without anything in its slots has one row all the same.
 pub(super) fn rows(world: &World, service: &Service, lease: &LeaseView) -> Result<Vec<FleetRow>, StoredError> {
     let mut rows = Vec::new();
-    let drains = world.orders(service)?;
+    let drains = world.orders(service);
     for (agent, registration) in world.registrations(service)? {
         let assigned = world.assigned(service, &agent)?;
         let heard = world.heard.get(&(service.clone(), agent.clone()));

@@ -75,7 +75,7 @@ fn intent(world: &World, service: &Service, view: &LeaseView) -> Result<String, 
         None => format!("instance {to}, which is gone"),
     });
     let what = to.map_or_else(|| "to release it".to_owned(), |to| format!("to hand it over to {to}"));
-    let orders = world.orders(service)?;
+    let orders = world.orders(service);
     let order = orders.iter().find(|order| order.has_asked(&intent.op));
     let by = match (&intent.cause.rollout, order) {
         (Some(rollout), _) => format!("rollout {rollout}, step {}", intent.cause.step + 1),

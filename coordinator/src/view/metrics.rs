@@ -111,9 +111,11 @@ impl Metrics {
         let held = lease.holder.as_ref().is_some_and(|seen| seen.value.held().is_some()) && lease.beat.is_some();
         self.held.get_or_create(&labels).set(i64::from(held));
         self.frozen.get_or_create(&labels).set(i64::from(lease.frozen));
-        let orders = world.orders(service)?;
+        let orders = world.orders(service);
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        self.orders.get_or_create(&labels).set(count(orders.iter().filter(|order| !order.is_over()).count()));
+        self.orders.get_or_create(&labels).set(count(
+            orders.iter().filter(|order| !order.is_over()).count() + world.unreadable_orders(service).len(),
+        ));
         self.drained.get_or_create(&labels).set(count(orders.iter().filter(|order| order.drains().is_some()).count()));
         Ok(())
     }

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use handover_proto::blocker::{Blocker as TypedBlocker, BlockerKind};
+use handover_proto::ids::Service;
 use handover_proto::numbers::Term;
+use handover_proto::stored::StoredError;
 use handover_proto::wire::{Blocker, OrderLine, OrderStatus};
 
 use super::{Viewer, staging};
 use crate::core::next::Now;
 use crate::core::standing::next::{Step, next};
 use crate::core::standing::{Outcome, Phase, StandingOrder, What};
-use crate::world::Stage;
+use crate::world::{Stage, World};
 
 /// Orders that are over are shown this many.
 const LATEST: usize = 5;
@@ -24,6 +27,23 @@ pub(super) fn statuses(all: &[StandingOrder], stage: &Stage, viewer: &Viewer, as
         !hide || order.number == asked
     });
     shown.map(|order| status(order, stage, viewer)).collect()
+}
+
+/// Those that nobody can read, as open ones that wait for an operator.
+pub(super) fn unreadable(world: &World, service: &Service) -> Vec<OrderStatus> {
+    let status = |(number, error): (u64, StoredError)| {
+        let waiting_for =
+            format!("somebody to mend or delete its key, since it cannot be read and nothing is done for it: {error}");
+        let blocker = TypedBlocker { kind: BlockerKind::Operator, since_ms: 0, waiting_for };
+        OrderStatus {
+            number,
+            sentence: "unreadable".to_owned(),
+            state: "unreadable".to_owned(),
+            blocker: Some(blocker.into()),
+            ..OrderStatus::default()
+        }
+    };
+    world.unreadable_orders(service).into_iter().map(status).collect()
 }
 
 /// All that are kept, oldest first.

@@ -237,3 +237,15 @@ fn an_empty_environment_is_no_error() {
     let reply = ask(&Made::new().world());
     assert_eq!((reply.service.as_str(), reply.fleet.len()), ("", 0));
 }
+
+#[test]
+fn an_order_that_nobody_can_read_is_shown_and_waits_for_an_operator() {
+    let mut site = Made::new().agent("app-01", &billing());
+    let key = site.world.keys.service(&billing()).order(7);
+    site.put(key.clone(), &serde_json::json!({ "v": 1 }), 9);
+    let reply = ask(&site.world());
+    let [order] = &reply.orders[..] else { panic!("{:?}", reply.orders) };
+    assert_eq!((order.number, order.state.as_str()), (7, "unreadable"));
+    let blocker = reply.blockers.iter().find(|blocker| blocker.kind == "operator").expect("a blocker");
+    assert!(blocker.waiting_for.contains(&key) && blocker.waiting_for.contains("order 7"), "{}", blocker.waiting_for);
+}

@@ -15,7 +15,7 @@ impl World {
     pub fn fleet(&self, service: &Service, now_ms: u64) -> Result<Fleet, StoredError> {
         let mut fleet = Fleet { lease: self.lease(service)?, ..Fleet::default() };
         fleet.staging = self.staging(service)?;
-        let open = self.orders(service)?;
+        let open = self.orders(service);
         fleet.drained = open.iter().filter_map(|order| Some((order.drains()?.clone(), order.number))).collect();
         for (name, registration) in self.registrations(service)? {
             let assigned = self.assigned(service, &name)?;

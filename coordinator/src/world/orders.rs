@@ -3,6 +3,8 @@
 use handover_proto::ids::{AgentId, Service};
 use handover_proto::stored::{StoredError, decode};
 
+use handover_store::client::Entry;
+
 use super::World;
 use crate::clock::wall_ms;
 use crate::core::fleet::Fleet;
@@ -33,13 +35,27 @@ pub(crate) struct Stage {
 }
 
 impl World {
-    /// All orders of a service that are kept, oldest first.
-    ///
-    /// # Errors
-    /// [`StoredError::Garbled`], which names the key.
-    pub fn orders(&self, service: &Service) -> Result<Vec<StandingOrder>, StoredError> {
+    /// All orders of a service that are kept and can be read, oldest first. One that cannot be read stops no other.
+    pub fn orders(&self, service: &Service) -> Vec<StandingOrder> {
         let prefix = self.keys.service(service).orders();
-        self.under(&prefix).map(|entry| decode(&entry.key, &entry.value)).collect()
+        self.under(&prefix).filter_map(|entry| decode(&entry.key, &entry.value).ok()).collect()
+    }
+
+    /// The orders of a service that cannot be read: their numbers, by their keys, and why.
+    pub fn unreadable_orders(&self, service: &Service) -> Vec<(u64, StoredError)> {
+        let prefix = self.keys.service(service).orders();
+        let broken = |entry: &Entry| {
+            let error = decode::<StandingOrder>(&entry.key, &entry.value).err()?;
+            Some((number(&prefix, &entry.key), error))
+        };
+        self.under(&prefix).filter_map(broken).collect()
+    }
+
+    /// Of the next order: above all that were given, readable or not.
+    pub fn next_order(&self, service: &Service) -> u64 {
+        let prefix = self.keys.service(service).orders();
+        let given = self.under(&prefix).map(|entry| number(&prefix, &entry.key)).max();
+        given.unwrap_or(0).saturating_add(1)
     }
 
     /// The freeze of the service's lease. Its presence counts, whatever was written.
@@ -87,7 +103,7 @@ impl World {
             id: rollout.plan.id.clone(),
             moves_lease: rollout.progress.moves_lease(&rollout.plan),
         });
-        let mut open = self.orders(service)?;
+        let mut open = self.orders(service);
         open.retain(|order| !order.is_over());
         let habits = habits(latest.as_ref(), fleet.agents.len());
         Ok(Stage {
@@ -99,6 +115,11 @@ impl World {
             fleet,
         })
     }
+}
+
+/// The number in an order's key; 0: somebody else's key.
+fn number(prefix: &str, key: &str) -> u64 {
+    key.strip_prefix(prefix).and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
 
 fn habits(latest: Option<&Rollout>, hosts: usize) -> Habits {

@@ -141,3 +141,19 @@ fn turns_stand_in_the_order_in_which_they_were_though_their_count_began_anew() {
     let turns: Vec<u64> = world.turns(&service).expect("readable").iter().map(|turn| turn.turn).collect();
     assert_eq!(turns, [500, 1, 2], "the newest one is last");
 }
+
+#[test]
+fn an_order_that_nobody_can_read_stops_no_other_and_its_number_is_not_given_again() {
+    let mut world = world();
+    let service = "billing".parse().expect("a service");
+    let keys = world.keys.service(&service);
+    let order = r#"{"v":1,"number":3,"op":"00000000000000cc","what":{"kind":"freeze"},"by":"ann","because":"","at_ms":1,
+        "phase":{"phase":"due","due_ms":1,"late_ms":1},"asks":0,"lines":[]}"#;
+    assert_eq!(world.next_order(&service), 1);
+    wrote(&mut world, entry(&keys.order(3), order, 7));
+    wrote(&mut world, entry(&keys.order(5), &order.replace("freeze", "levitate"), 8));
+    assert_eq!(world.orders(&service).iter().map(|order| order.number).collect::<Vec<_>>(), [3]);
+    let unreadable = world.unreadable_orders(&service);
+    assert!(matches!(&unreadable[..], [(5, error)] if error.to_string().contains(&keys.order(5))), "{unreadable:?}");
+    assert_eq!(world.next_order(&service), 6);
+}

@@ -11,7 +11,7 @@ use super::values::{BreakGlass, EraValue, Free, Holder, HolderState, Intent, Lea
 use super::view::LeaseView;
 use crate::ids::{InstanceId, OpId};
 use crate::keys::LeaseKeys;
-use crate::numbers::Era;
+use crate::numbers::{Era, MAX_ERA};
 use crate::stored::{STORED_VERSION, encode};
 use crate::txn::{Cmp, Op, Revision, Txn};
 
@@ -73,7 +73,8 @@ pub fn break_glass(
 /// the upper bits of every token, so that tokens grow although revisions went back.
 ///
 /// # Errors
-/// [`Refused`]: they are not two, give no reason, or the era is not above the present one.
+/// [`Refused`]: they are not two, give no reason, or the era is not above the present one, or above all that fit
+/// a token.
 pub fn raise_era(
     keys: &LeaseKeys,
     view: &LeaseView,
@@ -83,6 +84,9 @@ pub fn raise_era(
     two_people(by, second, because)?;
     if era <= view.era.0 {
         return Err(Refused::NoHigherEra { present: view.era.0.0, asked: era.0 });
+    }
+    if era.0 > MAX_ERA {
+        return Err(Refused::EraTooHigh(era.0));
     }
     let text = |text: &str| Some(text.trim().to_owned());
     let value = EraValue { v: STORED_VERSION, era, by: text(by), second: text(second), because: text(because) };

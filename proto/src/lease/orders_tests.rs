@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::txn_tests::{TinyStore, candidate, held_by_1, keys, owner, turn};
 use super::*;
 use crate::ids::{AgentId, OpId};
-use crate::numbers::Era;
+use crate::numbers::{Era, MAX_ERA};
 
 fn order(asserting: Option<Assertion>) -> BreakGlass {
     BreakGlass { by: "ann".into(), second: "bob".into(), because: "its rack burns".into(), asserting }
@@ -135,6 +135,11 @@ fn the_era_only_goes_up_and_takes_two_people() {
     let raise = |store: &TinyStore, era, who| raise_era(&keys(), &store.view(), Era(era), who);
     assert!(matches!(raise(&store, 1, ("ann", "ann", "restored")), Err(Refused::NotTwo(_))));
     assert!(matches!(raise(&store, 0, ("ann", "bob", "restored")), Err(Refused::NoHigherEra { present: 0, asked: 0 })));
+    for above in [MAX_ERA + 1, u16::MAX] {
+        let refused = raise(&store, above, ("ann", "bob", "restored")).expect_err("no token could be made of it");
+        assert!(matches!(refused, Refused::EraTooHigh(era) if era == above) && refused.to_string().contains("32767"));
+    }
+    raise(&store, MAX_ERA, ("ann", "bob", "restored")).expect("it fits");
     let (first, second) = (raise(&store, 1, ("ann", "bob", "restored")), raise(&store, 2, ("eve", "bob", "restored")));
     assert!(store.apply(&first.expect("higher")) && !store.apply(&second.expect("higher, as it was read")));
     assert_eq!(store.view().era.0, Era(1));

@@ -19,6 +19,7 @@ use super::values::{Beat, Free, Held, Holder, HolderState, LeaseCause, Owner, St
 use super::view::{Corrupt, LeaseView, Seen};
 use crate::ids::{AgentId, InstanceId, OpId};
 use crate::keys::LeaseKeys;
+use crate::numbers::MAX_ERA;
 use crate::planted::{Mistake, planted};
 use crate::stored::{STORED_VERSION, StoredError, encode};
 use crate::txn::{Cmp, LeaseId, Op, Revision, Txn};
@@ -71,6 +72,9 @@ pub enum Refused {
         /// As asked.
         asked: u16,
     },
+    /// An era that fits no token: nobody could hold under it, and none is above it.
+    #[error("era {0} is above {MAX_ERA}, the highest that fits a token; give a lower one")]
+    EraTooHigh(u16),
     /// Holder and beat contradict each other.
     #[error(transparent)]
     Corrupt(#[from] Corrupt),

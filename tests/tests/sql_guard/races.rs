@@ -90,12 +90,14 @@ fn an_install_may_end_the_sessions_of_older_tokens_instead_of_waiting_for_them()
     let mut old = site.session_with("user=postgres application_name=handover:billing:10");
     old.batch_execute("BEGIN; SELECT handover.fence_check('billing', 10)").expect("open");
     let mut other = site.session_with("user=postgres application_name=handover:billing:11");
+    let mut boaster = site.session_with("user=postgres application_name=handover:billing:9999999999999999999");
     let mut new = site.session();
     let told: i64 = new.query_one("SELECT handover.fence_evict('billing', 11)", &[]).expect("evict").get(0);
     assert_eq!(told, 1, "only the older token's session");
     install(&mut new, 11, "b").expect("installed");
     old.batch_execute("COMMIT").expect_err("ended");
     other.batch_execute("SELECT 1").expect("left alone");
+    boaster.batch_execute("SELECT 1").expect("a number that no token can be stands in nobody's way");
 }
 
 #[test]
