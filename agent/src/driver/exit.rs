@@ -4,6 +4,8 @@ use std::fmt;
 
 use handover_proto::ids::InstanceId;
 
+use super::OverMemory;
+
 /// An instance's main process has ended and what it left behind has been killed. While a killed process is still there,
 /// one with [`left`](Self::left) goes ahead, and the last one follows when nothing is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub enum ExitStatus {
     Unit(UnitEnd),
     /// As commands tell: more is not to be known of it.
     Command(CommandEnd),
+    /// Killed by the agent, since it used more memory than it may.
+    Memory(OverMemory),
 }
 
 /// How an instance ended that commands start, stop and watch.
@@ -132,6 +136,7 @@ impl fmt::Display for ExitStatus {
             Self::Unknown => f.write_str("status unknown (adopted)"),
             Self::Unit(end) => end.fmt(f),
             Self::Command(end) => end.fmt(f),
+            Self::Memory(over) => over.fmt(f),
         }
     }
 }

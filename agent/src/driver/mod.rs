@@ -20,6 +20,7 @@ mod found;
 mod kernel;
 mod marks;
 mod members;
+mod memory;
 mod order;
 mod process;
 mod record;
@@ -44,6 +45,7 @@ pub use exec::{ExecDriver, ExecSettings};
 pub use exit::{CommandEnd, Exit, ExitStatus, UnitEnd};
 pub use found::Found;
 pub use marks::Owner;
+pub use memory::{LimitedBy, MemoryMax, OverMemory};
 pub use order::{Order, Start};
 pub use process::ProcessDriver;
 pub use record::{Adopted, ProcessRecord, StartSpec, UnitRecord};
@@ -114,7 +116,8 @@ impl Driver {
     ) -> Result<(Self, mpsc::Receiver<Told>), DriverError> {
         match settings {
             DriverSettings::Process(settings) => {
-                let (driver, told) = ProcessDriver::open(opening.owner)?;
+                let (mut driver, told) = ProcessDriver::open(opening.owner)?;
+                driver.limit_memory(settings.memory_max);
                 Ok((Self::Process(settings.clone(), driver), told))
             }
             DriverSettings::Systemd(settings) => {

@@ -13,6 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::clear::{Cleared, clear};
 use super::ended::Ended;
+use super::memory::{Judge, LimitedBy, MemoryMax, OverMemory};
 use super::survey::{self, Watch};
 use super::watched::{Leader, Watched};
 use super::{Adopted, DriverError, Exit, ExitStatus, Found, Owner, ProcessRecord, StartSpec, Told};
@@ -36,6 +37,7 @@ pub struct ProcessDriver {
     sees_all: bool,
     watch: Arc<Watch>,
     told: mpsc::Sender<Told>,
+    memory_max: Option<MemoryMax>,
     watchers: Mutex<JoinSet<()>>,
     _sweeper: AbortOnDropHandle<()>,
 }
@@ -58,12 +60,19 @@ impl ProcessDriver {
         let child_ended = signal(SignalKind::child()).map_err(DriverError::system("listen for SIGCHLD"))?;
         let sweeper = AbortOnDropHandle::new(tokio::spawn(sweep(Arc::clone(&watch), child_ended)));
         let (told, receiver) = mpsc::channel(EXITS);
-        let driver = Self { owner, boot_id, sees_all, watch, told, watchers: Mutex::default(), _sweeper: sweeper };
+        let (watchers, memory_max) = (Mutex::default(), None);
+        let driver = Self { owner, boot_id, sees_all, watch, told, memory_max, watchers, _sweeper: sweeper };
         Ok((driver, receiver))
     }
 
     pub(super) fn told(&self) -> &mpsc::Sender<Told> {
         &self.told
+    }
+
+    /// An instance that uses more memory than so many bytes, with all its processes, is killed.
+    /// Counts for those that are started or adopted from now on.
+    pub fn limit_memory(&mut self, bytes: Option<u64>) {
+        self.memory_max = bytes.map(|bytes| MemoryMax { bytes, by: LimitedBy::Config });
     }
 
     /// Starts an instance and watches it. The record is for the agent's state file; one [`Exit`] will follow.
@@ -220,7 +229,7 @@ impl ProcessDriver {
         self.watch.add(Arc::clone(&watched));
         let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
         while watchers.try_join_next().is_some() {}
-        watchers.spawn(watch_one(Arc::clone(&self.watch), watched, ended, self.told.clone()));
+        watchers.spawn(watch_one(Arc::clone(&self.watch), watched, (ended, self.memory_max), self.told.clone()));
         Ok(())
     }
 
@@ -258,15 +267,53 @@ pub(super) fn signal_all(watch: &Watch, watched: &Watched, signal: Signal) -> io
     surveyed.or_else(|error| watched.leader.signal(signal).and(Err(error)))
 }
 
-async fn watch_one(watch: Arc<Watch>, watched: Arc<Watched>, ended: Option<Ended>, driver: mpsc::Sender<Told>) {
-    let instance = watched.record.instance.clone();
-    if let Some(mut ended) = ended
-        && let Err(error) = ended.wait().await
-    {
-        tracing::error!(%instance, %error, "cannot watch the instance any more");
-        return;
+/// Waits for the end of the main process; what it was killed for, if it used too much memory.
+async fn until_ended(
+    (watch, watched): (&Arc<Watch>, &Arc<Watched>),
+    mut ended: Ended,
+    max: Option<MemoryMax>,
+) -> io::Result<Option<OverMemory>> {
+    let shared = (Arc::clone(watch), Arc::clone(watched));
+    let pids = move || {
+        let (watch, watched) = &shared;
+        let running = |others: Vec<table::Row>| others.into_iter().filter(|row| !row.ended).map(|row| row.key.pid);
+        watch.with_members(watched, |found| Ok(running(found.others).chain([watched.record.pid]).collect()))
+    };
+    let mut judge = Judge::new();
+    let over = tokio::select! {
+        done = ended.wait() => return done.map(|()| None),
+        over = judge.exceeded(max, pids) => over,
+    };
+    let instance = &watched.record.instance;
+    tracing::warn!(%instance, %over, "killing the instance");
+    let shared = (Arc::clone(watch), Arc::clone(watched));
+    let killed = spawn_blocking(move || signal_all(&shared.0, &shared.1, Signal::KILL)).await;
+    if let Err(error) = killed.map_err(io::Error::other).flatten() {
+        tracing::error!(%instance, %error, "cannot kill the instance");
     }
-    let status = watched.leader.status().unwrap_or_else(|error| {
+    ended.wait().await.map(|()| Some(over))
+}
+
+async fn watch_one(
+    watch: Arc<Watch>,
+    watched: Arc<Watched>,
+    (ended, max): (Option<Ended>, Option<MemoryMax>),
+    driver: mpsc::Sender<Told>,
+) {
+    let instance = watched.record.instance.clone();
+    let over = match ended {
+        Some(ended) => until_ended((&watch, &watched), ended, max).await,
+        None => Ok(None),
+    };
+    let over = match over {
+        Ok(over) => over,
+        Err(error) => {
+            tracing::error!(%instance, %error, "cannot watch the instance any more");
+            return;
+        }
+    };
+    let status = over.map(|over| Ok(ExitStatus::Memory(over))).unwrap_or_else(|| watched.leader.status());
+    let status = status.unwrap_or_else(|error| {
         tracing::error!(%instance, %error, "cannot learn how the instance ended");
         ExitStatus::Unknown
     });

@@ -7,6 +7,7 @@ use std::time::Duration;
 use handover_proto::ids::{InstanceId, SlotId, Version};
 use serde::Deserialize;
 
+use super::memory::optional_size;
 use super::template::{Template, Values};
 use super::{ExecSettings, StartSpec, SystemdSettings};
 
@@ -62,6 +63,7 @@ impl DriverSettings {
 /// builds = "/srv/billing/builds"
 /// command = ["{builds}/{version}/billing", "--port", "{port}"]
 /// grace = "30s"
+/// memory_max = "512MiB"
 /// [driver.env]
 /// RUST_LOG = "info"
 /// ```
@@ -76,6 +78,8 @@ pub struct ProcessSettings {
     pub env: BTreeMap<String, Template>,
     /// From SIGTERM to SIGKILL.
     pub grace: Duration,
+    /// An instance that uses more, with all its processes, is killed; in bytes. None: whatever the host has.
+    pub memory_max: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -87,6 +91,8 @@ struct Raw {
     env: BTreeMap<String, Template>,
     #[serde(with = "crate::duration", default = "default_grace")]
     grace: Duration,
+    #[serde(default, deserialize_with = "optional_size")]
+    memory_max: Option<u64>,
 }
 
 /// A `[driver]` table that cannot work.
@@ -166,7 +172,8 @@ impl TryFrom<Raw> for ProcessSettings {
         if let Some(name) = raw.env.keys().find(|name| name.starts_with("HANDOVER_")) {
             return Err(SettingsError::ReservedVariable { name: name.clone() });
         }
-        Ok(Self { command: raw.command, builds: raw.builds, env: raw.env, grace: raw.grace })
+        let Raw { command, builds, env, grace, memory_max } = raw;
+        Ok(Self { command, builds, env, grace, memory_max })
     }
 }
 
@@ -224,6 +231,7 @@ mod tests {
         builds = "/srv/builds"
         command = ["{builds}/{version}/billing", "--port={port}"]
         grace = "5s"
+        memory_max = "64MiB"
         env = { LISTEN = "127.0.0.1:{port}" }
     "#;
 
@@ -238,7 +246,7 @@ mod tests {
     #[test]
     fn a_start_has_its_placeholders_filled_in() {
         let settings = parse(GOOD).expect("settings");
-        assert_eq!(settings.grace, Duration::from_secs(5));
+        assert_eq!((settings.grace, settings.memory_max), (Duration::from_secs(5), Some(64 << 20)));
         let (slot, version) = ("b".parse().expect("slot"), "1.5.0".parse().expect("version"));
         let instance = "00000000000000aa".parse().expect("id");
         let place =
@@ -256,6 +264,8 @@ mod tests {
             ("{port}", "{prot}", "unknown placeholder {prot}"),
             ("\"process\"", "\"nomad\"", "nomad"),
             ("grace = \"5s\"", "grace = 5", "write \"5s\""),
+            ("64MiB", "64MB", "\"64MB\" is not a size"),
+            ("\"64MiB\"", "64", "invalid type"),
             ("grace", "gracious", "gracious"),
             ("LISTEN", "HANDOVER_SLOT", "HANDOVER_SLOT"),
             ("/srv/builds", "builds", "not an absolute path"),

@@ -9,6 +9,7 @@
 mod adoption;
 mod ends;
 mod lingers;
+mod memory;
 mod register;
 mod restart;
 mod stage;

@@ -111,10 +111,22 @@ pub(super) fn why(reply: &StatusReply) -> Vec<String> {
         return reply.blockers.iter().map(|blocker| why_line(blocker, reply.at_ms)).collect();
     }
     let state = reply.rollout.as_ref().map(|rollout| rollout.state.as_str());
-    vec![match state {
-        Some("running" | "rolling-back") => "nothing is waited for: the rollout moves".to_owned(),
-        _ => "nothing is waited for: everything is as it is assigned, and no rollout runs".to_owned(),
-    }]
+    let nothing = match state {
+        Some("running" | "rolling-back") => "nothing is waited for: the rollout moves",
+        _ => "nothing is waited for: everything is as it is assigned, and no rollout runs",
+    };
+    [nothing.to_owned()].into_iter().chain(reply.rollout.as_ref().and_then(why_not_done)).collect()
+}
+
+/// Why the last rollout did not come to its end.
+fn why_not_done(rollout: &RolloutStatus) -> Option<String> {
+    let ended = match rollout.state.as_str() {
+        "rolled-back" => "was rolled back",
+        "failed" => "failed",
+        _ => return None,
+    };
+    let RolloutStatus { rollout, to_version, reason, .. } = rollout;
+    Some(format!("the last rollout ({rollout}, to {}) {ended}: {reason}", version(to_version)))
 }
 
 fn why_line(blocker: &Blocker, now_ms: u64) -> String {

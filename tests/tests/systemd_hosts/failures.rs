@@ -31,6 +31,28 @@ fn a_unit_that_fails_at_start_never_notifies_or_crashes_in_a_loop_is_rolled_back
 }
 
 #[test]
+fn a_unit_that_fills_its_memory_is_rolled_back_and_its_limit_is_named() {
+    let Some(site) = Site::start(1) else { return };
+    let host = site.hosts.host(0);
+    host.put("/etc/systemd/system/billing@.service.d/memory.conf", "[Service]\nMemoryMax=100M\n").expect("written");
+    host.must(&["systemctl", "daemon-reload"]).expect("reloaded");
+    site.bring_up();
+    site.install("1.1.0", "grow-mib-per-s = 100");
+    let spec = Spec { soak: "20s", ..site.spec("1.1.0") };
+    let (code, said) = site.roll(&spec);
+    assert_eq!(code, 3, "{said}{}", site.logs());
+    until("1.0.0 to serve", || site.serving_count("1.0.0") == 1);
+    // Where the kernel keeps the limit, it is first.
+    let cause = |said: &str| {
+        let by_agent = said.contains("out of memory: it used") && said.contains("MemoryMax= of its unit is 100 MiB");
+        said.contains("the candidate 1.1.0 ended by itself") && (by_agent || said.contains("killed for lack of memory"))
+    };
+    let history = site.cli(&["rollout", "history"]).1;
+    assert!(cause(&said) && cause(&history), "{said}\n{history}");
+    until("`why` to tell it", || cause(&site.cli(&["why"]).1));
+}
+
+#[test]
 fn a_unit_whose_watchdog_hears_nothing_is_seen_at_once_and_started_anew() {
     let Some(site) = Site::start(1) else { return };
     let host = site.hosts.host(0);

@@ -146,6 +146,7 @@ impl Bus {
             restarts: number("NRestarts"),
             invocation: hexadecimal(&generic, "InvocationID"),
             cgroup: text(&service, "ControlGroup"),
+            memory_max: size(&service, "MemoryMax"),
         })
     }
 
@@ -267,6 +268,14 @@ fn number(properties: &Properties, name: &str) -> i32 {
         Some(Variant::I32(number)) => *number,
         Some(Variant::U32(number)) => i32::try_from(*number).unwrap_or_default(),
         _ => 0,
+    }
+}
+
+/// Bytes, of which the greatest number means no limit.
+fn size(properties: &Properties, name: &str) -> Option<u64> {
+    match properties.get(name).map(|value| &**value) {
+        Some(Variant::U64(bytes)) if *bytes != u64::MAX => Some(*bytes),
+        _ => None,
     }
 }
 

@@ -33,7 +33,7 @@ use super::{Adopted, DriverError, Found, Opening, Place, ProcessRecord, Told, Un
 use bus::{Bus, Signals};
 use check::Need;
 use unit::{Seen, Stage, State, Step};
-use watch::{Follower, Watched};
+use watch::{Follower, Memory, Watched};
 
 pub use bus::BusError;
 pub use check::UnitError;
@@ -176,8 +176,8 @@ impl SystemdDriver {
         let watched = Arc::new(Watched::new(unit, record, awaits));
         self.watched().insert(instance.clone(), Arc::clone(&watched));
         let (bus, told, wake) = (Arc::clone(&self.bus), self.told.clone(), Arc::clone(&self.opening.wake));
-        let signals = Some(signals);
-        let follower = Follower { bus, watched, path, stage, order, signals, told, wake };
+        let (signals, memory) = (Some(signals), Memory::default());
+        let follower = Follower { bus, watched, path, stage, order, signals, told, wake, memory };
         let all = Arc::clone(&self.watched);
         let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
         while followers.try_join_next().is_some() {}

@@ -26,6 +26,8 @@ pub(super) struct Seen {
     pub(super) invocation: String,
     /// `ControlGroup`; empty while it has none.
     pub(super) cgroup: String,
+    /// `MemoryMax` in bytes; none: no limit.
+    pub(super) memory_max: Option<u64>,
 }
 
 /// `ActiveState`.

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::process::Signal as Kill;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 use tracing::{error, warn};
@@ -13,6 +14,7 @@ use super::bus::{Bus, BusError, Signal, Signals};
 use super::cgroup::Cgroup;
 use super::journal;
 use super::unit::{self, Seen, Stage, Step};
+use crate::driver::memory::{Judge, LimitedBy, MemoryMax, OverMemory};
 use crate::driver::{Exit, ExitStatus, ProcessRecord, Told, UnitRecord, table};
 
 /// Between two tries to reach systemd again.
@@ -85,11 +87,20 @@ pub(super) struct Follower {
     pub(super) signals: Option<Signals>,
     pub(super) told: mpsc::Sender<Told>,
     pub(super) wake: Arc<Notify>,
+    pub(super) memory: Memory,
+}
+
+/// What the unit may use, and what became of that.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    max: Option<MemoryMax>,
+    over: Option<OverMemory>,
 }
 
 impl Follower {
     /// To the instance's end, which is told once nothing is left of it.
     pub(super) async fn follow(mut self) {
+        let mut judge = Judge::new();
         let status = loop {
             match self.look().await {
                 Ok(Some(status)) => break status,
@@ -100,17 +111,39 @@ impl Follower {
                     continue;
                 }
             }
-            let heard = match &mut self.signals {
-                Some(signals) => signals.next().await,
-                None => None,
+            let cgroup = self.watched.cgroup();
+            let pids = move || cgroup.as_ref().map_or(Ok(Vec::new()), Cgroup::processes);
+            let max = self.memory.max.filter(|_| self.memory.over.is_none());
+            let heard = async {
+                match &mut self.signals {
+                    Some(signals) => signals.next().await,
+                    None => None,
+                }
             };
-            match heard {
-                Some(Signal::Changed) => {}
-                Some(Signal::Ended { order, outcome }) => self.order_ended(&order, outcome),
-                None => self.broken("the connection to the bus has ended").await,
+            tokio::select! {
+                signal = heard => match signal {
+                    Some(Signal::Changed) => {}
+                    Some(Signal::Ended { order, outcome }) => self.order_ended(&order, outcome),
+                    None => self.broken("the connection to the bus has ended").await,
+                },
+                over = judge.exceeded(max, pids) => self.end(over).await,
             }
         };
+        let status = self.memory.over.map_or(status, ExitStatus::Memory);
         self.finish(status).await;
+    }
+
+    /// As the kernel would, where it keeps the unit's limit.
+    async fn end(&mut self, over: OverMemory) {
+        let unit = &self.watched.unit;
+        warn!(unit, %over, "killing the unit");
+        self.memory.over = Some(over);
+        let killed = self.watched.cgroup().map_or(Ok(false), |cgroup| cgroup.kill());
+        if killed.is_err()
+            && let Err(error) = self.bus.kill(unit, Kill::KILL.as_raw()).await
+        {
+            error!(unit, %error, "the unit cannot be killed");
+        }
     }
 
     fn order_ended(&mut self, order: &OwnedObjectPath, ended: String) {
@@ -143,6 +176,7 @@ impl Follower {
     /// One look, and all that follows from it. Some: how the instance ended.
     async fn look(&mut self) -> Result<Option<ExitStatus>, BusError> {
         let mut seen = self.bus.look(&self.watched.unit, &self.path).await?;
+        self.memory.max = seen.memory_max.map(|bytes| MemoryMax { bytes, by: LimitedBy::Unit });
         loop {
             match unit::next(&self.stage, &seen) {
                 Step::Begun => {

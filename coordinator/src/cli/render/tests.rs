@@ -89,6 +89,20 @@ fn why_prints_every_blocker_and_says_so_if_there_is_none() {
 }
 
 #[test]
+fn why_tells_what_sent_the_last_rollout_back() {
+    let last = |state: &str| {
+        let rollout = example().rollout.expect("a rollout");
+        let rollout = RolloutStatus { state: state.into(), reason: "app-01: out of memory".into(), ..rollout };
+        why(&StatusReply { blockers: vec![], rollout: Some(rollout), ..example() })
+    };
+    let told = last("rolled-back");
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[1].contains("to 1.5.0) was rolled back: app-01: out of memory"), "{told:?}");
+    assert!(last("failed")[1].contains(" failed: app-01"));
+    assert_eq!(last("done").len(), 1);
+}
+
+#[test]
 fn a_plan_without_changes_is_one_line() {
     let reply = PlanReply { service: "billing".into(), to_version: "1.5.0".into(), ..PlanReply::default() };
     assert_eq!(plan(&reply), ["billing is at 1.5.0 already; nothing to do"]);
