@@ -64,6 +64,10 @@ impl Core {
     pub(super) fn renewal_due(&self, local: &Local, now: Boot) -> Option<(LeaseId, usize, Txn, Expectation)> {
         let live = local.live.as_ref().filter(|live| live.renew.is_due(now) && local.is_alive())?;
         let me = &local.wanted.owner.instance;
+        // Nobody may work under a turn that the other copy of this host may have begun: its beat ends, and others take over.
+        if local.copied && local.turn.is_none() && self.is_holder(me) {
+            return None;
+        }
         let standing = if live.used {
             let turn = local.turn.as_ref().filter(|turn| self.is_present(me, turn))?;
             Standing::Holder { turn: turn.revision, era: turn.token.era() }
