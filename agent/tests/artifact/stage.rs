@@ -221,7 +221,7 @@ async fn versions_of_another_service_in_the_same_directory_are_left_alone() {
 async fn a_staging_that_nobody_waits_for_any_more_clears_away_what_has_come() {
     let site = Site::new();
     site.publish("1.5.0");
-    let config = site.config("fetch = { exec = [\"sleep\", \"60\", \"{file}\", \"{to}\"] }");
+    let config = site.config("fetch = { exec = [\"sh\", \"-c\", \"sleep 60\", \"{file}\", \"{to}\"] }");
     let progress = Progress::default();
     let wanted = version("1.5.0");
     let staging = stage_watched(&config, &wanted, &progress);

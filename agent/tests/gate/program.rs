@@ -63,7 +63,8 @@ impl Site {
     pub(crate) fn signal_mode(&self) {
         let text = std::fs::read_to_string(&self.config).expect("a config");
         let without = text.split("[gate]").next().expect("what is before");
-        std::fs::write(&self.config, format!("{without}[gate]\nmode = 'signal'\n")).expect("written");
+        std::fs::write(&self.config, format!("{without}[gate]\nmode = 'signal'\n[balancer]\nsettle = '3s'\n"))
+            .expect("written");
     }
 
     fn command(&self, program: &str, before: &[&str], arguments: &[&str]) -> Command {
