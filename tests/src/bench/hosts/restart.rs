@@ -60,7 +60,7 @@ pub(super) fn rows(restarts: usize) -> Result<Vec<Row>> {
 
 /// The only host: its gate holds meanwhile.
 fn in_place(version: &str) -> Spec {
-    let quick = Spec { step_soak: "0s", soak: "0s", start_deadline: "8s", ..Spec::in_place(version) };
+    let quick = Spec { step_soak: "0s", soak: "0s", start_deadline: "5s", ..Spec::in_place(version) };
     Spec { min_serving: 0, ..quick }
 }
 
