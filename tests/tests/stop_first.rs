@@ -58,11 +58,13 @@ fn an_upgrade_in_place_under_load_loses_no_request_and_hands_the_lease_over_once
     assert!(turns.len() == 1 && turns[0].planned, "the lease moved otherwise than once: {}", table(&receipt));
 }
 
-/// The first host has given its old version up, and its new one does not serve yet.
-fn in_between(fleet: &Fleet) -> anyhow::Result<bool> {
+/// The host that has given its old version up, and whose new one does not serve yet. The lease's holder is not the first.
+fn in_between(fleet: &Fleet) -> anyhow::Result<Option<usize>> {
     let status = fleet.cli().status()?;
-    let first = status["fleet"].as_array().and_then(|rows| rows.iter().find(|row| row["agent"] == "app-01"));
-    Ok(status["rollout"]["step"] == 2 && first.is_none_or(|row| row["reads"] == 0))
+    let rows = status["fleet"].as_array().cloned().unwrap_or_default();
+    let agent = rows.iter().find(|row| row["reads"] == 0).map(|row| row["agent"].clone());
+    let index = agent.and_then(|agent| fleet.hosts.iter().position(|host| agent == host.name));
+    Ok(index.filter(|_| status["rollout"]["step"] == 2))
 }
 
 #[test]
@@ -72,11 +74,12 @@ fn an_agent_and_a_coordinator_that_die_between_stop_and_start_cost_nothing() {
     // Until they are dead, so that the moment between stop and start cannot be missed.
     fleet.install("1.1.0", "never-ready = true").expect("installed");
     let rollout = fleet.cli().start(&Spec::in_place("1.1.0")).expect("started");
-    fleet.wait_for("the first host to be in between", in_between).expect("in between");
-    fleet.hosts[0].agent.take().expect("an agent").kill().expect("killed");
+    fleet.wait_for("the first host to be in between", |fleet| Ok(in_between(fleet)?.is_some())).expect("in between");
+    let first = in_between(&fleet).expect("status").expect("its version is never ready");
+    fleet.hosts[first].agent.take().expect("an agent").kill().expect("killed");
     fleet.coordinators.pop().expect("a coordinator").kill().expect("killed");
     fleet.install("1.1.0", "").expect("installed");
-    fleet.start_agent(0).expect("the next agent");
+    fleet.start_agent(first).expect("the next agent");
     fleet.start_coordinator().expect("the next coordinator");
     ended(&fleet, &rollout, "done");
     all_serve(&fleet, "1.1.0");
