@@ -253,10 +253,12 @@ impl Core {
         }
     }
 
-    /// How long the request has been in flight.
+    /// How long the request has been in flight, or a tunnel.
     pub fn age(&self, route: &Route, now: Duration) -> Duration {
-        let flight = self.entries.get(&route.key).and_then(|entry| entry.flights.get(&route.flight));
-        flight.map_or(Duration::ZERO, |flight| now.saturating_sub(flight.since))
+        let Some(entry) = self.entries.get(&route.key) else { return Duration::ZERO };
+        let flight = entry.flights.get(&route.flight).map(|flight| flight.since);
+        let since = flight.or_else(|| entry.upgraded.get(&route.flight).copied());
+        since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
     }
 
     /// Both bodies have ended. A request that nothing was recorded about was given up by its client. Urgent when an

@@ -15,6 +15,7 @@ use super::body::{Exchange, Manner, OwnBody, PassedBody, ResponseBody};
 use super::class::class_of;
 use super::connection::{Running, Watched};
 use super::control::Reason;
+use super::cut::About;
 use super::forward::{self, Answer, Way};
 use super::grpc;
 use super::headers::{self, Hop};
@@ -59,12 +60,12 @@ pub(super) async fn serve(
         upgrade: offer.is_some(),
         deadline: gate.settings.limits.request_time.map(|time| Instant::now() + time),
     };
-    let entered = match line.share.is_within(gate.settings.limits.in_flight_per_peer) {
+    let entered = match line.share.is_within(gate.settings.limits.in_flight_of_a_peer()) {
         true => forward::in_time(way.deadline, gate.enter(ask, &line.share)).await,
         false => Err(Reason::PeerLimit),
     };
     let ticket = match entered {
-        Ok(ticket) => ticket,
+        Ok(ticket) => ticket.about(Some(About::request(&head.method, &head.uri, line.peer))),
         Err(reason) => return Ok(reply::own(&gate, reason, None, running, &asked)),
     };
     let hop = Hop {

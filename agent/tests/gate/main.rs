@@ -4,6 +4,7 @@
 
 mod bench;
 mod control;
+mod cut;
 mod deadlines;
 mod errors;
 mod frames;

@@ -88,7 +88,7 @@ pub fn order(plan: &Plan, progress: &Progress, order: Order, by: &str, reason: &
         (State::GoingBack { reason, .. }, _) => Err(Refused::GoesBack { rollout, reason: reason.clone() }),
         (State::Paused { reason, .. }, Order::Pause) => Err(Refused::Paused { rollout, reason: reason.clone() }),
         (State::Running { .. }, Order::Resume) => Err(Refused::NotPaused { rollout }),
-        (State::Running { .. }, Order::Pause) => Ok(Event::Paused { by, reason }),
+        (State::Running { .. }, Order::Pause) => Ok(Event::Paused { by, reason, unmeasured: false }),
         (State::Paused { .. }, Order::Resume) => Ok(Event::Resumed { by }),
         (State::Running { .. } | State::Paused { .. }, Order::Abort | Order::Rollback) => {
             if progress.can_go_back(plan) {

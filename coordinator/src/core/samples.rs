@@ -178,9 +178,10 @@ impl Samples {
     }
 
     fn observe_traffic(&mut self, agent: &AgentId, candidate: &Instance, boot: Duration) {
+        let Some(traffic) = candidate.traffic else { return };
         // What an unknown instance had counted before this coordinator looked says nothing about now.
-        let before = self.last.insert(candidate.id.clone(), candidate.traffic).unwrap_or(candidate.traffic);
-        let delta = candidate.traffic.since(before);
+        let before = self.last.insert(candidate.id.clone(), traffic).unwrap_or(traffic);
+        let delta = traffic.since(before);
         for scope in [Scope::All, Scope::Host(agent.clone())] {
             self.histories.entry(scope).or_default().push(boot, delta);
         }

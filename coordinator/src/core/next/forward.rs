@@ -1,21 +1,24 @@
 //! The way forward, and the pause on it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use handover_proto::assignment::Assignment;
 use handover_proto::blocker::{Blocker, BlockerKind};
 use handover_proto::ids::AgentId;
+use handover_proto::numbers::Term;
 
 use super::changes::{changes, floor_blocker};
 use super::lease::{self, Standing};
 use super::{Act, Decision, Now, OURSELVES, ended_without_silent, leaving, met, staging};
-use crate::core::assign::Place;
+use crate::core::assign::{Place, begun, wanted};
 use crate::core::duration;
 use crate::core::event::{BackStep, Event, Outcome};
 use crate::core::fleet::Fleet;
-use crate::core::plan::{Plan, Step};
+use crate::core::plan::{Host, Plan, Step};
 use crate::core::progress::Progress;
 use crate::core::samples::Samples;
+use crate::core::spec::Unmeasured;
 
 /// Everything that a lap looks at.
 #[derive(Clone, Copy)]
@@ -71,7 +74,7 @@ pub(super) fn paused(lap: Lap<'_>, step: u32, by: &str, reason: &str) -> Decisio
 }
 
 fn pause(reason: String) -> Decision {
-    Act::only(Event::Paused { by: OURSELVES.to_owned(), reason })
+    Act::only(Event::Paused { by: OURSELVES.to_owned(), reason, unmeasured: false })
 }
 
 /// The latch and the traffic's way back, in one transaction.
@@ -126,9 +129,34 @@ fn soak(lap: Lap<'_>, step: u32) -> Option<Decision> {
         return Some(Decision::Wait { blockers: vec![blocker], until: Some(until) });
     }
     // Too little to go back for, too much to go on with.
-    let suspect = lap.samples.suspect(lap.plan, lap.now.boot)?;
+    let Some(suspect) = lap.samples.suspect(lap.plan, lap.now.boot) else { return unmeasured(lap, step, soak) };
     let waiting_for = format!("enough answers to judge: {suspect}");
     Some(Decision::wait(Blocker { kind: BlockerKind::Samples, since_ms: lap.progress.since_ms, waiting_for }))
+}
+
+/// What was watched, though nobody counts how the candidate answers: no data is no promotion (`SAFETY.md` E16). A fleet
+/// that is brought up has nothing to go back to, and a step without a soak is not watched.
+fn unmeasured(lap: Lap<'_>, step: u32, soak: Duration) -> Option<Decision> {
+    let goes_on = lap.plan.rules.health.unmeasured == Unmeasured::GoOn || lap.progress.vouched;
+    if goes_on || soak.is_zero() || lap.plan.from.is_none() {
+        return None;
+    }
+    let place = Place::Forward { step };
+    let serves = |host: &&Host| {
+        let (reads, writes) = wanted(lap.plan, place, host, Term::default()).weights(&host.candidate);
+        reads + writes > 0
+    };
+    let blind = |host: &&Host| {
+        let candidate = lap.fleet.instance(&host.agent, &host.candidate);
+        candidate.is_some_and(|found| found.version == lap.plan.to && found.traffic.is_none())
+    };
+    let host = begun(lap.plan, place).filter(serves).find(blind)?;
+    let (agent, to) = (&host.agent, &lap.plan.to);
+    let reason = format!(
+        "nobody measures how {to} answers on {agent} (mode signal has no gate); look at it yourself, then `handover rollout \
+         resume`, or `rollback`; `unmeasured = \"go-on\"` under [health] in the spec goes on without"
+    );
+    Some(Act::only(Event::Paused { by: OURSELVES.to_owned(), reason, unmeasured: true }))
 }
 
 pub(super) fn enter(lap: Lap<'_>, next: u32) -> Decision {

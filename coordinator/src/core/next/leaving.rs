@@ -54,7 +54,7 @@ pub(super) fn held_up(lap: Lap<'_>, step: u32) -> Option<Decision> {
             "{agent}: its balancers have not let it go for {limit}{own}; it is given back, and `resume` tries again"
         ),
     };
-    Some(Act::assign(Event::Paused { by: OURSELVES.to_owned(), reason }, left(lap, step)))
+    Some(Act::assign(Event::Paused { by: OURSELVES.to_owned(), reason, unmeasured: false }, left(lap, step)))
 }
 
 /// Since the step began or was resumed.

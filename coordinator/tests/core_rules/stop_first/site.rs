@@ -354,7 +354,7 @@ impl Host {
             writes: weight,
             in_flight: 0,
             oldest_ms: 0,
-            traffic: Default::default(),
+            traffic: Some(Default::default()),
         }
     }
 }
