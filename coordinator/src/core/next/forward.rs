@@ -36,7 +36,7 @@ pub(super) fn next(lap: Lap<'_>, step: u32) -> Decision {
         return go_back(lap, step, reason);
     }
     if let Err(corrupt) = lap.fleet.lease.check() {
-        return pause(corrupt.to_string());
+        return pause(lap, step, corrupt.to_string());
     }
     if lap.plan.step(step) == Some(&Step::Stage) {
         return staging::next(lap, step);
@@ -58,7 +58,7 @@ pub(super) fn next(lap: Lap<'_>, step: u32) -> Decision {
         match lease::forward(lap.plan, lap.progress, lap.fleet, lap.now) {
             Standing::Settled => {}
             Standing::Broken(reason) => return go_back(lap, step, reason),
-            other => return until_settled(lap, other),
+            other => return until_settled(lap, step, other),
         }
     }
     soak(lap, step).unwrap_or_else(|| enter(lap, step + 1))
@@ -73,8 +73,10 @@ pub(super) fn paused(lap: Lap<'_>, step: u32, by: &str, reason: &str) -> Decisio
     Decision::wait(Blocker { kind: BlockerKind::Paused, since_ms: lap.progress.since_ms, waiting_for })
 }
 
-fn pause(reason: String) -> Decision {
-    Act::only(Event::Paused { by: OURSELVES.to_owned(), reason, unmeasured: false })
+/// At `step`. A host that has left serves nobody, and a pause may last: it is given back with it.
+fn pause(lap: Lap<'_>, step: u32, reason: String) -> Decision {
+    let event = Event::Paused { by: OURSELVES.to_owned(), reason, unmeasured: false };
+    Act::assign(event, leaving::left(lap.plan, step, lap.fleet, lap.now.term))
 }
 
 /// The latch and the traffic's way back, in one transaction.
@@ -85,11 +87,11 @@ fn go_back(lap: Lap<'_>, step: u32, reason: String) -> Decision {
 }
 
 /// What is done about a lease that is not where it should be.
-fn until_settled(lap: Lap<'_>, standing: Standing) -> Decision {
+fn until_settled(lap: Lap<'_>, step: u32, standing: Standing) -> Decision {
     match standing {
         Standing::Wait(blocker) => Decision::wait(blocker),
         Standing::Ask { intent, from, to } => lap.ask(intent, from, to),
-        Standing::Stuck(reason) | Standing::Broken(reason) => pause(reason),
+        Standing::Stuck(reason) | Standing::Broken(reason) => pause(lap, step, reason),
         Standing::Settled => Decision::wait(lease::on_its_way(lap.progress)),
     }
 }
@@ -107,7 +109,7 @@ fn unless_needed(
     match lap.plan.step(step) {
         Some(Step::Leave { wave }) => match lease::away(lap.plan, lap.progress, lap.fleet, lap.now, *wave) {
             Standing::Settled => act(changes),
-            other => until_settled(lap, other),
+            other => until_settled(lap, step, other),
         },
         Some(Step::Start { .. }) if lap.plan.is_in_place() => {
             let (to, since_ms) = (Some(&lap.plan.to), lap.progress.since_ms);

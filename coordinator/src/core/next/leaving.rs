@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use handover_proto::assignment::Assignment;
 use handover_proto::ids::AgentId;
+use handover_proto::numbers::Term;
 
 use super::changes::floor_blocker;
 use super::forward::Lap;
@@ -12,7 +13,8 @@ use super::{Act, Decision, OURSELVES};
 use crate::core::assign::{Place, staying, wanted};
 use crate::core::duration;
 use crate::core::event::Event;
-use crate::core::plan::{Host, Step};
+use crate::core::fleet::Fleet;
+use crate::core::plan::{Host, Plan, Step};
 
 /// How long a balancer may take to let a host go: as long as a drain waits (`docs/decisions.md` 8).
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -20,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// Hosts that have left and may not be stopped, since others are lost meanwhile, are given back; they leave again when the
 /// floor holds. Leaving and stopping pass the same check, so that this does not go to and fro by itself.
 pub(super) fn given_back(lap: Lap<'_>, step: u32) -> Option<Decision> {
-    let back = left(lap, step);
+    let back = left(lap.plan, step, lap.fleet, lap.now.term);
     let next = Place::Forward { step: step + 1 };
     let stop = |host: &Host| (host.agent.clone(), wanted(lap.plan, next, host, lap.now.term));
     let stops = lap.plan.step(step).into_iter().flat_map(|what| lap.plan.hosts_of(what)).map(stop).collect();
@@ -54,7 +56,8 @@ pub(super) fn held_up(lap: Lap<'_>, step: u32) -> Option<Decision> {
             "{agent}: its balancers have not let it go for {limit}{own}; it is given back, and `resume` tries again"
         ),
     };
-    Some(Act::assign(Event::Paused { by: OURSELVES.to_owned(), reason, unmeasured: false }, left(lap, step)))
+    let back = left(lap.plan, step, lap.fleet, lap.now.term);
+    Some(Act::assign(Event::Paused { by: OURSELVES.to_owned(), reason, unmeasured: false }, back))
 }
 
 /// Since the step began or was resumed.
@@ -63,10 +66,10 @@ fn late(lap: Lap<'_>, limit: Duration) -> bool {
 }
 
 /// The hosts of a step `leave` that were told to, with what they had before.
-fn left(lap: Lap<'_>, step: u32) -> BTreeMap<AgentId, Assignment> {
-    let what = lap.plan.step(step).filter(|step| matches!(step, Step::Leave { .. }));
-    let stored = |host: &&Host| lap.fleet.agents.get(&host.agent).and_then(|agent| agent.assignment());
-    let hosts = what.into_iter().flat_map(|what| lap.plan.hosts_of(what));
+pub(in crate::core) fn left(plan: &Plan, step: u32, fleet: &Fleet, term: Term) -> BTreeMap<AgentId, Assignment> {
+    let what = plan.step(step).filter(|step| matches!(step, Step::Leave { .. }));
+    let stored = |host: &&Host| fleet.agents.get(&host.agent).and_then(|agent| agent.assignment());
+    let hosts = what.into_iter().flat_map(|what| plan.hosts_of(what));
     let told = hosts.filter(|host| stored(host).is_some_and(|stored| stored.leaving));
-    told.filter_map(|host| Some((host.agent.clone(), staying(lap.plan, step, host, lap.now.term)?))).collect()
+    told.filter_map(|host| Some((host.agent.clone(), staying(plan, step, host, term)?))).collect()
 }

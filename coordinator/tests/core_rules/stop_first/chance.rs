@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use handover::core::event::{Outcome, check_chain};
 use handover::core::next::Decision;
-use handover::core::order::{Order, order};
+use handover::core::order::Order;
 use handover::core::progress::{Progress, State};
 
+use super::leaving;
 use super::site::{FAULTS, Move, OURS, Site};
 
 /// Numbers that look random and are the same in every run (xorshift).
@@ -53,6 +54,9 @@ fn storm(seed: u64, hosts: u8, floor: usize, weather: Weather) -> (Outcome, Site
         }
         let all = site.faults > 0 || site.serving() >= floor;
         assert!(all, "seed {seed}: {:?} below {floor} at {:?}", site.versions(), site.world.progress.state);
+        let paused = matches!(site.world.progress.state, State::Paused { .. });
+        let out = (1..=hosts).find(|number| paused && leaving(&site, *number));
+        assert_eq!(out, None, "seed {seed}: out of its balancers for as long as the pause lasts");
     }
     site.world.fleet.lease.frozen = false;
     let outcome = to_the_end(&mut site);
@@ -77,18 +81,14 @@ fn to_the_end(site: &mut Site) -> Outcome {
 
 fn foul(site: &mut Site, chance: &mut Chance) {
     let number = chance.below(site.hosts.len());
-    match chance.below(10) {
-        0 => {
-            let progress = &site.world.progress;
-            if let Ok(event) = order(&site.world.plan, progress, Order::Rollback, "ann", "because") {
-                site.faults += 1;
-                site.world.journal(event);
-            }
-        }
+    match chance.below(12) {
+        0 => site.faults += u32::from(site.order(Order::Rollback).is_some()),
         1 => {
             site.faults += 1;
             site.world.fleet.lease.frozen ^= true;
         }
+        2 => drop(site.order(Order::Pause)),
+        3 => drop(site.order(Order::Resume)),
         _ => drop(site.step(number, FAULTS[chance.below(FAULTS.len())])),
     }
 }

@@ -110,3 +110,34 @@ fn a_host_that_nobody_keeps_out_is_named_before_a_rollout_with_what_gives_it_bac
     assert!(matches!(error, PlanError::Leaves { .. }), "{error:?}");
     assert!(error.to_string().contains("app-02") && error.to_string().contains("handover undrain app-02"), "{error}");
 }
+
+#[test]
+fn a_pause_gives_back_the_host_that_has_left_and_resume_lets_it_leave_again() {
+    let mut site = Site::new(3, "", true);
+    site.until(|site, _| leaving(site, 1));
+    for what in [Move::Take, Move::Balance] {
+        assert!(site.step(0, what), "{what:?}");
+    }
+    assert_eq!(site.serving(), 2, "it is out");
+    site.order(Order::Pause).expect("a pause");
+    assert!(!leaving(&site, 1) && wish(&site, 1).lease == Eligible, "as it was");
+    site.obey();
+    assert_eq!((site.serving(), blockers(&site.lap())), (3, vec![BlockerKind::Paused]), "all night, if need be");
+    site.order(Order::Resume).expect("a resume");
+    site.lap();
+    assert!(leaving(&site, 1));
+    assert_eq!(site.until_the_end(), Decision::Ended(Outcome::Done));
+}
+
+#[test]
+fn a_pause_of_our_own_gives_back_the_host_that_has_left_too() {
+    let mut site = Site::new(3, "", true);
+    site.until(|site, _| leaving(site, 1));
+    site.obey();
+    // Holder and beat contradict each other: nobody can say who holds.
+    site.world.fleet.lease.beat.as_mut().expect("a beat").mod_revision += 1;
+    assert!(site.world.fleet.lease.check().is_err());
+    let paused = site.lap();
+    let Event::Paused { reason, .. } = event(&paused) else { panic!("{paused:?}") };
+    assert!(!leaving(&site, 1), "{reason}");
+}

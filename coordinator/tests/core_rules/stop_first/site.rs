@@ -5,6 +5,7 @@ use std::time::Duration;
 use handover::core::event::Event;
 use handover::core::fleet::{Assigned, Fleet, Heard, Instance, Process, Slot};
 use handover::core::next::{Act, Decision};
+use handover::core::order::{Order, carried_out, order};
 use handover::core::plan::Plan;
 use handover_proto::assignment::{AtDeadline, LeaseWish};
 use handover_proto::ids::{AgentId, InstanceId, Version};
@@ -107,6 +108,16 @@ impl Site {
 
     pub(crate) fn plan(&self) -> &Plan {
         &self.world.plan
+    }
+
+    /// An operator's order, with whatever it is recorded with; none: it makes no sense now.
+    pub(crate) fn order(&mut self, what: Order) -> Option<()> {
+        self.sync();
+        let world = &self.world;
+        let event = order(&world.plan, &world.progress, what, "ann", "because").ok()?;
+        let acts = carried_out(&world.plan, &world.progress, &world.fleet, event, world.now.term);
+        acts.into_iter().for_each(|act| self.world.commit(act));
+        Some(())
     }
 
     /// One lap of the coordinator over what is reported; what it does is checked before it is done.
