@@ -141,3 +141,28 @@ fn a_pause_of_our_own_gives_back_the_host_that_has_left_too() {
     let Event::Paused { reason, .. } = event(&paused) else { panic!("{paused:?}") };
     assert!(!leaving(&site, 1), "{reason}");
 }
+
+#[test]
+fn on_the_way_back_a_host_that_has_left_serves_again_while_another_one_is_lost() {
+    let mut site = Site::new(3, "soak = \"1h\"\n", false);
+    site.until(|site, _| site.versions().iter().all(|version| version == "1.1.0"));
+    site.order(Order::Rollback).expect("a way back");
+    site.until(|site, _| leaving(site, 1));
+    for what in [Move::Take, Move::Balance] {
+        assert!(site.step(0, what), "{what:?}");
+    }
+    // While its balancers let it go, another host loses its power.
+    site.hosts[1].runs = None;
+    site.hosts[1].heard = false;
+    site.lap();
+    assert_eq!((wish(&site, 1).version.as_str(), leaving(&site, 1)), ("1.1.0", false), "it is not stopped now");
+    for _ in 0..20 {
+        site.step(0, Move::Take);
+        site.step(0, Move::Balance);
+        assert!(matches!(site.lap(), Decision::Wait { .. }), "it does not go to and fro");
+        site.world.pass(Duration::from_secs(1));
+    }
+    assert_eq!(site.serving(), 2);
+    assert_eq!(site.until_the_end(), Decision::Ended(Outcome::RolledBack), "the lost one is back, and it leaves again");
+    assert_eq!(site.versions(), ["1.0.0"; 3]);
+}
