@@ -44,15 +44,17 @@ pub(super) fn next(lap: Lap<'_>, step: u32) -> Decision {
     if let Some(back) = leaving::given_back(lap, step) {
         return back;
     }
+    let waits = met::forward(lap.plan, step, lap.fleet, lap.progress.since_ms);
+    if let Some(paused) = leaving::held_up(lap, step).filter(|_| !waits.is_empty()) {
+        return paused;
+    }
     let late = changes(lap, Place::Forward { step });
     if !late.is_empty() {
         let agents = late.keys().cloned().collect();
         return unless_needed(lap, step, late, |late| Act::assign(Event::Assigned { agents }, late));
     }
-    let waits = met::forward(lap.plan, step, lap.fleet, lap.progress.since_ms);
     if !waits.is_empty() {
-        let instead = left_silent(lap, step, &waits).or_else(|| leaving::held_up(lap, step));
-        return instead.unwrap_or(Decision::Wait { blockers: waits, until: lap.deadline(step) });
+        return left_silent(lap, step, &waits).unwrap_or(Decision::Wait { blockers: waits, until: lap.deadline(step) });
     }
     if lap.plan.step(step) == Some(&Step::Lease) {
         match lease::forward(lap.plan, lap.progress, lap.fleet, lap.now) {

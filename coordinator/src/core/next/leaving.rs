@@ -13,7 +13,7 @@ use super::{Act, Decision, OURSELVES};
 use crate::core::assign::{Place, staying, wanted};
 use crate::core::duration;
 use crate::core::event::Event;
-use crate::core::fleet::Fleet;
+use crate::core::fleet::{Agent, Fleet};
 use crate::core::plan::{Host, Plan, Step};
 
 /// How long a balancer may take to let a host go: as long as a drain waits (`docs/decisions.md` 8).
@@ -33,8 +33,9 @@ pub(super) fn given_back(lap: Lap<'_>, step: u32) -> Option<Decision> {
     Some(Act::assign(Event::Assigned { agents }, back))
 }
 
-/// A host that is kept from its step for too long pauses the rollout: by balancers that do not let it go, and then it is given
-/// back; or by work of the current version that does not end, which goes on meanwhile.
+/// A host that is kept from its step for too long pauses the rollout: by balancers that do not let it go, or by another host of
+/// its wave that does not leave, and then it is given back; or by work of the current version that does not end, which goes
+/// on meanwhile.
 pub(super) fn held_up(lap: Lap<'_>, step: u32) -> Option<Decision> {
     let rules = &lap.plan.rules;
     let (limit, leaves) = match lap.plan.step(step)? {
@@ -44,20 +45,35 @@ pub(super) fn held_up(lap: Lap<'_>, step: u32) -> Option<Decision> {
         Step::Stage | Step::Shift { .. } | Step::Lease | Step::Soak { .. } | Step::Retire => return None,
     };
     let agent = lap.samples.held_up(step, lap.now.boot, limit).filter(|_| late(lap, limit))?;
-    let own = lap.fleet.seen(agent).and_then(|(_, report)| report.blocker.as_ref());
+    let agent = if leaves { stays(lap, step).unwrap_or(agent) } else { agent };
+    let seen = lap.fleet.seen(agent);
+    let own = seen.and_then(|(_, report)| report.blocker.as_ref());
     let own = own.map(|blocker| format!(" ({})", blocker.waiting_for)).unwrap_or_default();
     let limit = duration::text(limit);
+    let told = seen.map(|(agent, _)| agent.assignment().is_some_and(|stored| stored.leaving));
     let reason = match (leaves, &lap.plan.from) {
         (false, Some(from)) => format!(
             "{agent}: {from} has not made room for {limit}{own}, and the host serves nobody; `resume` goes on waiting, \
              `rollback` lets {from} serve again"
         ),
-        _ => format!(
-            "{agent}: its balancers have not let it go for {limit}{own}; it is given back, and `resume` tries again"
-        ),
+        _ => {
+            let why = match told {
+                Some(true) => format!("its balancers have not let it go for {limit}{own}"),
+                Some(false) => format!("it could not be told to leave for {limit}"),
+                None => format!("it is not heard, and its wave has waited for it for {limit}"),
+            };
+            format!("{agent}: {why}; what has left is given back, and `resume` tries again")
+        }
     };
     let back = left(lap.plan, step, lap.fleet, lap.now.term);
     Some(Act::assign(Event::Paused { by: OURSELVES.to_owned(), reason, unmeasured: false }, back))
+}
+
+/// The first host of the wave that has not left.
+fn stays(lap: Lap<'_>, step: u32) -> Option<&AgentId> {
+    let mut hosts = lap.plan.hosts_of(lap.plan.step(step)?);
+    let has_left = |host: &&Host| lap.fleet.agents.get(&host.agent).is_some_and(Agent::is_out);
+    hosts.find(|host| !has_left(host)).map(|host| &host.agent)
 }
 
 /// Since the step began or was resumed.

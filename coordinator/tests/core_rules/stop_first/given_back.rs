@@ -166,3 +166,26 @@ fn on_the_way_back_a_host_that_has_left_serves_again_while_another_one_is_lost()
     assert_eq!(site.until_the_end(), Decision::Ended(Outcome::RolledBack), "the lost one is back, and it leaves again");
     assert_eq!(site.versions(), ["1.0.0"; 3]);
 }
+
+#[test]
+fn a_host_that_is_not_heard_does_not_keep_the_others_of_its_wave_out_for_ever() {
+    let mut site = Site::new(5, "wave_size = 2\nmin_serving = 3\n", false);
+    site.until(|site, _| leaving(site, 1) && leaving(site, 2));
+    for what in [Move::Take, Move::Balance] {
+        assert!(site.step(0, what), "{what:?}");
+    }
+    assert!(site.step(1, Move::Silence));
+    for _ in 0..59 {
+        assert_eq!(blockers(&site.lap()), [BlockerKind::AgentSilent], "three serve, as they have to");
+        site.world.pass(Duration::from_secs(10));
+    }
+    site.world.pass(Duration::from_secs(11));
+    let paused = site.lap();
+    let Event::Paused { reason, .. } = event(&paused) else { panic!("{paused:?}") };
+    assert!(reason.starts_with("app-02: it is not heard") && reason.contains("10m"), "{reason}");
+    assert!(!leaving(&site, 1) && !leaving(&site, 2));
+    site.obey();
+    assert_eq!(site.serving(), 5);
+    site.order(Order::Resume).expect("a resume");
+    assert_eq!(site.until_the_end(), Decision::Ended(Outcome::Done));
+}
