@@ -36,7 +36,7 @@ pub(super) fn next(lap: Lap<'_>, step: u32) -> Decision {
         return go_back(lap, step, reason);
     }
     if let Err(corrupt) = lap.fleet.lease.check() {
-        return pause(lap, step, corrupt.to_string());
+        return leaving::paused(lap, step, corrupt.to_string(), None);
     }
     if lap.plan.step(step) == Some(&Step::Stage) {
         return staging::next(lap, step);
@@ -75,12 +75,6 @@ pub(super) fn paused(lap: Lap<'_>, step: u32, by: &str, reason: &str) -> Decisio
     Decision::wait(Blocker { kind: BlockerKind::Paused, since_ms: lap.progress.since_ms, waiting_for })
 }
 
-/// At `step`. A host that has left serves nobody, and a pause may last: it is given back with it.
-fn pause(lap: Lap<'_>, step: u32, reason: String) -> Decision {
-    let event = Event::Paused { by: OURSELVES.to_owned(), reason, unmeasured: false };
-    Act::assign(event, leaving::left(lap.plan, step, lap.fleet, lap.now.term))
-}
-
 /// The latch and the traffic's way back, in one transaction.
 fn go_back(lap: Lap<'_>, step: u32, reason: String) -> Decision {
     let place = Place::Back { step: BackStep::Routes, from_step: step };
@@ -93,7 +87,7 @@ fn until_settled(lap: Lap<'_>, step: u32, standing: Standing) -> Decision {
     match standing {
         Standing::Wait(blocker) => Decision::wait(blocker),
         Standing::Ask { intent, from, to } => lap.ask(intent, from, to),
-        Standing::Stuck(reason) | Standing::Broken(reason) => pause(lap, step, reason),
+        Standing::Stuck(reason) | Standing::Broken(reason) => leaving::paused(lap, step, reason, None),
         Standing::Settled => Decision::wait(lease::on_its_way(lap.progress)),
     }
 }

@@ -9,7 +9,7 @@ use handover_proto::numbers::Term;
 
 use super::changes::floor_blocker;
 use super::forward::Lap;
-use super::{Act, Decision, OURSELVES};
+use super::{Act, Decision, MAX_ASSIGNMENTS, OURSELVES};
 use crate::core::assign::{Place, staying, wanted};
 use crate::core::duration;
 use crate::core::event::Event;
@@ -29,8 +29,25 @@ pub(super) fn given_back(lap: Lap<'_>, step: u32) -> Option<Decision> {
     if back.is_empty() || floor_blocker(lap.plan, lap.fleet, &stops, lap.progress.since_ms).is_none() {
         return None;
     }
-    let agents = back.keys().cloned().collect();
-    Some(Act::assign(Event::Assigned { agents }, back))
+    Some(in_part(back))
+}
+
+/// As many as one decision takes; the next lap does the rest.
+fn in_part(back: BTreeMap<AgentId, Assignment>) -> Decision {
+    let part: BTreeMap<_, _> = back.into_iter().take(MAX_ASSIGNMENTS).collect();
+    let agents = part.keys().cloned().collect();
+    Act::assign(Event::Assigned { agents }, part)
+}
+
+/// A pause of our own at `step`. A host that has left serves nobody, and a pause may last: it is given back with it, and
+/// before it, where there are more than one decision takes. `late` is the last of them: it is what the pause is for.
+pub(super) fn paused(lap: Lap<'_>, step: u32, reason: String, late: Option<&AgentId>) -> Decision {
+    let mut back = left(lap.plan, step, lap.fleet, lap.now.term);
+    if back.len() > MAX_ASSIGNMENTS {
+        back.retain(|agent, _| Some(agent) != late);
+        return in_part(back);
+    }
+    Act::assign(Event::Paused { by: OURSELVES.to_owned(), reason, unmeasured: false }, back)
 }
 
 /// A host that is kept from its step for too long pauses the rollout: by balancers that do not let it go, or by another host of
@@ -44,19 +61,19 @@ pub(super) fn held_up(lap: Lap<'_>, step: u32) -> Option<Decision> {
         Step::Start { .. } => (rules.drain.deadline().saturating_add(rules.start_deadline), false),
         Step::Stage | Step::Shift { .. } | Step::Lease | Step::Soak { .. } | Step::Retire => return None,
     };
-    let agent = lap.samples.held_up(step, lap.now.boot, limit).filter(|_| late(lap, limit))?;
-    let agent = if leaves { stays(lap, step).unwrap_or(agent) } else { agent };
+    let late = lap.samples.held_up(step, lap.now.boot, limit).filter(|_| is_late(lap, limit))?;
+    let agent = if leaves { stays(lap, step).unwrap_or(late) } else { late };
     let seen = lap.fleet.seen(agent);
     let own = seen.and_then(|(_, report)| report.blocker.as_ref());
     let own = own.map(|blocker| format!(" ({})", blocker.waiting_for)).unwrap_or_default();
     let limit = duration::text(limit);
-    let told = seen.map(|(agent, _)| agent.assignment().is_some_and(|stored| stored.leaving));
     let reason = match (leaves, &lap.plan.from) {
         (false, Some(from)) => format!(
             "{agent}: {from} has not made room for {limit}{own}, and the host serves nobody; `resume` goes on waiting, \
              `rollback` lets {from} serve again"
         ),
         _ => {
+            let told = seen.map(|(agent, _)| agent.assignment().is_some_and(|stored| stored.leaving));
             let why = match told {
                 Some(true) => format!("its balancers have not let it go for {limit}{own}"),
                 Some(false) => format!("it could not be told to leave for {limit}"),
@@ -65,8 +82,7 @@ pub(super) fn held_up(lap: Lap<'_>, step: u32) -> Option<Decision> {
             format!("{agent}: {why}; what has left is given back, and `resume` tries again")
         }
     };
-    let back = left(lap.plan, step, lap.fleet, lap.now.term);
-    Some(Act::assign(Event::Paused { by: OURSELVES.to_owned(), reason, unmeasured: false }, back))
+    Some(paused(lap, step, reason, Some(late)))
 }
 
 /// The first host of the wave that has not left.
@@ -77,7 +93,7 @@ fn stays(lap: Lap<'_>, step: u32) -> Option<&AgentId> {
 }
 
 /// Since the step began or was resumed.
-fn late(lap: Lap<'_>, limit: Duration) -> bool {
+fn is_late(lap: Lap<'_>, limit: Duration) -> bool {
     lap.now.wall_ms >= lap.progress.since_ms.saturating_add(duration::millis(limit))
 }
 

@@ -189,3 +189,44 @@ fn a_host_that_is_not_heard_does_not_keep_the_others_of_its_wave_out_for_ever() 
     site.order(Order::Resume).expect("a resume");
     assert_eq!(site.until_the_end(), Decision::Ended(Outcome::Done));
 }
+
+/// A wave of 120 of 130 hosts, all of which were told to leave.
+fn many_are_told_to_leave(lease: bool) -> Site {
+    let mut site = Site::new(130, "wave_size = 120\nmin_serving = 10\n", lease);
+    for _ in 0..2 {
+        site.lap();
+    }
+    assert_eq!(how_many_leave(&site), 120);
+    site
+}
+
+fn how_many_leave(site: &Site) -> usize {
+    (1..=130).filter(|number| leaving(site, *number)).count()
+}
+
+#[test]
+fn a_wave_of_more_hosts_than_a_transaction_takes_is_given_back_in_parts_while_the_floor_is_lost() {
+    let mut site = many_are_told_to_leave(false);
+    let stays = (1..=130).find(|number| !leaving(&site, *number)).expect("ten stay");
+    site.hosts[usize::from(stays) - 1].runs = None;
+    for left in [20, 0] {
+        assert!(matches!(event(&site.lap()), Event::Assigned { .. }));
+        assert_eq!(how_many_leave(&site), left);
+    }
+    assert_eq!(blockers(&site.lap()), [BlockerKind::Floor]);
+}
+
+#[test]
+fn a_wave_of_more_hosts_than_a_transaction_takes_is_given_back_in_parts_before_a_pause() {
+    let mut slow = many_are_told_to_leave(false);
+    slow.lap();
+    slow.world.pass(Duration::from_secs(601));
+    let mut corrupt = many_are_told_to_leave(true);
+    corrupt.world.fleet.lease.beat.as_mut().expect("a beat").mod_revision += 1;
+    for site in [&mut slow, &mut corrupt] {
+        assert!(matches!(event(&site.lap()), Event::Assigned { .. }));
+        assert_eq!(how_many_leave(site), 20);
+        assert!(matches!(event(&site.lap()), Event::Paused { .. }));
+        assert_eq!(how_many_leave(site), 0);
+    }
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use handover::core::event::Event;
 use handover::core::fleet::{Assigned, Fleet, Heard, Instance, Process, Slot};
-use handover::core::next::{Act, Decision};
+use handover::core::next::{Act, Decision, MAX_ASSIGNMENTS};
 use handover::core::order::{Order, carried_out, order};
 use handover::core::plan::Plan;
 use handover_proto::assignment::{AtDeadline, LeaseWish};
@@ -125,6 +125,7 @@ impl Site {
         self.sync();
         let decision = self.world.decide();
         if let Decision::Do(act) = &decision {
+            assert!(act.assignments.len() <= MAX_ASSIGNMENTS, "more than a transaction takes: {:?}", act.event);
             self.takes_out_no_more_than_the_floor_lets(act);
             self.stops_no_frozen_holder(act);
             self.stops_nobody_who_has_left_while_others_are_lost(act);
