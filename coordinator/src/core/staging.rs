@@ -78,6 +78,10 @@ pub fn stand(fleet: &Fleet, host: &AgentId, serial: Serial) -> HostStand {
         (Heard::Silent { since_ms }, _) => return HostStand::Away { since_ms },
         (Heard::Yes, report) => report.and_then(|report| report.staging.as_ref()),
     };
+    if agent.registration.stages.is_none() {
+        let sentence = format!("agent {} is too old to stage; upgrade it", agent.registration.agent_version);
+        return HostStand::Ended(HostEnd::Refused { why: StagingRefusal::Other, sentence });
+    }
     match report {
         Some(staging) if staging.serial == serial => match (staging.state, staging.refusal) {
             (StagingState::Staged, _) => HostStand::Ended(HostEnd::Staged { what: kept(&staging.sentence) }),

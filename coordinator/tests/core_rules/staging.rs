@@ -96,6 +96,18 @@ fn a_host_that_refuses_ends_the_rollout_before_anything_was_touched() {
 }
 
 #[test]
+fn an_agent_that_is_downgraded_meanwhile_is_named_and_not_waited_for() {
+    let mut world = asked();
+    world.host(2).registration.stages = None;
+    world.host(2).heard = Heard::Silent { since_ms: 5 };
+    assert!(blockers(&world.lap()).contains(&BlockerKind::AgentSilent), "it may be upgraded before it is back");
+    world.host(2).heard = Heard::Yes;
+    let decision = world.lap();
+    let Event::Ended { outcome: Outcome::Failed, reason } = event(&decision) else { panic!("{decision:?}") };
+    assert!(reason.contains("app-02 refuses 1.1.0 (other): agent 0.1.0 is too old to stage; upgrade it"), "{reason}");
+}
+
+#[test]
 fn an_abort_meanwhile_touches_nothing_and_takes_back_what_was_asked_for() {
     let mut world = asked();
     let before = assigned(&world);

@@ -49,9 +49,13 @@ pub(super) fn begin(order: &StandingOrder, scene: &Scene<'_>) -> Result<Change, 
     Ok(asking(order, scene, version, hosts, phase, format!("asked {} to stage {version}", named(hosts))))
 }
 
-/// Until every host has ended.
+/// Until every host has ended, or a rollout begins.
 pub(super) fn next(order: &StandingOrder, scene: &Scene<'_>, since_ms: u64) -> Step {
     let What::Stage { version, hosts } = &order.what else { return Step::Rest };
+    if let Some(rollout) = scene.rollout {
+        let reason = format!("rollout {} runs, and what it may still start must not be pruned", rollout.id);
+        return taken_back(order, scene, reason).step();
+    }
     let requested = match &scene.fleet.staging {
         Some(requested) if requested.is_for(&cause(order)) => requested,
         Some(other) => {
@@ -103,8 +107,12 @@ fn ended(order: &StandingOrder, scene: &Scene<'_>, version: &Version) -> Standin
 
 /// The order is taken back: hosts that have the version keep it, others stop.
 pub(super) fn cancel(order: &StandingOrder, scene: &Scene<'_>, by: &str) -> Change {
+    taken_back(order, scene, format!("cancelled by {by}"))
+}
+
+fn taken_back(order: &StandingOrder, scene: &Scene<'_>, reason: String) -> Change {
     let ours = scene.fleet.staging.as_ref().is_some_and(|requested| requested.is_for(&cause(order)));
-    let change = Change::of(order.ended(scene.now, Outcome::Undone, format!("cancelled by {by}")));
+    let change = Change::of(order.ended(scene.now, Outcome::Undone, reason));
     Change { staging: ours.then_some(Ask::Withdraw), ..change }
 }
 

@@ -144,6 +144,25 @@ fn a_staging_that_is_cancelled_asks_nothing_any_more() {
 }
 
 #[test]
+fn a_rollout_that_begins_ends_a_staging_whether_it_stages_itself_or_not() {
+    for stages_itself in [false, true] {
+        let mut stage = site();
+        stage.give(stage_on(1..=2));
+        let id = "7f3a2c".parse().expect("an id");
+        if stages_itself {
+            let requested = stage.fleet.staging.as_mut().expect("asked");
+            requested.request.cause.rollout = Some(id);
+        }
+        stage.rollout = Some(RunningRollout { id: "7f3a2c".parse().expect("an id"), moves_lease: false });
+        let theirs = stage.fleet.staging.clone().filter(|_| stages_itself);
+        stage.settle();
+        let (outcome, reason) = stage.end();
+        assert!(outcome == Outcome::Undone && reason.contains("rollout 7f3a2c runs"), "{reason}");
+        assert_eq!(stage.fleet.staging, theirs, "what the rollout asks for stays");
+    }
+}
+
+#[test]
 fn the_request_of_somebody_else_is_left_alone() {
     let mut stage = site();
     stage.give(stage_on(1..=2));
