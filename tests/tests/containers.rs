@@ -191,7 +191,7 @@ fn restart_agent(engine: &Engine, fleet: &mut Fleet, load: &Load) {
     let same = |fleet: &Fleet| Ok(instance(fleet).is_some_and(|now| now["instance"] == instance_before["instance"]));
     fleet.wait_for("the same instance to serve", same).expect("adopted");
     let answered = load.answered_well();
-    fleet.wait_for("more to be answered", |_| Ok(load.answered_well() > answered + 100)).expect("answers");
+    fleet.wait_for("more to be answered", |_| Ok(load.answered_well() > answered + 30)).expect("answers");
     assert_eq!(engine.containers(), containers, "the container goes on");
 }
 
