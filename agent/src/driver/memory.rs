@@ -1,6 +1,9 @@
 //! What an instance uses of its memory, against the most that it may, judged by `/proc`: for hosts whose kernel does not
 //! watch over it. There a unit's `MemoryMax=` is written down and not kept (cgroup v1 holds the controller), and a process
 //! of ours has no limit but the host's memory, which all of its neighbours need.
+//!
+//! A page that several processes map counts once, as where the kernel keeps a limit: what was forked shares most of its
+//! memory with what forked it.
 
 use std::fmt;
 use std::fs;
@@ -81,7 +84,7 @@ impl Judge {
         loop {
             self.looks.tick().await;
             let pids = pids.clone();
-            let used = spawn_blocking(move || pids().map(|pids| pids.into_iter().filter_map(used_bytes).sum())).await;
+            let used = spawn_blocking(move || pids().map(|pids| used_bytes(&pids, max.bytes))).await;
             match used.map_err(io::Error::other).flatten() {
                 Ok(used_bytes) if used_bytes > max.bytes => return OverMemory { used_bytes, max },
                 Ok(_) => {}
@@ -91,20 +94,36 @@ impl Judge {
     }
 }
 
-/// Memory of a process that only its end gives back: without files that the kernel may drop at any time. None if it does
-/// not run.
-fn used_bytes(pid: i32) -> Option<u64> {
-    own(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
+/// Memory of these processes that only their end gives back: without files that the kernel may drop at any time. Those that
+/// do not run have none. Who shares what is asked only above `enough`, since the kernel walks through all pages for it.
+fn used_bytes(pids: &[i32], enough: u64) -> u64 {
+    let mapped = |pid: &i32| read(*pid, "status").and_then(|status| mapped(&status));
+    let sum = pids.iter().filter_map(mapped).sum();
+    if sum <= enough {
+        return sum;
+    }
+    let share = |pid: &i32| read(*pid, "smaps_rollup").and_then(|rollup| share(&rollup)).or_else(|| mapped(pid));
+    pids.iter().filter_map(share).sum()
 }
 
-/// `proc_pid_status(5)`.
-fn own(status: &str) -> Option<u64> {
-    let kib = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
-    };
-    let own = kib("RssAnon:").and_then(|anonymous| Some(anonymous + kib("RssShmem:")?));
-    own.or_else(|| kib("VmRSS:")).and_then(|kib| kib.checked_mul(KIB))
+fn read(pid: i32, file: &str) -> Option<String> {
+    fs::read_to_string(format!("/proc/{pid}/{file}")).ok()
+}
+
+/// What a process maps, also where others map the same: `proc_pid_status(5)`.
+fn mapped(status: &str) -> Option<u64> {
+    let own = bytes(status, "RssAnon:").and_then(|anonymous| Some(anonymous + bytes(status, "RssShmem:")?));
+    own.or_else(|| bytes(status, "VmRSS:"))
+}
+
+/// The same divided by those who map it: `proc_pid_smaps_rollup(5)`; none before Linux 5.9.
+fn share(rollup: &str) -> Option<u64> {
+    Some(bytes(rollup, "Pss_Anon:")? + bytes(rollup, "Pss_Shmem:")?)
+}
+
+fn bytes(lines: &str, name: &str) -> Option<u64> {
+    let line = lines.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(KIB)
 }
 
 /// A size in bytes, of `"512MiB"`; for `deserialize_with`.
@@ -125,6 +144,9 @@ fn size(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::process::CommandExt;
+    use std::process::{Child, Command, Stdio};
 
     #[test]
     fn a_size_is_a_whole_number_with_a_unit_and_at_least_a_mebibyte() {
@@ -139,9 +161,12 @@ mod tests {
     #[test]
     fn memory_of_files_that_the_kernel_may_drop_does_not_count() {
         let status = "Name:\tx\nVmRSS:\t   900 kB\nRssAnon:\t   100 kB\nRssFile:\t   750 kB\nRssShmem:\t    50 kB\n";
-        assert_eq!(own(status), Some(150 * KIB));
-        assert_eq!(own("VmRSS:\t 900 kB\n"), Some(900 * KIB), "a kernel that does not tell them apart");
-        assert_eq!(own("Name:\tx\n"), None, "a process that has ended");
+        assert_eq!(mapped(status), Some(150 * KIB));
+        assert_eq!(mapped("VmRSS:\t 900 kB\n"), Some(900 * KIB), "a kernel that does not tell them apart");
+        assert_eq!(mapped("Name:\tx\n"), None, "a process that has ended");
+        let rollup = "Pss:   300 kB\nPss_Anon:   90 kB\nPss_File:   170 kB\nPss_Shmem:   40 kB\nSwapPss: 7 kB\n";
+        assert_eq!(share(rollup), Some(130 * KIB));
+        assert_eq!(share("Pss:   300 kB\n"), None, "a kernel that does not tell them apart");
     }
 
     #[test]
@@ -151,6 +176,48 @@ mod tests {
         assert_eq!(over.to_string(), "out of memory: it used 300 MiB, and MemoryMax= of its unit is 256 MiB");
         let max = MemoryMax { by: LimitedBy::Config, ..max };
         assert!(OverMemory { max, ..over }.to_string().contains("memory_max in [driver] is 256 MiB"));
+    }
+
+    /// A shell that has filled 60 MB, and four that it forked after that, each in the other's pages.
+    struct Family {
+        shell: Child,
+        pids: Vec<i32>,
+    }
+
+    impl Family {
+        fn start() -> Self {
+            let script = "filled=$(head -c 60000000 /dev/zero | tr '\\0' a)
+                for one in 1 2 3 4; do (echo up; read -r _; : $filled) <&3 & done; echo $$; wait";
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("exec 3<&0; {script}")]).process_group(0);
+            let mut shell = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("sh");
+            let said = BufReader::new(shell.stdout.take().expect("its output"));
+            // Its number and four children's words, in any order.
+            assert_eq!(said.lines().take(5).filter_map(Result::ok).count(), 5, "all are up");
+            let me = shell.id().cast_signed();
+            let children = read(me, &format!("task/{me}/children")).expect("its children");
+            let pids = children.split_whitespace().map(|pid| pid.parse().expect("a pid")).chain([me]).collect();
+            Self { shell, pids }
+        }
+    }
+
+    impl Drop for Family {
+        fn drop(&mut self) {
+            let group = nix::unistd::Pid::from_raw(self.shell.id().cast_signed());
+            nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL).expect("killed");
+            self.shell.wait().expect("reaped");
+        }
+    }
+
+    #[test]
+    fn pages_that_forked_processes_share_count_once() {
+        let family = Family::start();
+        let status = |pid: &i32| mapped(&read(*pid, "status").expect("it runs")).expect("told");
+        let sum: u64 = family.pids.iter().map(status).sum();
+        let max = MemoryMax { bytes: 200 * MIB, by: LimitedBy::Config };
+        assert!(family.pids.len() == 5 && sum > max.bytes, "each maps the whole: {sum}");
+        let used = used_bytes(&family.pids, max.bytes);
+        assert!((50_000_000..max.bytes).contains(&used), "{used} of {sum}");
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! Follows one unit from its start, or its adoption, to its end: looks, decides ([`unit::next`]), acts, and waits for
 //! systemd's next signal.
 
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -112,8 +113,8 @@ impl Follower {
                 }
             }
             let cgroup = self.watched.cgroup();
-            let pids = move || cgroup.as_ref().map_or(Ok(Vec::new()), Cgroup::processes);
             let max = self.memory.max.filter(|_| self.memory.over.is_none());
+            let pids = move || cgroup.as_ref().zip(max).map_or(Ok(Vec::new()), |(cgroup, max)| judged(cgroup, max));
             let heard = async {
                 match &mut self.signals {
                     Some(signals) => signals.next().await,
@@ -133,7 +134,7 @@ impl Follower {
         self.finish(status).await;
     }
 
-    /// As the kernel would, where it keeps the unit's limit.
+    /// As the kernel would, if it kept the unit's limit.
     async fn end(&mut self, over: OverMemory) {
         let unit = &self.watched.unit;
         warn!(unit, %over, "killing the unit");
@@ -264,6 +265,11 @@ impl Follower {
     }
 }
 
+/// The processes whose memory is ours to judge: none where the kernel does. What it charges is less than what they map.
+fn judged(cgroup: &Cgroup, max: MemoryMax) -> io::Result<Vec<i32>> {
+    if cgroup.is_kept_within(max.bytes) { Ok(Vec::new()) } else { cgroup.processes() }
+}
+
 /// What the instance wrote last, if the journal says so in time.
 async fn last_lines(record: &ProcessRecord) -> Vec<String> {
     let invocation = record.unit.as_ref().map(|unit| unit.invocation.as_str()).filter(|id| !id.is_empty());
@@ -322,5 +328,16 @@ mod tests {
         assert_eq!(emptied(None, Duration::ZERO).await, None);
         let gone = Cgroup::of("/no-such.slice/no-such.service");
         assert_eq!(emptied(Some(&gone), Duration::ZERO).await, None, "a cgroup that is no more is empty");
+    }
+
+    #[test]
+    fn who_is_kept_within_its_limit_by_the_kernel_is_not_judged_by_us() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let cgroup = Cgroup::at(dir.path().to_owned(), dir.path().join("no-v1"));
+        std::fs::write(dir.path().join("cgroup.procs"), "12\n").expect("written");
+        let max = MemoryMax { bytes: 1 << 30, by: LimitedBy::Unit };
+        assert_eq!(judged(&cgroup, max).expect("read"), [12], "nobody else judges it");
+        std::fs::write(dir.path().join("memory.max"), "1073741824\n").expect("written");
+        assert!(judged(&cgroup, max).expect("read").is_empty());
     }
 }
