@@ -52,6 +52,9 @@ pub(super) async fn serve(
     if let Err((reason, detail)) = headers::check(&head) {
         return Ok(reply::own(&gate, reason, Some(detail), running, &asked));
     }
+    if let Some(classes) = gate.settings.asks_ready(head.method.as_str(), head.uri.path()) {
+        return Ok(reply::ready(&gate, classes, running, &asked));
+    }
     let class = class_of(&gate.settings.rules, head.method.as_str(), head.uri.path());
     let ask = Ask { class, pin: gate.settings.pin.asked(&head.headers) };
     let way = Way {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::class::ClassRule;
+use super::class::{Class, ClassRule};
 use super::pin::PinSettings;
 use super::streams::Http2Limits;
 use super::tls::TlsSettings;
@@ -42,6 +42,10 @@ pub struct GateSettings {
     /// How clients are bound to a version.
     #[serde(default)]
     pub pin: PinSettings,
+    /// Where balancers ask whether to send here; `/read` and `/write` behind it ask for one class. The gate answers by itself,
+    /// also while there is no agent. Empty: nowhere.
+    #[serde(default = "ready_path")]
+    pub ready_path: String,
     /// Adds `handover-version` and `handover-instance` to every answer.
     #[serde(default)]
     pub tag_responses: bool,
@@ -66,6 +70,10 @@ pub struct GateSettings {
     /// Bounds.
     #[serde(default)]
     pub limits: Limits,
+}
+
+fn ready_path() -> String {
+    "/handover/ready".to_owned()
 }
 
 /// What becomes of `X-Forwarded-For`, `-Host`, `-Proto`, `Forwarded` and `X-Request-Id` that a request already carries.
@@ -258,6 +266,9 @@ pub enum SettingsError {
         /// How much that is.
         all: u64,
     },
+    /// A path that no request can have.
+    #[error("gate setting `ready_path` is {0:?}, but must begin with \"/\" and have no \"?\", or be empty for none")]
+    ReadyPath(String),
     /// The gate passes bytes as they are.
     #[error(
         "gate setting `tls` does not go with mode = \"tcp\", in which the service itself speaks TLS; leave [gate.tls] away"
@@ -275,6 +286,7 @@ impl GateSettings {
             state_file,
             rules: Vec::new(),
             pin: PinSettings::default(),
+            ready_path: ready_path(),
             tag_responses: false,
             forwarded: Forwarded::default(),
             tls: None,
@@ -294,6 +306,11 @@ impl GateSettings {
         self.pin.check()?;
         if self.mode == Mode::Tcp && self.tls.is_some() {
             return Err(SettingsError::TlsInTcp);
+        }
+        if !self.ready_path.is_empty()
+            && (!self.ready_path.starts_with('/') || self.ready_path.contains(['?', '#', ' ']))
+        {
+            return Err(SettingsError::ReadyPath(self.ready_path.clone()));
         }
         let limits = &self.limits;
         at_least("limits.connections", limits.connections as u64, 1, "nobody could connect")?;
@@ -316,6 +333,19 @@ impl GateSettings {
             at_least_time(setting, given, limits.leave_grace, "it must outlast limits.leave_grace")?;
         }
         Ok(())
+    }
+
+    /// Of which classes a balancer asks whether to send them here, if this is that question.
+    pub fn asks_ready(&self, method: &str, path: &str) -> Option<&'static [Class]> {
+        if self.ready_path.is_empty() || !matches!(method, "GET" | "HEAD") {
+            return None;
+        }
+        match path.strip_prefix(&self.ready_path)? {
+            "" => Some(&[Class::Read, Class::Write]),
+            "/read" => Some(&[Class::Read]),
+            "/write" => Some(&[Class::Write]),
+            _ => None,
+        }
     }
 
     /// What one address may have, against what all may have. What is left out is not compared: whoever only lowers a total

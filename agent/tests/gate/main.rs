@@ -20,6 +20,7 @@ mod no_start;
 mod planned;
 mod process;
 mod program;
+mod ready;
 mod restless;
 mod routes;
 mod shares;

@@ -22,6 +22,26 @@ fn what_an_address_may_have_can_be_all_and_a_lower_total_needs_no_second_line() 
 }
 
 #[test]
+fn a_balancer_asks_for_both_classes_or_for_one_and_everything_else_is_the_services() {
+    let mut settings: GateSettings = toml::from_str(LEAST).expect("settings");
+    let both: &[Class] = &[Class::Read, Class::Write];
+    assert_eq!(settings.asks_ready("GET", "/handover/ready"), Some(both));
+    assert_eq!(settings.asks_ready("HEAD", "/handover/ready/read"), Some(&both[..1]));
+    assert_eq!(settings.asks_ready("GET", "/handover/ready/write"), Some(&both[1..]));
+    for (method, path) in [
+        ("POST", "/handover/ready"),
+        ("GET", "/handover/readyx"),
+        ("GET", "/handover/ready/"),
+        ("GET", "/ready"),
+        ("GET", "/"),
+    ] {
+        assert_eq!(settings.asks_ready(method, path), None, "{method} {path}");
+    }
+    settings.ready_path = String::new();
+    assert!(settings.asks_ready("GET", "/read").is_none() && settings.check().is_ok());
+}
+
+#[test]
 fn an_unknown_field_is_an_error_that_names_it() {
     for extra in ["holdtime = '3s'", "[limits]\nconections = 3", "[hold]\nfor = '3s'"] {
         toml::from_str::<GateSettings>(&format!("{LEAST}{extra}")).expect_err(extra);
@@ -37,6 +57,9 @@ fn settings_that_cannot_work_are_refused_with_the_values() {
     assert!(check("[limits]\nconnections = 0").contains("at least 1"));
     assert!(check("[limits]\nin_flight_per_peer = 0").contains("at least 1"));
     assert!(check("[hold]\ncount_per_peer = 0").contains("nobody could wait"));
+    for path in ["ready", "/ready?x", "/a b"] {
+        assert!(check(&format!("ready_path = '{path}'")).contains(path));
+    }
     assert!(check("mode = 'tcp'\n[tls]\ncertificate = 'a'\nkey = 'b'").contains("does not go with mode"));
     let of_a_peer = [
         (
