@@ -71,8 +71,9 @@ pub enum HostStand {
     Ended(HostEnd),
 }
 
-/// How far a host is with the request of this serial.
-pub fn stand(fleet: &Fleet, host: &AgentId, serial: Serial) -> HostStand {
+/// How far a host is with this request. After a restore of the store a serial comes again: an answer about another version is
+/// none.
+pub fn stand(fleet: &Fleet, host: &AgentId, requested: &Requested) -> HostStand {
     let Some(agent) = fleet.agents.get(host) else { return HostStand::Ended(HostEnd::Gone) };
     let report = match (agent.heard, agent.seen()) {
         (Heard::Silent { since_ms }, _) => return HostStand::Away { since_ms },
@@ -83,7 +84,7 @@ pub fn stand(fleet: &Fleet, host: &AgentId, serial: Serial) -> HostStand {
         return HostStand::Ended(HostEnd::Refused { why: StagingRefusal::Other, sentence });
     }
     match report {
-        Some(staging) if staging.serial == serial => match (staging.state, staging.refusal) {
+        Some(staging) if staging.is_for(requested) => match (staging.state, staging.refusal) {
             (StagingState::Staged, _) => HostStand::Ended(HostEnd::Staged { what: kept(&staging.sentence) }),
             (StagingState::Refused, why) => HostStand::Ended(HostEnd::Refused {
                 why: why.unwrap_or(StagingRefusal::Other),
@@ -170,6 +171,10 @@ impl HostEnd {
 }
 
 impl Staging {
+    fn is_for(&self, requested: &Requested) -> bool {
+        self.serial == requested.serial && self.version.as_ref() == Some(&requested.request.version)
+    }
+
     /// How far it is, or what it waits for.
     pub fn in_words(&self) -> String {
         match (self.state, self.total_bytes) {

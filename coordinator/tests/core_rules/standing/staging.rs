@@ -24,11 +24,13 @@ fn stage_on(hosts: impl IntoIterator<Item = u8>) -> What {
 
 /// The host says so, about what is asked for now.
 fn says(stage: &mut Stage, number: u8, state: StagingState) -> Serial {
-    let serial = stage.fleet.staging.as_ref().expect("something is asked for").serial;
+    let requested = stage.fleet.staging.as_ref().expect("something is asked for");
+    let (serial, version) = (requested.serial, Some(requested.request.version.clone()));
     let refusal = (state == StagingState::Refused).then_some(StagingRefusal::Artifact);
     let report = stage.fleet.agents.get_mut(&agent(number)).and_then(|host| host.report.as_mut()).expect("a report");
     let sentence = "its own words".to_owned();
-    report.staging = Some(Staging { serial, state, since_ms: GIVEN, done_bytes: 1, total_bytes: 4, refusal, sentence });
+    report.staging =
+        Some(Staging { serial, version, state, since_ms: GIVEN, done_bytes: 1, total_bytes: 4, refusal, sentence });
     serial
 }
 
@@ -93,6 +95,17 @@ fn an_answer_to_an_older_request_is_none() {
     stage.give(stage_on([1]));
     let serial = says(&mut stage, 1, StagingState::Staged);
     stage.fleet.staging.as_mut().expect("asked").serial = Serial(serial.0 + 1);
+    assert_eq!(stage.settle(), Some(BlockerKind::Delivery));
+}
+
+#[test]
+fn an_answer_about_another_version_is_none_though_a_restored_store_counts_the_same_again() {
+    let mut stage = site();
+    stage.give(stage_on([1]));
+    says(&mut stage, 1, StagingState::Staged);
+    let host = stage.fleet.agents.get_mut(&agent(1)).expect("a host");
+    let told = host.report.as_mut().and_then(|report| report.staging.as_mut()).expect("told");
+    told.version = Some(version("1.4.0"));
     assert_eq!(stage.settle(), Some(BlockerKind::Delivery));
 }
 
