@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::fleet::{Fleet, Heard, Staging};
 
-/// So much of an agent's sentence is kept: a record of the journal has a limit.
+/// So much of an agent's sentence is kept where it stands alone: a record of the journal has a limit.
 const SENTENCE_CHARS: usize = 1000;
+/// And so much where it stands among those of all hosts: an order has to fit into one request to the store.
+const SHORT_CHARS: usize = 200;
 /// So many hosts are named beside the first one that refuses.
 const NAMED: usize = 20;
 
@@ -85,10 +87,12 @@ pub fn stand(fleet: &Fleet, host: &AgentId, requested: &Requested) -> HostStand 
     }
     match report {
         Some(staging) if staging.is_for(requested) => match (staging.state, staging.refusal) {
-            (StagingState::Staged, _) => HostStand::Ended(HostEnd::Staged { what: kept(&staging.sentence) }),
+            (StagingState::Staged, _) => {
+                HostStand::Ended(HostEnd::Staged { what: kept(&staging.sentence, SENTENCE_CHARS) })
+            }
             (StagingState::Refused, why) => HostStand::Ended(HostEnd::Refused {
                 why: why.unwrap_or(StagingRefusal::Other),
-                sentence: kept(&staging.sentence),
+                sentence: kept(&staging.sentence, SENTENCE_CHARS),
             }),
             (StagingState::Waiting | StagingState::Fetching | StagingState::Verifying, _) => {
                 HostStand::Underway(staging.clone())
@@ -100,8 +104,8 @@ pub fn stand(fleet: &Fleet, host: &AgentId, requested: &Requested) -> HostStand 
     }
 }
 
-fn kept(sentence: &str) -> String {
-    sentence.chars().take(SENTENCE_CHARS).collect()
+fn kept(sentence: &str, chars: usize) -> String {
+    sentence.chars().take(chars).collect()
 }
 
 /// Why hosts have not got the version: the first one in whole, others by name and reason; none: all of them have.
@@ -152,6 +156,15 @@ impl HostEnd {
             Self::Staged { what } => format!("{host} has {version} in place: {what}"),
             Self::Refused { why, sentence } => format!("{host} refuses {version} ({why}): {sentence}"),
             Self::Gone => format!("{host} is no longer registered"),
+        }
+    }
+
+    /// The same as it is kept for each host of an order.
+    pub fn in_short(self) -> Self {
+        match self {
+            Self::Staged { what } => Self::Staged { what: kept(&what, SHORT_CHARS) },
+            Self::Refused { why, sentence } => Self::Refused { why, sentence: kept(&sentence, SHORT_CHARS) },
+            Self::Gone => Self::Gone,
         }
     }
 

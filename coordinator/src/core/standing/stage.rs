@@ -69,7 +69,7 @@ pub(super) fn next(order: &StandingOrder, scene: &Scene<'_>, since_ms: u64) -> S
     };
     if let Some((host, end)) = news(order, scene, requested) {
         let mut next = order.then(scene.now, Phase::Staging { since_ms }, end.in_words(&host, version));
-        next.staged.insert(host, end);
+        next.staged.insert(host, end.in_short());
         return Change::of(next).step();
     }
     let open = hosts.iter().filter(|host| !order.staged.contains_key(*host));

@@ -8,6 +8,7 @@ use handover::core::standing::{Outcome, RunningRollout, What};
 use handover_proto::blocker::BlockerKind;
 use handover_proto::numbers::Serial;
 use handover_proto::staging::{Stages, StagingRefusal, StagingState};
+use handover_proto::stored::encode;
 
 use super::stage::{GIVEN, Stage, drain, handoff};
 use crate::world::{agent, version};
@@ -128,6 +129,21 @@ fn a_host_that_is_retired_meanwhile_is_no_reason_to_wait() {
     stage.settle();
     assert_eq!(stage.end().0, Outcome::Failed);
     assert_eq!(stage.order().staged[&agent(2)], HostEnd::Gone);
+}
+
+#[test]
+fn an_order_that_many_hosts_refuse_at_length_fits_into_the_store() {
+    let mut stage = site();
+    stage.give(stage_on(1..=3));
+    says(&mut stage, 1, StagingState::Refused);
+    let host = stage.fleet.agents.get_mut(&agent(1)).expect("a host");
+    host.report.as_mut().and_then(|report| report.staging.as_mut()).expect("told").sentence = "ä".repeat(5000);
+    stage.settle();
+    let entry = encode(&stage.order().staged).expect("json").len();
+    let line = encode(&stage.order().lines).expect("json").len();
+    assert!(entry < 600 && line < 3000, "{entry} and {line} bytes");
+    // 64 lines, two bytes for each of these characters, and etcd takes 1.5 MiB.
+    assert!(entry * 2000 + line * 64 < 3 << 19);
 }
 
 #[test]
