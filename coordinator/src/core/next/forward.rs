@@ -99,7 +99,8 @@ fn unless_needed(
     changes: BTreeMap<AgentId, Assignment>,
     act: impl FnOnce(BTreeMap<AgentId, Assignment>) -> Decision,
 ) -> Decision {
-    if let Some(blocker) = floor_blocker(lap.plan, lap.fleet, &changes, lap.progress.since_ms) {
+    let short = floor_blocker(lap.plan, lap.fleet, &changes, lap.progress.since_ms);
+    if let Some(blocker) = short.or_else(|| leaving::needed(lap, step)) {
         return Decision::wait(blocker);
     }
     match lap.plan.step(step) {

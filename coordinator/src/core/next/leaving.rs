@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use handover_proto::assignment::Assignment;
+use handover_proto::blocker::Blocker;
 use handover_proto::ids::AgentId;
 use handover_proto::numbers::Term;
 
@@ -23,13 +24,17 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// floor holds. Leaving and stopping pass the same check, so that this does not go to and fro by itself.
 pub(super) fn given_back(lap: Lap<'_>, step: u32) -> Option<Decision> {
     let back = left(lap.plan, step, lap.fleet, lap.now.term);
+    if back.is_empty() || needed(lap, step).is_none() { None } else { Some(in_part(back)) }
+}
+
+/// What the floor is short of once all hosts of a step `leave` have left and are stopped, however many of them one decision
+/// tells; none: it holds, or that is no such step.
+pub(super) fn needed(lap: Lap<'_>, step: u32) -> Option<Blocker> {
+    let what = lap.plan.step(step).filter(|what| matches!(what, Step::Leave { .. }))?;
     let next = Place::Forward { step: step + 1 };
     let stop = |host: &Host| (host.agent.clone(), wanted(lap.plan, next, host, lap.now.term));
-    let stops = lap.plan.step(step).into_iter().flat_map(|what| lap.plan.hosts_of(what)).map(stop).collect();
-    if back.is_empty() || floor_blocker(lap.plan, lap.fleet, &stops, lap.progress.since_ms).is_none() {
-        return None;
-    }
-    Some(in_part(back))
+    let stops = lap.plan.hosts_of(what).map(stop).collect();
+    floor_blocker(lap.plan, lap.fleet, &stops, lap.progress.since_ms)
 }
 
 /// As many as one decision takes; the next lap does the rest.

@@ -69,11 +69,11 @@ pub(super) fn next(order: &StandingOrder, scene: &Scene<'_>, since_ms: u64) -> S
     };
     if let Some((host, end)) = news(order, scene, requested) {
         let mut next = order.then(scene.now, Phase::Staging { since_ms }, end.in_words(&host, version));
-        next.staged.insert(host, end);
+        next.staged.insert(host, end.in_short());
         return Change::of(next).step();
     }
     let open = hosts.iter().filter(|host| !order.staged.contains_key(*host));
-    let blockers = open.filter_map(|host| stand(scene.fleet, host, requested.serial).blocker(host, version, since_ms));
+    let blockers = open.filter_map(|host| stand(scene.fleet, host, requested).blocker(host, version, since_ms));
     // First those about whom somebody can do something.
     match blockers.min_by_key(|blocker| blocker.kind) {
         Some(blocker) => Step::Wait { blocker, until: None },
@@ -84,7 +84,7 @@ pub(super) fn next(order: &StandingOrder, scene: &Scene<'_>, since_ms: u64) -> S
 /// The first host that has ended, and is not written down yet.
 fn news(order: &StandingOrder, scene: &Scene<'_>, requested: &Requested) -> Option<(AgentId, HostEnd)> {
     let hosts = requested.request.hosts.iter().filter(|host| !order.staged.contains_key(*host));
-    let ended = |host: &AgentId| match stand(scene.fleet, host, requested.serial) {
+    let ended = |host: &AgentId| match stand(scene.fleet, host, requested) {
         HostStand::Ended(end) => Some((host.clone(), end)),
         HostStand::Away { .. } | HostStand::Asked { .. } | HostStand::Underway(_) => None,
     };
