@@ -285,5 +285,5 @@ async fn what_another_agent_of_the_service_needs_is_not_pruned_and_nothing_is_wh
     let mark = builds.join(".handover-agent-billing-app-02");
     assert!(why.contains(&format!("remove {}", mark.display())), "{why}");
     fs::remove_file(mark).expect("removed");
-    assert_eq!(pruned("1.4.0").await.0, ["1.0.0", "1.2.0", "1.3.0"].map(version));
+    assert_eq!(pruned("1.4.0").await.0, ["1.3.0", "1.2.0", "1.0.0"].map(version), "the newest first");
 }
