@@ -8,11 +8,15 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde::{Deserialize, Deserializer, de};
 use tokio::task::spawn_blocking;
 use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use super::ExitStatus;
 
 /// Between two looks. What grows faster than the host's free memory in a second is the kernel's to end.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -58,6 +62,50 @@ impl fmt::Display for OverMemory {
         };
         let [used, max] = [self.used_bytes, self.max.bytes].map(|bytes| bytes / MIB);
         write!(f, "out of memory: it used {used} MiB, and {by} is {max} MiB")
+    }
+}
+
+/// A try to end an instance that used too much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Killing {
+    /// Why.
+    pub(super) over: OverMemory,
+    /// Whether the kill was taken. One that was refused is tried again, and may have reached some all the same.
+    pub(super) taken: bool,
+}
+
+impl Killing {
+    /// How the instance ended, of which its main process ended so.
+    pub(super) fn status(self, own: ExitStatus) -> ExitStatus {
+        let ours = self.taken || own == ExitStatus::Signal(Signal::KILL.as_raw());
+        if ours { ExitStatus::Memory(self.over) } else { own }
+    }
+}
+
+/// Watches over an instance until it has ended: kills it if it uses more than it may, and again with each look while that
+/// is refused. The last try, if there was one.
+pub(super) async fn guard<F, K>(
+    max: Option<MemoryMax>,
+    pids: F,
+    ended: impl Future<Output = io::Result<()>>,
+    mut kill: impl FnMut(OverMemory) -> K,
+) -> io::Result<Option<Killing>>
+where
+    F: Fn() -> io::Result<Vec<i32>> + Clone + Send + 'static,
+    K: Future<Output = io::Result<()>>,
+{
+    let (mut judge, mut killing) = (Judge::new(), None);
+    let mut ended = pin!(ended);
+    loop {
+        let over = tokio::select! {
+            done = &mut ended => return done.map(|()| killing),
+            over = judge.exceeded(max, pids.clone()) => over,
+        };
+        let taken = kill(over).await.is_ok();
+        killing = Some(Killing { over, taken });
+        if taken {
+            return ended.await.map(|()| killing);
+        }
     }
 }
 
@@ -167,6 +215,37 @@ mod tests {
         let rollup = "Pss:   300 kB\nPss_Anon:   90 kB\nPss_File:   170 kB\nPss_Shmem:   40 kB\nSwapPss: 7 kB\n";
         assert_eq!(share(rollup), Some(130 * KIB));
         assert_eq!(share("Pss:   300 kB\n"), None, "a kernel that does not tell them apart");
+    }
+
+    #[tokio::test]
+    async fn a_kill_that_is_refused_is_tried_again_with_the_next_look() {
+        let me = || Ok(vec![std::process::id().cast_signed()]);
+        let max = Some(MemoryMax { bytes: 1, by: LimitedBy::Config });
+        let (end, ended) = tokio::sync::oneshot::channel();
+        let (mut end, mut tries) = (Some(end), 0);
+        let kill = |_| {
+            tries += 1;
+            if tries < 2 {
+                return std::future::ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            end.take().expect("once").send(()).expect("waited for");
+            std::future::ready(Ok(()))
+        };
+        let ended = async { ended.await.map_err(io::Error::other) };
+        let guarded = tokio::time::timeout(Duration::from_secs(30), guard(max, me, ended, kill)).await;
+        let killing = guarded.expect("tried again").expect("ended").expect("killed");
+        assert!(killing.taken && tries == 2, "{killing:?}");
+    }
+
+    #[test]
+    fn an_end_is_for_lack_of_memory_only_if_we_have_killed_it() {
+        let max = MemoryMax { bytes: 1, by: LimitedBy::Unit };
+        let over = OverMemory { used_bytes: 2, max };
+        let of = |taken, own| Killing { over, taken }.status(own);
+        let killed = ExitStatus::Signal(Signal::KILL.as_raw());
+        assert_eq!(of(true, ExitStatus::Unknown), ExitStatus::Memory(over));
+        assert_eq!(of(false, killed), ExitStatus::Memory(over), "the refusal came late");
+        assert_eq!(of(false, ExitStatus::Code(0)), ExitStatus::Code(0), "it was stopped weeks later");
     }
 
     #[test]
