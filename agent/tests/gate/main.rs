@@ -16,6 +16,7 @@ mod killed;
 mod limits;
 mod lingering;
 mod no_start;
+mod one_sided;
 mod planned;
 mod process;
 mod program;
