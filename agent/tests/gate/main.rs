@@ -22,6 +22,7 @@ mod process;
 mod program;
 mod restless;
 mod routes;
+mod shared;
 mod shares;
 mod smuggling;
 mod tcp;
