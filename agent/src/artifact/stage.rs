@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use handover_artifact::verify::{MANIFEST_BYTES, SIGNATURE_BYTES, believe};
 use handover_artifact::{Entry, EntryPath, Expected, MANIFEST, Manifest, Refused, SIGNATURE, Verified, verify};
 use handover_proto::ids::Version;
-use nix::fcntl::{Flock, FlockArg};
 use tracing::warn;
 
+use super::alone::alone;
 use super::fetch::FetchError;
 use super::pattern::Wanted;
 use super::progress::Progress;
@@ -34,8 +34,11 @@ pub enum StageError {
         /// Where it should be.
         builds: PathBuf,
     },
-    /// Another `stage` runs.
-    #[error("cannot stage {version}: another `handover-agent stage` works in {builds}; try again when it is done", builds = builds.display())]
+    /// Another staging runs.
+    #[error(
+        "cannot stage {version}: another staging works in {builds} (`handover-agent stage`, or the agent of another service that \
+         shares this directory); try again when it is done", builds = builds.display()
+    )]
     Busy {
         /// Which.
         version: Version,
@@ -158,14 +161,6 @@ fn aside(builds: &Path, version: &Version) -> PathBuf {
     let (process, number) = (std::process::id(), STAGINGS.fetch_add(1, Ordering::Relaxed));
     let since = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis());
     builds.join(format!("{ASIDE}staging-{version}-{since:x}-{process}-{number}"))
-}
-
-/// Until dropped, no other staging works in this directory.
-fn alone(builds: &Path, version: &Version) -> Result<Flock<File>, StageError> {
-    let path = builds.join(format!("{ASIDE}stage.lock"));
-    let file = File::create(&path).map_err(disk("open", &path))?;
-    let busy = |_| StageError::Busy { version: version.clone(), builds: builds.to_owned() };
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(busy)
 }
 
 /// What a staging or a pruning that was killed has left.
@@ -330,7 +325,7 @@ fn absent(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
-fn disk(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StageError {
+pub(super) fn disk(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StageError {
     let path = path.to_owned();
     move |why| StageError::Disk { operation, path, why }
 }
