@@ -1,10 +1,12 @@
 //! Staging a version: fetched, verified, and only then renamed into place, so that there is never half of one.
 
+use std::convert::Infallible;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use handover_artifact::verify::{MANIFEST_BYTES, SIGNATURE_BYTES, believe};
 use handover_artifact::{Entry, EntryPath, Expected, MANIFEST, Manifest, Refused, SIGNATURE, Verified, verify};
@@ -19,6 +21,9 @@ use super::prune::{self, ASIDE};
 use super::settings::{ArtifactSettings, Fetch};
 use super::space::{self, NoSpace};
 use crate::config::Config;
+
+/// Between two looks at a file that comes: the agent reports once a second.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// A version that could not be staged. What was there before is there still.
 #[derive(Debug, thiserror::Error)]
@@ -256,6 +261,14 @@ impl Staging<'_> {
         fetched.map_err(|source| StageError::Fetch { version: self.version.clone(), source })
     }
 
+    /// Looks again and again at how much of a file has come: a command that fetches tells nothing.
+    async fn look_at(&self, file: &Path) -> Infallible {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            self.progress.has(fs::metadata(file).map_or(0, |about| about.len()));
+        }
+    }
+
     async fn bring(&self, path: &EntryPath, entry: &Entry) -> Result<(), StageError> {
         let to = path.under(&self.aside);
         if let Some(parent) = to.parent() {
@@ -264,8 +277,11 @@ impl Staging<'_> {
         match entry {
             Entry::Link { target } => std::os::unix::fs::symlink(target, &to).map_err(disk("link", &to)),
             Entry::File { size_bytes, executable, .. } => {
-                self.progress.comes(&to, *size_bytes);
-                self.fetched(path, *size_bytes).await?;
+                self.progress.comes(*size_bytes);
+                tokio::select! {
+                    fetched = self.fetched(path, *size_bytes) => fetched?,
+                    never = self.look_at(&to) => match never {},
+                }
                 self.progress.came();
                 let mode = if *executable { 0o555 } else { 0o444 };
                 let kept = File::open(&to).and_then(|file| {

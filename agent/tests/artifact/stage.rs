@@ -240,6 +240,35 @@ async fn a_staging_that_nobody_waits_for_any_more_clears_away_what_has_come() {
 }
 
 #[tokio::test]
+async fn how_much_of_a_file_has_come_is_looked_at_by_the_staging_itself() {
+    let site = Site::new();
+    site.publish("1.5.0");
+    // Everything but the large file comes at once; of that one the half.
+    let from = site.path("published");
+    let script = format!(
+        "case \"{{file}}\" in *data) head -c 50000 \"{from}/{{version}}/{{file}}\" > \"{{to}}\"; sleep 60 ;; \
+         *) cp \"{from}/{{version}}/{{file}}\" \"{{to}}\" ;; esac",
+        from = from.display()
+    );
+    let config = site.config(&format!("fetch = {{ exec = [\"sh\", \"-c\", '{script}'] }}"));
+    let (progress, wanted) = (Progress::default(), version("1.5.0"));
+    let half = async {
+        while progress.now().done_bytes < 50_000 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        // Nobody who asks looks at the file system, which may hang.
+        let before = progress.now().done_bytes;
+        fs::remove_dir_all(site.path("builds")).expect("removed");
+        (before, progress.now().done_bytes)
+    };
+    let (before, after) = tokio::select! {
+        ended = stage_watched(&config, &wanted, &progress) => panic!("it ended: {ended:?}"),
+        half = tokio::time::timeout(std::time::Duration::from_secs(30), half) => half.expect("seen"),
+    };
+    assert!((50_000..100_000).contains(&before) && before == after, "{before} {after}");
+}
+
+#[tokio::test]
 async fn nothing_is_pruned_when_nobody_can_say_what_ran() {
     let site = Site::new();
     let config = site.config(&format!("keep = 0\n{}", site.copying()));
