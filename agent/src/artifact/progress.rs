@@ -19,7 +19,7 @@ struct Inner {
 /// How far it is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Far {
-    /// Why it cannot begin yet.
+    /// Why it cannot begin, or go on, yet.
     pub waiting: Option<String>,
     /// All files are here, and are being verified.
     pub verifying: bool,
@@ -42,9 +42,14 @@ impl Progress {
         }
     }
 
-    /// It cannot begin yet.
+    /// It cannot begin, or go on, yet.
     pub(crate) fn waits(&self, why: String) {
         self.held().waiting = Some(why);
+    }
+
+    /// What it waited for is over.
+    pub(super) fn goes_on(&self) {
+        self.held().waiting = None;
     }
 
     /// It begins, perhaps not for the first time.

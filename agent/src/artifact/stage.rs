@@ -22,6 +22,10 @@ use super::settings::{ArtifactSettings, Fetch};
 use super::space::{self, NoSpace};
 use crate::config::Config;
 
+/// Before a file is asked for again that a fault on the way has held up: one of ten thousand requests of a fleet must not
+/// end a rollout.
+const RESTS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
+
 /// Between two looks at a file that comes: the agent reports once a second.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -257,8 +261,24 @@ impl Staging<'_> {
             to: file.under(&self.aside),
             most_bytes,
         };
-        let fetched = self.fetch.fetch(&wanted).await;
-        fetched.map_err(|source| StageError::Fetch { version: self.version.clone(), source })
+        let mut fetched = self.fetch.fetch(&wanted).await;
+        for rest in RESTS {
+            match fetched {
+                Err(error) if error.why.may_pass() => {
+                    warn!(%error, "trying again in {rest:?}");
+                    self.progress.waits(format!("another try in {} s: {error}", rest.as_secs()));
+                }
+                done => return done.map_err(|source| self.not_fetched(source)),
+            }
+            tokio::time::sleep(rest).await;
+            self.progress.goes_on();
+            fetched = self.fetch.fetch(&wanted).await;
+        }
+        fetched.map_err(|source| self.not_fetched(source))
+    }
+
+    fn not_fetched(&self, source: FetchError) -> StageError {
+        StageError::Fetch { version: self.version.clone(), source }
     }
 
     /// Looks again and again at how much of a file has come: a command that fetches tells nothing.

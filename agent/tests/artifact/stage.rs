@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use handover_agent::artifact::progress::Progress;
 use handover_agent::artifact::stage::{StageError, stage, stage_watched};
 use handover_agent::state::StateFile;
 use handover_artifact::{MANIFEST, Manifest, Refusal, SIGNATURE};
 
-use crate::site::{Server, Site, version};
+use crate::site::{Server, Site, answer, version};
 
 #[tokio::test]
 async fn a_version_comes_by_http_whole_verified_and_write_protected() {
@@ -30,6 +31,25 @@ async fn a_version_comes_by_a_command() {
     let staged = stage(&site.config(&site.copying()), &version("1.5.0")).await.expect("staged");
     assert_eq!(staged.verified.manifest.expect("a manifest").files.len(), 3);
     assert_eq!(site.builds(), ["1.5.0"]);
+}
+
+#[tokio::test]
+async fn a_fault_on_the_way_ends_no_staging_and_a_true_refusal_does_at_once() {
+    let site = Site::new();
+    site.publish("1.5.0");
+    let (root, faults) = (site.path("published"), AtomicUsize::new(0));
+    let server = Server::with(move |path| match faults.fetch_add(1, Ordering::SeqCst) {
+        // One answer is an error, and one connection breaks off.
+        0 => b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n".to_vec(),
+        4 => b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\nhalf".to_vec(),
+        _ => answer(&root, path),
+    });
+    let server = server.await;
+    stage(&site.config(&server.fetch()), &version("1.5.0")).await.expect("staged");
+    assert_eq!(server.asked(), 6, "manifest, signature and two files, and two of them again");
+    let error = stage(&site.config(&server.fetch()), &version("1.6.0")).await.expect_err("not published");
+    assert!(matches!(error, StageError::Fetch { .. }), "{error}");
+    assert_eq!(server.asked(), 7, "what is not there is not asked for again");
 }
 
 #[tokio::test]
