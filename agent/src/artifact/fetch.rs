@@ -74,7 +74,8 @@ impl Fetch {
         let (how, fetched) = match &self.by {
             By::Exec(command) => {
                 let words: Vec<String> = command.iter().map(|word| word.as_argument(wanted)).collect();
-                let fetched = tokio::time::timeout(self.timeout, exec::fetch(&words, &wanted.to, wanted.most_bytes)).await;
+                let fetched =
+                    tokio::time::timeout(self.timeout, exec::fetch(&words, &wanted.to, wanted.most_bytes)).await;
                 (words.join(" "), fetched)
             }
             By::Http { url, ca } => {

@@ -156,11 +156,8 @@ pub async fn stage_watched(config: &Config, version: &Version, progress: &Progre
     clear_leftovers(builds)?;
     let aside = aside(builds, version);
     let staging = Staging { config, settings, fetch, version, expected, aside, progress };
-    let verified = staging.go(&place).await?;
-    let (pruned, not_pruned) = match prune(config, settings, version) {
-        Ok(pruned) => (pruned, None),
-        Err(reason) => (Vec::new(), Some(reason)),
-    };
+    let (verified, mut pruned) = staging.go(&place).await?;
+    let not_pruned = prune(config, settings, version).map(|more| pruned.extend(more)).err();
     Ok(Staged { already: false, verified, pruned, not_pruned })
 }
 
@@ -204,15 +201,11 @@ impl Drop for Staging<'_> {
 }
 
 impl Staging<'_> {
-    async fn go(&self, place: &Path) -> Result<Verified, StageError> {
+    /// Puts it in place; what had to go for that.
+    async fn go(&self, place: &Path) -> Result<(Verified, Vec<Version>), StageError> {
         self.directory(&self.aside)?;
         let manifest = self.manifest().await?;
-        let free = space::free_bytes(&self.aside).map_err(disk("ask for free space in", &self.aside))?;
-        space::fits(&manifest, free, self.settings.keep_free_bytes).map_err(|why| StageError::Space {
-            version: self.version.clone(),
-            builds: self.config.driver.builds().to_owned(),
-            why,
-        })?;
+        let pruned = self.room_for(&manifest)?;
         self.progress.will_be(manifest.size_bytes());
         for (path, entry) in &manifest.files {
             self.bring(path, entry).await?;
@@ -223,7 +216,26 @@ impl Staging<'_> {
         fs::rename(&self.aside, place).map_err(disk("rename into place", place))?;
         let builds = self.config.driver.builds();
         File::open(builds).and_then(|builds| builds.sync_all()).map_err(disk("sync the directory", builds))?;
-        Ok(verified)
+        Ok((verified, pruned))
+    }
+
+    /// Makes sure that it fits. If need be older versions go first, which would go afterwards: a disk that holds as many as
+    /// it can would take no other for good.
+    fn room_for(&self, manifest: &Manifest) -> Result<Vec<Version>, StageError> {
+        let builds = self.config.driver.builds();
+        let fits = || {
+            let free = space::free_bytes(&self.aside).map_err(disk("ask for free space in", &self.aside))?;
+            Ok(space::fits(manifest, free, self.settings.keep_free_bytes))
+        };
+        if fits()?.is_ok() {
+            return Ok(Vec::new());
+        }
+        let pruned = prune(self.config, self.settings, self.version).unwrap_or_else(|reason| {
+            warn!(builds = %builds.display(), reason, "older versions were not pruned");
+            Vec::new()
+        });
+        let refused = |why| StageError::Space { version: self.version.clone(), builds: builds.to_owned(), why };
+        fits()?.map(|()| pruned).map_err(refused)
     }
 
     /// Manifest and signature first: nothing else is asked for before they are believed.

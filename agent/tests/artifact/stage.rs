@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use handover_agent::artifact::progress::Progress;
@@ -219,6 +220,32 @@ async fn old_versions_are_pruned_but_none_that_is_linked_ran_last_or_was_put_the
     pruned = stage(&config, &version("1.4.0")).await.expect("staged").pruned;
     assert_eq!(pruned, [version("1.2.0")]);
     assert_eq!(site.builds(), ["0.9.0", "1.0.0", "1.1.0", "1.3.0", "1.4.0", "current@a"]);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_made_room_on_by_what_is_beyond_keep_and_by_nothing_else() {
+    // In memory, where nobody else writes meanwhile.
+    let site = Site::within(Path::new("/dev/shm"));
+    let large = 8 << 20;
+    for name in ["1.0.0", "1.1.0"] {
+        let dir = site.publish(name);
+        fs::write(dir.join("lib/some data"), vec![7; large]).expect("written");
+        site.pack(&dir, name, &[]);
+        stage(&site.config(&format!("keep = 2\n{}", site.copying())), &version(name)).await.expect("staged");
+    }
+    site.publish("1.2.0");
+    let about = nix::sys::statvfs::statvfs(&site.path("builds")).expect("told");
+    let free = about.blocks_available() * about.fragment_size();
+    let config = |keep: usize| {
+        let keep_free = format!("keep_free_bytes = {}", free + large as u64 / 2);
+        site.config(&format!("keep = {keep}\n{keep_free}\n{}", site.copying()))
+    };
+    let error = stage(&config(2), &version("1.2.0")).await.expect_err("full");
+    assert!(matches!(error, StageError::Space { .. }), "{error}");
+    assert_eq!(site.builds(), ["1.0.0", "1.1.0"], "both are to be kept");
+    let staged = stage(&config(1), &version("1.2.0")).await.expect("room was made");
+    assert_eq!(staged.pruned, [version("1.0.0")]);
+    assert_eq!(site.builds(), ["1.1.0", "1.2.0"]);
 }
 
 #[tokio::test]
