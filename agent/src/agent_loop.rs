@@ -9,6 +9,7 @@ use handover_proto::ids::InstanceId;
 use handover_proto::numbers::Term;
 use handover_proto::wire::Report;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::balancer::Balancers;
@@ -34,6 +35,8 @@ const LAPS: usize = 32;
 /// A report goes out at least this often, though nothing changed: an observation older than two seconds decides nothing
 /// at the coordinator (`SAFETY.md` R1). It comes from the main loop itself, so that it proves that the loop turns.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// How long an agent that ends waits for the answer to a start, which takes milliseconds. Its watchdog has three seconds.
+const STARTS_HEARD: Duration = Duration::from_secs(2);
 
 /// All that the loop owns.
 pub(crate) struct AgentLoop {
@@ -107,6 +110,9 @@ impl AgentLoop {
         const GOES_ON: &str = "instances, gate and lease go on without the agent";
         info!("stopping; {GOES_ON}");
         self.manager.stopping(GOES_ON);
+        if timeout(STARTS_HEARD, self.host.await_starts(&mut driver)).await.is_err() {
+            warn!("a start is still under way; the next agent looks what became of it");
+        }
         self.stager.stop().await;
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use handover_proto::ids::{InstanceId, SlotId};
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::Host;
@@ -11,6 +12,7 @@ use crate::clock;
 use crate::core::next::Waiting;
 use crate::core::observed::Process;
 use crate::driver::{Order, ProcessRecord, Told};
+use crate::place::Place;
 
 /// A kill that was refused is ordered again after this: what refuses is mostly busy, and every try costs it more.
 const KILLED_AGAIN: Duration = Duration::from_secs(1);
@@ -24,6 +26,18 @@ impl Host {
             Told::Ordered { instance, order, failed: None } => self.obeyed(instance, *order),
             Told::Ordered { instance, order, failed: Some(why) } => self.refused(instance, *order, why),
             Told::Exit(exit) => self.exited(exit),
+        }
+    }
+
+    /// Hears the driver until no start is under way. What an agent that ends does not hear, the next one finds no record of.
+    pub async fn await_starts(&mut self, driver: &mut mpsc::Receiver<Told>) {
+        let starting =
+            |place: &Place| place.running.as_ref().is_some_and(|running| running.process == Process::Starting);
+        while self.places.values().any(starting) {
+            let Some(told) = driver.recv().await else { return };
+            if let Some(trouble) = self.told(&told) {
+                warn!(reason = trouble.sentence, "what became of an instance could not be recorded");
+            }
         }
     }
 

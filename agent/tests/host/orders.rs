@@ -49,6 +49,20 @@ async fn a_kill_that_takes_long_holds_up_nothing() {
 }
 
 #[tokio::test]
+async fn an_agent_that_ends_hears_first_what_became_of_its_starts() {
+    let mut site = Site::new().await;
+    site.await_starts().await;
+    site.set("hold-start");
+    assert_eq!(site.host.act(&Site::start()), None);
+    assert_eq!(site.running().process, Process::Starting, "it is under way");
+    let known = |site: &Site| site.host.file.state.instances[&slot()].process.is_some();
+    assert!(!known(&site));
+    site.unset("hold-start");
+    site.await_starts().await;
+    assert!(site.running().process == Process::Running && known(&site), "the next agent adopts it");
+}
+
+#[tokio::test]
 async fn a_start_that_cannot_be_is_counted_and_leaves_no_record() {
     let mut site = Site::new().await;
     std::fs::remove_dir(site.dir.path().join("builds/1.5.0")).expect("removed");
