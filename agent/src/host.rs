@@ -29,6 +29,7 @@ mod start;
 mod told;
 mod trouble;
 
+pub use told::KILLED_AGAIN;
 use trouble::disk;
 
 /// Crashes that are this far apart are not a row.

@@ -15,7 +15,7 @@ use crate::driver::{Order, ProcessRecord, Told};
 use crate::place::Place;
 
 /// A kill that was refused is ordered again after this: what refuses is mostly busy, and every try costs it more.
-const KILLED_AGAIN: Duration = Duration::from_secs(1);
+pub const KILLED_AGAIN: Duration = Duration::from_secs(1);
 
 impl Host {
     /// Takes in what the driver says.

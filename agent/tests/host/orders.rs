@@ -1,7 +1,9 @@
 //! Orders are carried out beside the host, and what becomes of them is heard.
 
+use handover_agent::clock;
 use handover_agent::core::next::Effect;
 use handover_agent::core::observed::Process;
+use handover_agent::host::KILLED_AGAIN;
 
 use crate::site::{Site, slot};
 
@@ -27,9 +29,10 @@ async fn a_kill_that_is_refused_is_due_again_and_works_in_the_end() {
     site.host.act(&Effect::Terminate { slot: slot(), kill_at: Default::default() });
     site.host.act(&Effect::Kill { slot: slot() });
     assert!(killed(&site), "ordered");
+    let ordered = clock::boot();
     site.until("the refusal", |site| !killed(site)).await;
     let Process::Stopping { kill_at, .. } = site.running().process else { panic!("it stops") };
-    assert!(kill_at > Default::default(), "not at once");
+    assert!(kill_at >= ordered + KILLED_AGAIN, "not at once: {ordered:?} {kill_at:?}");
     site.unset("busy");
     site.host.act(&Effect::Kill { slot: slot() });
     site.until("its end", |site| site.place().running.is_none()).await;
