@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use handover_proto::blocker::{Blocker, BlockerKind};
 use handover_proto::ids::InstanceId;
 use handover_proto::numbers::Term;
@@ -102,6 +102,7 @@ impl AgentLoop {
                 told = driver.recv() => self.driver_told(&told.context("the driver ended")?),
                 link = gate.changed() => link.context("the link to the gate ended")?,
                 ended = changed(&mut keeper) => ended.context("the lease keeper ended; its last words are in the log")?,
+                why = self.stager.broken() => bail!("what has versions in place ahead of their window ended: {why}"),
                 () = wake.notified() => {}
                 () = tokio::time::sleep(until) => {}
                 () = stop.recv() => break,
