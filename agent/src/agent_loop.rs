@@ -171,7 +171,7 @@ impl AgentLoop {
                     ready: running.ready(),
                     unmet: running.unmet(),
                     left: running.left.clone(),
-                    refused: running.refused.as_ref().map(|(_, why)| why.clone()),
+                    refused: running.refused().map(str::to_owned),
                     ledger,
                     draining_since: running.draining_since,
                     holds_lease: keeper.as_ref().is_some_and(|status| holds(status, &id)),

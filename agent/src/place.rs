@@ -108,6 +108,11 @@ impl Running {
         self.awaits = awaits;
     }
 
+    /// What its driver could not do, in words.
+    pub fn refused(&self) -> Option<&str> {
+        self.refused.as_ref().map(|(_, why)| why.as_str())
+    }
+
     /// What the probes say.
     pub fn readiness(&self) -> Readiness {
         self.probes.readiness().borrow().clone()

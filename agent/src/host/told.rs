@@ -72,6 +72,10 @@ impl Host {
             Order::Kill => "trying again",
         };
         let running = self.running(&slot)?;
+        if let (Order::Stop, Process::Stopping { killed: true, .. }) = (order, running.process) {
+            // It comes late: what is to be said is what became of the kill.
+            return None;
+        }
         running.refused = Some((order, format!("could not be {order}: {why}; {follows}")));
         if let (Order::Kill, Process::Stopping { .. }) = (order, running.process) {
             running.process = Process::Stopping { kill_at: clock::boot() + KILLED_AGAIN, killed: false };

@@ -3,6 +3,7 @@
 use handover_agent::clock;
 use handover_agent::core::next::Effect;
 use handover_agent::core::observed::Process;
+use handover_agent::driver::{Order, Told};
 use handover_agent::host::KILLED_AGAIN;
 
 use crate::site::{Site, slot};
@@ -49,6 +50,30 @@ async fn a_kill_that_takes_long_holds_up_nothing() {
     assert!(site.pid().is_some() && killed(&site));
     site.unset("hold-kill");
     site.until("its end", |site| site.place().running.is_none()).await;
+}
+
+#[tokio::test]
+async fn a_stop_that_is_refused_after_the_kill_was_ordered_says_nothing_any_more() {
+    let mut site = up().await;
+    let refused = |order, why: &str| Told::Ordered {
+        instance: site.running().record.instance.clone(),
+        order,
+        failed: Some(why.to_owned()),
+    };
+    let (stop, kill) = (refused(Order::Stop, "the engine is deaf"), refused(Order::Kill, "the engine is busy"));
+    let says = |site: &Site, what: &str| {
+        let observed = site.running().refused().unwrap_or_default();
+        observed.contains(what)
+    };
+    site.host.act(&Effect::Terminate { slot: slot(), kill_at: Default::default() });
+    assert_eq!(site.host.told(&stop), None);
+    assert!(says(&site, "deaf"), "before it is killed");
+    site.set("hold-kill");
+    site.host.act(&Effect::Kill { slot: slot() });
+    assert_eq!(site.host.told(&stop), None);
+    assert!(!says(&site, "deaf"));
+    assert_eq!(site.host.told(&kill), None);
+    assert!(says(&site, "busy"));
 }
 
 #[tokio::test]
