@@ -120,6 +120,8 @@ impl AgentLoop {
 
     /// Laps until nothing is left to do now. Returns when to look again though nothing happened.
     fn settle(&mut self) -> Option<Duration> {
+        // What it holds up is the next agent's adoption, and nothing of this one's work.
+        let unrecorded = self.host.record_again();
         let mut trouble = self.host.note_readiness();
         self.offer_again();
         for _ in 0..LAPS {
@@ -136,7 +138,7 @@ impl AgentLoop {
             self.tell_keeper(Some(&decided));
             if decided.effects.is_empty() || trouble.is_some() {
                 self.note_reached(&decided);
-                self.publish(&observed, trouble.or(decided.waiting.clone()));
+                self.publish(&observed, trouble.or(unrecorded).or(decided.waiting.clone()));
                 return [decided.wake_at, self.host.trust_ends(clock::boot())].into_iter().flatten().min();
             }
             for effect in &decided.effects {

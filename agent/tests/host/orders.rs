@@ -1,10 +1,11 @@
 //! Orders are carried out beside the host, and what becomes of them is heard.
 
 use handover_agent::clock;
-use handover_agent::core::next::Effect;
+use handover_agent::core::next::{Effect, Waiting};
 use handover_agent::core::observed::Process;
-use handover_agent::driver::{Order, Told};
+use handover_agent::driver::{Order, ProcessRecord, Told};
 use handover_agent::host::KILLED_AGAIN;
+use handover_proto::blocker::BlockerKind;
 
 use crate::site::{Site, slot};
 
@@ -74,6 +75,23 @@ async fn a_stop_that_is_refused_after_the_kill_was_ordered_says_nothing_any_more
     assert!(!says(&site, "deaf"));
     assert_eq!(site.host.told(&kill), None);
     assert!(says(&site, "busy"));
+}
+
+#[tokio::test]
+async fn what_the_disk_did_not_take_is_known_all_the_same_and_recorded_later() {
+    let mut site = up().await;
+    let now = site.running().record.process.clone().expect("known");
+    let began = ProcessRecord { command: Some("another name".into()), ..now };
+    let (state, away) = (site.dir.path().join("state"), site.dir.path().join("away"));
+    std::fs::rename(&state, &away).expect("moved away");
+    let disk = |trouble: Option<Waiting>| trouble.is_some_and(|trouble| trouble.kind == BlockerKind::Disk);
+    assert!(disk(site.host.told(&Told::Began(began.clone()))), "the disk does not take it");
+    assert_eq!(site.running().record.process.as_ref(), Some(&began), "it is so all the same");
+    assert!(disk(site.host.record_again()), "and told with every lap");
+    assert_ne!(site.pid(), Some("another name"));
+    std::fs::rename(&away, &state).expect("put back");
+    assert_eq!(site.host.record_again(), None);
+    assert_eq!(site.pid(), Some("another name"));
 }
 
 #[tokio::test]
