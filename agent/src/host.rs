@@ -29,6 +29,7 @@ mod start;
 mod told;
 mod trouble;
 
+pub use told::KILLED_AGAIN;
 use trouble::disk;
 
 /// Crashes that are this far apart are not a row.
@@ -196,10 +197,26 @@ impl Host {
         let (slot, running) = (slot.clone(), place.running.as_ref()?);
         let record = InstanceRecord { process: Some(process.clone()), ..running.record.clone() };
         let saved = self.save(&slot, &record);
-        if let (Ok(()), Some(running)) = (&saved, self.running(&slot)) {
-            running.record = record;
+        if let Some(running) = self.running(&slot) {
+            // It is so whether the disk takes it or not: it is not said again.
+            (running.record, running.unrecorded) = (record, saved.is_err());
         }
         saved.err()
+    }
+
+    /// Records what the disk did not take when it was said.
+    pub fn record_again(&mut self) -> Option<Waiting> {
+        let of = |(slot, place): (&SlotId, &Place)| {
+            let running = place.running.as_ref().filter(|running| running.unrecorded)?;
+            Some((slot.clone(), running.record.clone()))
+        };
+        let unrecorded: Vec<_> = self.places.iter().filter_map(of).collect();
+        for (slot, record) in unrecorded {
+            if let Err(trouble) = self.save(&slot, &record) {
+                return Some(trouble);
+            }
+        }
+        None
     }
 
     fn set_lifecycle(&mut self, slot: &SlotId, event: Option<Event>) -> Option<Waiting> {
@@ -229,6 +246,9 @@ impl Host {
     /// Writes ahead: what is not in the file has not happened.
     fn save(&mut self, slot: &SlotId, record: &InstanceRecord) -> Result<(), Waiting> {
         let saved = self.file.change(|state| drop(state.instances.insert(slot.clone(), record.clone())));
+        if let (Ok(()), Some(running)) = (&saved, self.running(slot)) {
+            running.unrecorded = false;
+        }
         saved.map_err(|error| disk(&error))
     }
 

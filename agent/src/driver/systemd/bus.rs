@@ -186,6 +186,7 @@ impl Bus {
             invocation: hexadecimal(&generic, "InvocationID"),
             cgroup: text(&service, "ControlGroup"),
             memory_max: size(&service, "MemoryMax"),
+            ordered: is_ordered(&generic),
         })
     }
 
@@ -332,6 +333,12 @@ fn size(properties: &Properties, name: &str) -> Option<u64> {
         Some(Variant::U64(bytes)) if *bytes != u64::MAX => Some(*bytes),
         _ => None,
     }
+}
+
+/// `(uo)`: the order's number, and 0 for none.
+fn is_ordered(properties: &Properties) -> bool {
+    let Some(Variant::Structure(order)) = properties.get("Job").map(|value| &**value) else { return false };
+    matches!(order.fields(), [Variant::U32(1..), ..])
 }
 
 /// Microseconds, of which the greatest number means no limit.
