@@ -18,7 +18,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::core::next::{Effect, LeaseStand, Waiting};
 use crate::core::observed::{Boot, Process};
-use crate::driver::{Adopted, Driver, DriverError, Exit, Order, ProcessRecord};
+use crate::driver::{Adopted, Driver, DriverError, Exit, Found, Order, ProcessRecord};
 use crate::durable::DurableError;
 use crate::ending::{ended, plain};
 use crate::lease::wanted::{Life, LocalInstance, Wanted};
@@ -133,8 +133,7 @@ impl Host {
     /// anything. What it finds so has to become ready first: nothing is known of it.
     async fn adopt_orphans(&mut self, known: &BTreeMap<SlotId, InstanceRecord>) -> Result<(), TakeOverError> {
         for found in self.driver.find_running().await? {
-            let recorded = known.values().any(|record| record.instance == found.instance && record.process.is_some());
-            if recorded {
+            if known.values().any(|record| is_recorded(record, &found)) {
                 continue;
             }
             let free = self.places.get(&found.slot).is_some_and(|place| place.running.is_none());
@@ -383,4 +382,13 @@ impl Host {
         }
         Wanted { instances }
     }
+}
+
+/// By its id, or by the unit's start where its id cannot be read: a program may write over its own environment.
+fn is_recorded(record: &InstanceRecord, found: &Found) -> bool {
+    let start = |process: &ProcessRecord| process.unit.as_ref().map(|unit| unit.invocation.clone()).unwrap_or_default();
+    record.process.as_ref().is_some_and(|process| {
+        let same_start = !start(process).is_empty() && found.main.as_ref().map(start) == Some(start(process));
+        record.instance == found.instance || same_start
+    })
 }

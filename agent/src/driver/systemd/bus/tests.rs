@@ -40,3 +40,14 @@ fn an_order_that_waits_is_seen() {
     assert!(seen.awaits_its_turn() && !Seen { active: State::Up, ..seen.clone() }.awaits_its_turn());
     assert!(!Seen::default().awaits_its_turn());
 }
+
+#[test]
+fn a_denial_is_an_answer_and_a_silence_is_none() {
+    let of = |error| BusError { operation: "start".into(), source: zbus::Error::FDO(Box::new(error)) };
+    let denied = of(zbus::fdo::Error::AccessDenied("polkit".into()));
+    assert!(denied.is_refusal() && denied.is_denial());
+    let silent = of(zbus::fdo::Error::NoReply("late".into()));
+    assert!(!silent.is_refusal() && !silent.is_denial());
+    let gone = BusError { operation: "start".into(), source: late() };
+    assert!(!gone.is_refusal() && !gone.is_denial());
+}
