@@ -199,6 +199,29 @@ impl Core {
         }
     }
 
+    /// Why balancers should not send requests of this class here; none: they should.
+    ///
+    /// An upstream that could not be connected to a moment ago does not count: without an agent nobody says that it is gone.
+    pub fn unready(&self, class: Class, now: Duration) -> Option<&'static str> {
+        match self.state.admission {
+            Admission::LameDuck => {
+                return Some("this host leaves: what comes is still served, but nothing more should");
+            }
+            Admission::Hold => return Some("requests wait"),
+            Admission::Shut => return Some("the gate is shut"),
+            Admission::Open => {}
+        }
+        let takes = |entry: &Entry| {
+            let upstream = &entry.upstream;
+            entry.listed && upstream.ready && weight(upstream, class) > 0 && entry.passed_over_until <= now
+        };
+        let nobody = match class {
+            Class::Read => "no ready instance takes reads",
+            Class::Write => "no ready instance takes writes",
+        };
+        (!self.entries.values().any(takes)).then_some(nobody)
+    }
+
     /// A request that was let in already has to wait after all. False: as many wait as may.
     pub fn begin_hold(&mut self) -> bool {
         let room = self.held < self.bounds.held;
@@ -253,10 +276,12 @@ impl Core {
         }
     }
 
-    /// How long the request has been in flight.
+    /// How long the request has been in flight, or a tunnel.
     pub fn age(&self, route: &Route, now: Duration) -> Duration {
-        let flight = self.entries.get(&route.key).and_then(|entry| entry.flights.get(&route.flight));
-        flight.map_or(Duration::ZERO, |flight| now.saturating_sub(flight.since))
+        let Some(entry) = self.entries.get(&route.key) else { return Duration::ZERO };
+        let flight = entry.flights.get(&route.flight).map(|flight| flight.since);
+        let since = flight.or_else(|| entry.upgraded.get(&route.flight).copied());
+        since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
     }
 
     /// Both bodies have ended. A request that nothing was recorded about was given up by its client. Urgent when an

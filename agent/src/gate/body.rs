@@ -142,6 +142,18 @@ impl Open {
         Self::Overseen { exchange: both, _task: AbortOnDropHandle::new(task) }
     }
 
+    fn sent(&self, count: usize) {
+        match self {
+            Self::Own(Some(exchange)) => exchange.ticket.passed.sent(count),
+            Self::Own(None) => {}
+            Self::Overseen { exchange, .. } => {
+                if let Some(exchange) = &*exchange.lock().unwrap_or_else(PoisonError::into_inner) {
+                    exchange.ticket.passed.sent(count);
+                }
+            }
+        }
+    }
+
     fn take(&mut self) -> Option<Exchange> {
         match self {
             Self::Own(exchange) => exchange.take(),
@@ -246,7 +258,9 @@ impl PassedBody {
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.moved();
-                self.delivery.offer(frame.data_ref().map_or(0, Bytes::len));
+                let count = frame.data_ref().map_or(0, Bytes::len);
+                self.delivery.offer(count);
+                self.open.sent(count);
                 if self.inner.is_end_stream() {
                     self.end();
                 }

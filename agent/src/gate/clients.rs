@@ -19,6 +19,10 @@ use super::{connection, tcp};
 /// How long the gate waits before it tries again what the system refused (a full table of files).
 const RETRY: Duration = Duration::from_millis(100);
 
+/// How long what is cut off may take to let go, and how often that is looked at. It takes a few turns of the runtime.
+const LET_GO: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(5);
+
 /// The open client connections.
 pub(super) struct Clients {
     gate: Arc<Gate>,
@@ -111,9 +115,20 @@ impl Clients {
             () = all => return Ok(()),
             after = overdue => after,
         };
-        let requests = self.gate.core().report(self.gate.now()).in_flight;
+        let in_flight = |gate: &Gate| gate.core().report(gate.now()).in_flight;
+        let requests = in_flight(&self.gate);
         let connections = self.tasks.len() as u64;
+        self.gate.cuts.begin_end();
         self.tasks.shutdown().await;
+        // Streams of HTTP/2 and uploads have tasks of their own, which hear of it now.
+        let let_go = async {
+            while in_flight(&self.gate) > 0 {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let all = tokio::time::timeout(LET_GO, let_go).await;
+        tracing::debug!(?all, "cut off");
+        self.gate.sum_up_cuts();
         Err(GateError::CutOff { requests, connections, after })
     }
 }

@@ -34,7 +34,7 @@ pub(super) struct Watched {
     /// What the connection becomes when HTTP is over on it.
     tunnel: Mutex<Option<Tunnel>>,
     gate: Arc<Gate>,
-    peer: SocketAddr,
+    pub(super) peer: SocketAddr,
     /// Where its requests come from.
     pub(super) origin: Origin,
     /// What its client's address has of the gate.

@@ -98,10 +98,11 @@ pub(super) async fn forward(
                 ticket = match ticket.elsewhere(way.ask, &tried) {
                     Err(Reason::Connect) => {
                         // Out of every book while it waits: nothing of it is in flight anywhere.
+                        let about = ticket.known();
                         drop(ticket);
                         in_time(way.deadline, gate.wait_for_reach(&mut patience, share)).await?;
                         tried.clear();
-                        Arc::new(in_time(way.deadline, gate.enter(way.ask, share)).await?)
+                        Arc::new(in_time(way.deadline, gate.enter(way.ask, share)).await?.about(about))
                     }
                     other => Arc::new(other?),
                 };

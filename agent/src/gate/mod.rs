@@ -8,7 +8,7 @@
 //! hands it to hyper's HTTP/1.1 or HTTP/2 and watches it by [`mod@line`] and [`streams`]. The road of one request on it: `proxy`
 //! classes it ([`class`], [`pin`]) → `ticket` asks the pure core ([`admission`], which picks with [`balance`]) → `headers`
 //! make it fit → `forward` sends it over a connection of its own (`pool`) or a shared one (`multiplex`) → `upload` and `body`
-//! keep the ticket until both bodies have ended; what the gate says itself is in `reply` and `grpc`. A request that switches
+//! keep the ticket until both bodies have ended; what the gate says itself is in `reply` and `grpc`, what is cut off is told by `cut`. A request that switches
 //! to another protocol becomes a `tunnel` of two `pipe`s, closed by [`upgraded`] between two frames of [`websocket`].
 //! `docs/gate.md` says what all this does to whom.
 
@@ -34,6 +34,7 @@ mod background;
 mod body;
 mod clients;
 mod connection;
+mod cut;
 mod endpoint;
 mod forward;
 mod grpc;

@@ -15,6 +15,7 @@ use super::body::{Exchange, Manner, OwnBody, PassedBody, ResponseBody};
 use super::class::class_of;
 use super::connection::{Running, Watched};
 use super::control::Reason;
+use super::cut::About;
 use super::forward::{self, Answer, Way};
 use super::grpc;
 use super::headers::{self, Hop};
@@ -51,6 +52,9 @@ pub(super) async fn serve(
     if let Err((reason, detail)) = headers::check(&head) {
         return Ok(reply::own(&gate, reason, Some(detail), running, &asked));
     }
+    if let Some(classes) = gate.settings.asks_ready(head.method.as_str(), head.uri.path()) {
+        return Ok(reply::ready(&gate, classes, running, &asked));
+    }
     let class = class_of(&gate.settings.rules, head.method.as_str(), head.uri.path());
     let ask = Ask { class, pin: gate.settings.pin.asked(&head.headers) };
     let way = Way {
@@ -59,12 +63,12 @@ pub(super) async fn serve(
         upgrade: offer.is_some(),
         deadline: gate.settings.limits.request_time.map(|time| Instant::now() + time),
     };
-    let entered = match line.share.is_within(gate.settings.limits.in_flight_per_peer) {
+    let entered = match line.share.is_within(gate.settings.limits.in_flight_of_a_peer()) {
         true => forward::in_time(way.deadline, gate.enter(ask, &line.share)).await,
         false => Err(Reason::PeerLimit),
     };
     let ticket = match entered {
-        Ok(ticket) => ticket,
+        Ok(ticket) => ticket.about(Some(About::request(&head.method, &head.uri, line.peer))),
         Err(reason) => return Ok(reply::own(&gate, reason, None, running, &asked)),
     };
     let hop = Hop {

@@ -1,10 +1,13 @@
 //! Answers that the gate makes itself: JSON for people, the header `handover-gate` for programs.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use super::body::{OwnBody, ResponseBody};
+use super::class::Class;
 use super::connection::Running;
 use super::control::Reason;
 use super::ticket::Gate;
@@ -108,16 +111,38 @@ pub(super) fn own(
     response
 }
 
-fn json(reason: Reason, message: &str, running: Running, asked: &Asked) -> Response<ResponseBody> {
-    let json = serde_json::json!({ "error": reason.name(), "message": message }).to_string();
+/// Tells a balancer whether to send requests of all these classes here. This is no request to the service, and counts as none.
+pub(super) fn ready(gate: &Gate, classes: &[Class], running: Running, asked: &Asked) -> Response<ResponseBody> {
+    let now = gate.now();
+    let core = gate.core();
+    let reasons: BTreeSet<&str> = classes.iter().filter_map(|class| core.unready(*class, now)).collect();
+    drop(core);
+    let json = serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons }).to_string();
+    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let mut response = whole(json, status, running, asked);
+    if !asked.http2 && gate.dismisses_clients() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+fn whole(json: String, status: StatusCode, running: Running, asked: &Asked) -> Response<ResponseBody> {
     let length = json.len();
     // hyper leaves the body of an answer to HEAD out by HTTP/1.1 only.
     let body = if asked.http2 && asked.head { Bytes::new() } else { Bytes::from(json) };
     let mut response = Response::new(ResponseBody::Own(OwnBody::new(body, running, asked.http2)));
-    *response.status_mut() = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() = status;
     let fields = response.headers_mut();
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     fields.insert(header::CONTENT_LENGTH, length.into());
+    response
+}
+
+fn json(reason: Reason, message: &str, running: Running, asked: &Asked) -> Response<ResponseBody> {
+    let json = serde_json::json!({ "error": reason.name(), "message": message }).to_string();
+    let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = whole(json, status, running, asked);
+    let fields = response.headers_mut();
     if reason.status() == 503 {
         // States change within a second or two in a hand-over; a longer wait would be a guess.
         fields.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::class::ClassRule;
+use super::class::{Class, ClassRule};
 use super::pin::PinSettings;
 use super::streams::Http2Limits;
 use super::tls::TlsSettings;
@@ -42,6 +42,10 @@ pub struct GateSettings {
     /// How clients are bound to a version.
     #[serde(default)]
     pub pin: PinSettings,
+    /// Where balancers ask whether to send here; `/read` and `/write` behind it ask for one class. The gate answers by itself,
+    /// also while there is no agent. Empty: nowhere.
+    #[serde(default = "ready_path")]
+    pub ready_path: String,
     /// Adds `handover-version` and `handover-instance` to every answer.
     #[serde(default)]
     pub tag_responses: bool,
@@ -66,6 +70,10 @@ pub struct GateSettings {
     /// Bounds.
     #[serde(default)]
     pub limits: Limits,
+}
+
+fn ready_path() -> String {
+    "/handover/ready".to_owned()
 }
 
 /// What becomes of `X-Forwarded-For`, `-Host`, `-Proto`, `Forwarded` and `X-Request-Id` that a request already carries.
@@ -98,8 +106,10 @@ pub enum UpstreamProtocol {
 pub struct HoldSettings {
     /// How many may wait at one time.
     pub count: u64,
-    /// How many of one address may wait at one time. Behind balancers, which have few addresses, set it to `count`.
-    pub count_per_peer: u64,
+    /// How many of one address may wait at one time; half of 1024 if it is left out. Behind balancers, which have few
+    /// addresses, set it to `count`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count_per_peer: Option<u64>,
     /// How long each may wait; then it is answered 503.
     #[serde(with = "crate::duration")]
     pub time: Duration,
@@ -108,7 +118,7 @@ pub struct HoldSettings {
 impl Default for HoldSettings {
     fn default() -> Self {
         // Half of the in-flight limit; and ten seconds, which most clients' own limit (30 s) still leaves room for.
-        Self { count: 1024, count_per_peer: 512, time: Duration::from_secs(10) }
+        Self { count: 1024, count_per_peer: None, time: Duration::from_secs(10) }
     }
 }
 
@@ -120,12 +130,14 @@ pub struct Limits {
     pub connections: usize,
     /// Client connections of one address at one time; more are closed at once, and counted. Half of all, so that one
     /// client cannot keep the others out; behind balancers, which have few addresses, set it to `connections`.
-    pub connections_per_peer: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections_per_peer: Option<usize>,
     /// Requests in flight at one time; more are answered 503.
     pub in_flight: u64,
     /// Requests of one address in hand at one time, held ones too; more are answered 503. Half of all, for the same reason
     /// as `connections_per_peer`; behind balancers set it to `in_flight`.
-    pub in_flight_per_peer: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_flight_per_peer: Option<u64>,
     /// Size of a request's head in bytes (request line and headers); larger is answered 431. 32 KiB is what most servers take.
     pub header_bytes: usize,
     /// Time for a request's head to arrive, from its first byte.
@@ -175,9 +187,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 4096,
-            connections_per_peer: 2048,
+            connections_per_peer: None,
             in_flight: 2048,
-            in_flight_per_peer: 1024,
+            in_flight_per_peer: None,
             header_bytes: 32 << 10,
             header_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(75),
@@ -192,6 +204,25 @@ impl Default for Limits {
             stop_time: Duration::from_secs(30),
             replaced_time: Duration::from_secs(3600),
         }
+    }
+}
+
+impl HoldSettings {
+    /// [`Self::count_per_peer`] as it is in force.
+    pub fn of_a_peer(&self) -> u64 {
+        self.count_per_peer.unwrap_or(512)
+    }
+}
+
+impl Limits {
+    /// [`Self::connections_per_peer`] as it is in force.
+    pub fn connections_of_a_peer(&self) -> usize {
+        self.connections_per_peer.unwrap_or(2048)
+    }
+
+    /// [`Self::in_flight_per_peer`] as it is in force.
+    pub fn in_flight_of_a_peer(&self) -> u64 {
+        self.in_flight_per_peer.unwrap_or(1024)
     }
 }
 
@@ -220,6 +251,24 @@ pub enum SettingsError {
         /// Why.
         why: &'static str,
     },
+    /// One address may have more than there is in all.
+    #[error(
+        "gate setting `{setting}` is {given}, but `{of}` is {all}: one address cannot have more than all together; lower the \
+         first, or raise the second"
+    )]
+    MoreThanAll {
+        /// What one address may have.
+        setting: &'static str,
+        /// What was given.
+        given: u64,
+        /// What all may have.
+        of: &'static str,
+        /// How much that is.
+        all: u64,
+    },
+    /// A path that no request can have.
+    #[error("gate setting `ready_path` is {0:?}, but must begin with \"/\" and have no \"?\", or be empty for none")]
+    ReadyPath(String),
     /// The gate passes bytes as they are.
     #[error(
         "gate setting `tls` does not go with mode = \"tcp\", in which the service itself speaks TLS; leave [gate.tls] away"
@@ -237,6 +286,7 @@ impl GateSettings {
             state_file,
             rules: Vec::new(),
             pin: PinSettings::default(),
+            ready_path: ready_path(),
             tag_responses: false,
             forwarded: Forwarded::default(),
             tls: None,
@@ -265,12 +315,15 @@ impl GateSettings {
         if self.mode == Mode::Tcp && self.tls.is_some() {
             return Err(SettingsError::TlsInTcp);
         }
+        if !self.ready_path.is_empty()
+            && (!self.ready_path.starts_with('/') || self.ready_path.contains(['?', '#', ' ']))
+        {
+            return Err(SettingsError::ReadyPath(self.ready_path.clone()));
+        }
         let limits = &self.limits;
         at_least("limits.connections", limits.connections as u64, 1, "nobody could connect")?;
-        at_least("limits.connections_per_peer", limits.connections_per_peer as u64, 1, "nobody could connect")?;
         at_least("limits.in_flight", limits.in_flight, 1, "every request would be refused")?;
-        at_least("limits.in_flight_per_peer", limits.in_flight_per_peer, 1, "every request would be refused")?;
-        at_least("hold.count_per_peer", self.hold.count_per_peer, self.hold.count.min(1), "nobody could wait")?;
+        self.check_peers()?;
         at_least("limits.header_bytes", limits.header_bytes as u64, 1024, "ordinary requests would be refused")?;
         let times = [
             ("limits.header_time", limits.header_time),
@@ -289,6 +342,44 @@ impl GateSettings {
         }
         Ok(())
     }
+
+    /// Of which classes a balancer asks whether to send them here, if this is that question.
+    pub fn asks_ready(&self, method: &str, path: &str) -> Option<&'static [Class]> {
+        if self.ready_path.is_empty() || !matches!(method, "GET" | "HEAD") {
+            return None;
+        }
+        match path.strip_prefix(&self.ready_path)? {
+            "" => Some(&[Class::Read, Class::Write]),
+            "/read" => Some(&[Class::Read]),
+            "/write" => Some(&[Class::Write]),
+            _ => None,
+        }
+    }
+
+    /// What one address may have, against what all may have. What is left out is not compared: whoever only lowers a total
+    /// means no more than that.
+    fn check_peers(&self) -> Result<(), SettingsError> {
+        let (limits, hold) = (&self.limits, &self.hold);
+        let connections = limits.connections_per_peer.map(|given| given as u64);
+        let of_a_peer = [
+            ("limits.connections_per_peer", connections, 1, "nobody could connect"),
+            ("limits.in_flight_per_peer", limits.in_flight_per_peer, 1, "every request would be refused"),
+            ("hold.count_per_peer", hold.count_per_peer, hold.count.min(1), "nobody could wait"),
+        ];
+        let of_all = [
+            ("limits.connections", limits.connections as u64),
+            ("limits.in_flight", limits.in_flight),
+            ("hold.count", hold.count),
+        ];
+        for ((setting, given, least, why), (of, all)) in of_a_peer.into_iter().zip(of_all) {
+            let Some(given) = given else { continue };
+            at_least(setting, given, least, why)?;
+            if given > all {
+                return Err(SettingsError::MoreThanAll { setting, given, of, all });
+            }
+        }
+        Ok(())
+    }
 }
 
 fn at_least(setting: &'static str, given: u64, least: u64, why: &'static str) -> Result<(), SettingsError> {
@@ -303,36 +394,4 @@ fn at_least_time(s: &'static str, given: Duration, least: Duration, why: &'stati
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LEAST: &str = "listen = '127.0.0.1:0'\ncontrol = '/run/c.sock'\nstate_file = '/var/lib/s.json'\n";
-
-    #[test]
-    fn three_lines_are_enough_and_the_defaults_hold_together() {
-        let settings: GateSettings = toml::from_str(LEAST).expect("settings");
-        assert_eq!(settings.check(), Ok(()));
-        assert_eq!(settings.limits, Limits::default());
-    }
-
-    #[test]
-    fn an_unknown_field_is_an_error_that_names_it() {
-        for extra in ["holdtime = '3s'", "[limits]\nconections = 3", "[hold]\nfor = '3s'"] {
-            toml::from_str::<GateSettings>(&format!("{LEAST}{extra}")).expect_err(extra);
-        }
-    }
-
-    #[test]
-    fn settings_that_cannot_work_are_refused_with_the_values() {
-        let check = |text: &str| {
-            let settings: GateSettings = toml::from_str(&format!("{LEAST}{text}")).expect(text);
-            settings.check().expect_err(text).to_string()
-        };
-        assert!(check("[limits]\nconnections = 0").contains("at least 1"));
-        assert!(check("[limits]\nin_flight_per_peer = 0").contains("at least 1"));
-        assert!(check("[hold]\ncount_per_peer = 0").contains("nobody could wait"));
-        assert!(check("mode = 'tcp'\n[tls]\ncertificate = 'a'\nkey = 'b'").contains("does not go with mode"));
-        let error = check("[limits]\nstop_time = '1s'\nleave_grace = '2s'");
-        assert!(error.contains("1s") && error.contains("2s"), "{error}");
-    }
-}
+mod tests;

@@ -9,6 +9,7 @@ use tokio::sync::{Notify, watch};
 use super::admission::{Arrival, Ask, Bounds, Core, News, Route, Verdict};
 use super::control::{Admission, GateState, Reason, Refusal, Upstream};
 use super::counts::Event;
+use super::cut::{About, CutLog, Passed, millis};
 use super::handover::succession::Succession;
 use super::headers::RequestIds;
 use super::multiplex::Multiplex;
@@ -66,6 +67,8 @@ pub(super) struct Gate {
     pub(super) news: Notify,
     /// Whether client connections should end.
     pub(super) leaving: watch::Sender<Leaving>,
+    /// What is cut off, for the log.
+    pub(super) cuts: CutLog,
     /// Which gate is in charge.
     pub(super) succession: Succession,
     stopping: AtomicBool,
@@ -84,12 +87,13 @@ impl Gate {
             start_id,
             connections: AtomicU64::new(0),
             refused_connections: AtomicU64::new(0),
-            peers: Peers::new(settings.limits.connections_per_peer),
+            peers: Peers::new(settings.limits.connections_of_a_peer()),
             tls,
             applied: watch::Sender::new(core.state().clone()),
             saved: watch::Sender::default(),
             news: Notify::new(),
             leaving: watch::Sender::default(),
+            cuts: CutLog::default(),
             succession: Succession::default(),
             stopping: AtomicBool::new(false),
             core: Mutex::new(core),
@@ -164,14 +168,14 @@ impl Gate {
         let ask = ask.into();
         let first = self.core().admit(ask, Arrival::New, self.now());
         match first {
-            Verdict::Go(route) => Ok(Ticket { gate: Arc::clone(self), route }),
+            Verdict::Go(route) => Ok(Ticket::new(Arc::clone(self), route)),
             Verdict::Refuse(reason) => Err(reason),
             Verdict::Hold => self.wait_to_enter(ask, share).await,
         }
     }
 
     async fn wait_to_enter(self: &Arc<Self>, ask: Ask, share: &Arc<Share>) -> Result<Ticket, Reason> {
-        let waiting = share.wait(self.settings.hold.count_per_peer);
+        let waiting = share.wait(self.settings.hold.of_a_peer());
         let allowed = waiting.is_some();
         let mut place = HeldPlace { gate: Arc::clone(self), given_up: true, _waiting: waiting };
         if !allowed {
@@ -185,7 +189,7 @@ impl Gate {
             match verdict {
                 Verdict::Go(route) => {
                     place.given_up = false;
-                    return Ok(Ticket { gate: Arc::clone(self), route });
+                    return Ok(Ticket::new(Arc::clone(self), route));
                 }
                 Verdict::Refuse(reason) => {
                     place.given_up = false;
@@ -210,7 +214,7 @@ impl Gate {
     ) -> Result<(), Reason> {
         let now = tokio::time::Instant::now();
         let until = *patience.get_or_insert(now + self.settings.hold.time);
-        let waiting = share.wait(self.settings.hold.count_per_peer);
+        let waiting = share.wait(self.settings.hold.of_a_peer());
         if now >= until || waiting.is_none() || !self.core().begin_hold() {
             return Err(Reason::Connect);
         }
@@ -219,6 +223,17 @@ impl Gate {
         // That it ran out of time, and that the gate ends, both show at the next try.
         let _either = tokio::time::timeout_at(until.min(now + RECONNECT), changes.changed()).await;
         Ok(())
+    }
+
+    /// Says what was cut off of all upstreams. Called when the process ends.
+    pub(super) fn sum_up_cuts(&self) {
+        let left = self.core().report(self.now()).in_flight;
+        for tally in self.cuts.sums().into_values() {
+            tally.say("the gate's time to stop was over");
+        }
+        if left > 0 {
+            tracing::warn!(requests = left, "the gate ends with requests that have not let go");
+        }
     }
 
     fn tell(&self, news: News) {
@@ -251,9 +266,29 @@ impl Drop for HeldPlace {
 pub(super) struct Ticket {
     gate: Arc<Gate>,
     route: Route,
+    about: Option<About>,
+    /// How much of it has passed.
+    pub(super) passed: Passed,
+    /// It was cut off, and that has been said.
+    cut: AtomicBool,
 }
 
 impl Ticket {
+    fn new(gate: Arc<Gate>, route: Route) -> Self {
+        Self { gate, route, about: None, passed: Passed::default(), cut: AtomicBool::new(false) }
+    }
+
+    /// With what the log is to say of it, should it be cut off.
+    pub(super) fn about(mut self, about: Option<About>) -> Self {
+        self.about = about;
+        self
+    }
+
+    /// What the log would say of it.
+    pub(super) fn known(&self) -> Option<About> {
+        self.about.clone()
+    }
+
     pub(super) fn key(&self) -> u64 {
         self.route.key
     }
@@ -290,7 +325,13 @@ impl Ticket {
     /// Something else happened. Only an upstream's first error is logged, because a dead one would fill the log with one line
     /// per request; the others are counted and reported.
     pub(super) fn record(&self, event: Event) {
-        let news = self.gate.core().record(&self.route, event);
+        let mut core = self.gate.core();
+        let news = core.record(&self.route, event);
+        let drained = core.drained_since(&self.route).is_some();
+        drop(core);
+        if drained && matches!(event, Event::NoAnswer | Event::Lost) {
+            self.cut_off("its instance was drained and broke off");
+        }
         if news == News::Urgent {
             let upstream = self.upstream();
             tracing::warn!(instance = %upstream.instance, address = %upstream.address, ?event, "first error of an upstream");
@@ -298,11 +339,25 @@ impl Ticket {
         self.gate.tell(news);
     }
 
+    /// It ends before its end, because of a drain or because the gate ends.
+    pub(super) fn cut_off(&self, why: &'static str) {
+        if self.cut.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let age = self.gate.core().age(&self.route, self.gate.now());
+        let Some(about) = self.about.as_ref().filter(|_| self.gate.cuts.take(self.key(), age)) else { return };
+        let bytes = about.counts().then(|| self.passed.both());
+        let (received_bytes, sent_bytes) = bytes.unzip();
+        let (upstream, class, age_ms) = (self.upstream(), self.route.class(), millis(age));
+        let (instance, version, client) = (&upstream.instance, &upstream.version, about.client);
+        tracing::warn!(request = %about, %client, age_ms, received_bytes, sent_bytes, ?class, %version, %instance, why, "a request was cut off");
+    }
+
     /// A ticket for another upstream than those tried.
     pub(super) fn elsewhere(&self, ask: impl Into<Ask>, tried: &[u64]) -> Result<Ticket, Reason> {
         let verdict = self.gate.core().admit(ask, Arrival::Again(tried), self.gate.now());
         match verdict {
-            Verdict::Go(route) => Ok(Ticket { gate: Arc::clone(&self.gate), route }),
+            Verdict::Go(route) => Ok(Ticket::new(Arc::clone(&self.gate), route).about(self.known())),
             Verdict::Refuse(reason) => Err(reason),
             Verdict::Hold => Err(Reason::Connect),
         }
@@ -311,7 +366,16 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        if self.gate.cuts.is_ending() {
+            self.cut_off("the gate's time to stop was over");
+        }
         let news = self.gate.core().finish(&self.route, self.gate.now());
+        // Nothing new comes to this upstream, and this was its last.
+        if news == News::Urgent
+            && let Some(tally) = self.gate.cuts.sum(self.key())
+        {
+            tally.say("their instance was drained");
+        }
         self.gate.tell(news);
     }
 }

@@ -93,6 +93,9 @@ impl Open {
                     continue;
                 }
                 Fate::Cut(why) => {
+                    if known.closing_since.is_some() {
+                        ticket.cut_off(why);
+                    }
                     tracing::debug!(why, "an upgraded connection was cut off");
                     return;
                 }

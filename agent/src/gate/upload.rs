@@ -233,6 +233,9 @@ impl Body for RequestBody {
                 if let (Some(running), Some(data)) = (&this.running, frame.data_ref()) {
                     running.delivered(data.len());
                 }
+                if let (Some(ticket), Some(data)) = (&this.ticket, frame.data_ref()) {
+                    ticket.passed.received(data.len());
+                }
                 this.moved();
                 if ended {
                     this.end();

@@ -18,6 +18,28 @@ async fn gate_and_service() -> (TestGate, Service) {
 }
 
 #[tokio::test]
+async fn a_rule_sees_what_a_path_means_and_the_service_gets_the_path_as_it_was_sent() {
+    let (a, b) = (Service::start(1).await, Service::start(2).await);
+    let gate = TestGate::start_with(|settings| {
+        settings.rules = vec![toml::from_str("path_prefix = '/a/admin'\nclass = 'write'").expect("a rule")];
+    })
+    .await;
+    // Reads go to the one, writes to the other.
+    gate.open(&[a.upstream(1, 0), b.upstream(0, 1)]).await;
+    for (path, writes) in [
+        ("/a/%61dmin/%2Fx", true),
+        ("/%61/%61%64min", true),
+        ("/a//admin", false),
+        ("/a/./admin", false),
+        ("/a/%2561dmin", false),
+    ] {
+        raw(gate.address, &format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).await;
+        let seen = [&a, &b].map(|service| service.saw(&format!("GET {path}")));
+        assert_eq!(seen, if writes { [0, 1] } else { [1, 0] }, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn bodies_pass_whole_in_both_directions_with_a_length_and_without() {
     let (gate, _a) = gate_and_service().await;
     let body: String = (0..400_000).map(|n: u32| format!("{n},")).collect();

@@ -1,5 +1,6 @@
 //! Clients that speak HTTP/2.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,7 +26,11 @@ pub(crate) struct Client2 {
 
 impl Client2 {
     pub(crate) async fn connect(gate: &TestGate) -> (Self, JoinHandle<hyper::Result<()>>) {
-        let stream = TcpStream::connect(gate.address).await.expect("connected");
+        Self::at(gate.address).await
+    }
+
+    pub(crate) async fn at(address: SocketAddr) -> (Self, JoinHandle<hyper::Result<()>>) {
+        let stream = TcpStream::connect(address).await.expect("connected");
         let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
         let (sender, connection) = handshake.await.expect("http/2");
         (Self { sender }, tokio::spawn(connection))

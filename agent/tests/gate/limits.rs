@@ -184,7 +184,7 @@ async fn a_service_is_read_no_faster_than_its_client_reads() {
 
 #[tokio::test]
 async fn one_address_has_only_so_many_connections_and_those_above_are_closed_and_counted() {
-    let gate = TestGate::start_with(|settings| settings.limits.connections_per_peer = 2).await;
+    let gate = TestGate::start_with(|settings| settings.limits.connections_per_peer = Some(2)).await;
     let a = Service::start(1).await;
     gate.open(&[a.upstream(1, 1)]).await;
     let (mut first, second) = (gate.client().await, gate.client().await);

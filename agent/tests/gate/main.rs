@@ -4,6 +4,7 @@
 
 mod bench;
 mod control;
+mod cut;
 mod deadlines;
 mod errors;
 mod frames;
@@ -20,6 +21,7 @@ mod one_sided;
 mod planned;
 mod process;
 mod program;
+mod ready;
 mod restless;
 mod routes;
 mod shared;

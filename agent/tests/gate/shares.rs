@@ -21,7 +21,7 @@ fn get_from_elsewhere(gate: SocketAddr, path: &'static str) -> JoinHandle<Answer
 
 #[tokio::test]
 async fn an_address_with_its_share_of_requests_is_refused_more_and_another_is_served() {
-    let gate = TestGate::start_with(|settings| settings.limits.in_flight_per_peer = 2).await;
+    let gate = TestGate::start_with(|settings| settings.limits.in_flight_per_peer = Some(2)).await;
     let a = Service::start(1).await;
     gate.open(&[a.upstream(1, 1)]).await;
     let waiting = [get(gate.address, "/wait"), get(gate.address, "/wait")];
@@ -40,7 +40,7 @@ async fn an_address_with_its_share_of_requests_is_refused_more_and_another_is_se
 
 #[tokio::test]
 async fn an_address_with_its_share_of_places_to_wait_is_refused_more_and_another_may_wait() {
-    let gate = TestGate::start_with(|settings| settings.hold.count_per_peer = 2).await;
+    let gate = TestGate::start_with(|settings| settings.hold.count_per_peer = Some(2)).await;
     let a = Service::start(1).await;
     gate.put(Admission::Hold, &[]).await;
     let mut held = vec![get(gate.address, "/"), get(gate.address, "/")];

@@ -58,7 +58,7 @@ async fn gate_with(idle: Duration) -> TestGate {
 async fn gate_of_one_per_peer() -> TestGate {
     TestGate::start_with(|settings| {
         settings.mode = Mode::Tcp;
-        settings.limits.connections_per_peer = 1;
+        settings.limits.connections_per_peer = Some(1);
     })
     .await
 }

@@ -66,6 +66,9 @@ pub enum Event {
         by: String,
         /// Why.
         reason: String,
+        /// Because nobody measures how the candidate answers: whoever resumes it vouches for this step.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        unmeasured: bool,
     },
     /// It moves on.
     Resumed {

@@ -92,6 +92,8 @@ pub struct Reported {
 pub struct Staging {
     /// The request that it works on; 0: it cannot read it.
     pub serial: Serial,
+    /// Which version it is about.
+    pub version: Option<Version>,
     /// How far it is.
     pub state: StagingState,
     /// Since when, Unix milliseconds.
@@ -157,8 +159,8 @@ pub struct Instance {
     pub in_flight: u64,
     /// Age of the oldest line of it, in milliseconds.
     pub oldest_ms: u64,
-    /// What its gate counted of it.
-    pub traffic: Traffic,
+    /// What its gate counted of it; none where nobody counts (mode `signal`, or a gate that does not answer).
+    pub traffic: Option<Traffic>,
 }
 
 /// Counters of one instance; they only grow, until the gate restarts.

@@ -8,7 +8,7 @@ mod changes;
 mod forward;
 mod in_place;
 mod lease;
-mod leaving;
+pub(in crate::core) mod leaving;
 pub(in crate::core) mod met;
 mod staging;
 mod triggers;
@@ -98,7 +98,7 @@ pub fn next(plan: &Plan, progress: &Progress, fleet: &Fleet, samples: &Samples, 
     let lap = Lap { plan, progress, fleet, samples, now };
     let decided = match &progress.state {
         State::Running { step } => forward::next(lap, *step),
-        State::Paused { step, by, reason } => forward::paused(lap, *step, by, reason),
+        State::Paused { step, by, reason, .. } => forward::paused(lap, *step, by, reason),
         State::GoingBack { step, from_step, reason, .. } => back::next(lap, *step, *from_step, reason),
         State::Ended { outcome, .. } => Decision::Ended(*outcome),
     };

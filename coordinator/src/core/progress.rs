@@ -35,6 +35,8 @@ pub struct Progress {
     pub asks: u32,
     /// Whether hosts were given anything: until then the first step has not begun for them.
     pub given: bool,
+    /// Whether an operator has vouched for the present step, of which nobody measures anything.
+    pub vouched: bool,
 }
 
 /// The states.
@@ -53,6 +55,8 @@ pub enum State {
         by: String,
         /// Why.
         reason: String,
+        /// Because nobody measures how the candidate answers.
+        unmeasured: bool,
     },
     /// It goes back, for good.
     GoingBack {
@@ -144,6 +148,7 @@ impl Progress {
             asked: None,
             asks: 0,
             given: false,
+            vouched: false,
         })
     }
 
@@ -172,7 +177,12 @@ impl Progress {
             Event::Withdrawn { .. } | Event::Resumed { .. } => (None, self.asks),
             _ => (self.asked, self.asks),
         };
-        Ok(Self { state, since_ms, asked, asks, given: self.given || gives || begins_anew, ..self })
+        let vouched = match &record.event {
+            Event::Resumed { .. } => self.vouched || matches!(self.state, State::Paused { unmeasured: true, .. }),
+            Event::Entered { .. } | Event::Back { .. } => false,
+            _ => self.vouched,
+        };
+        Ok(Self { state, since_ms, asked, asks, vouched, given: self.given || gives || begins_anew, ..self })
     }
 
     /// Whether it can still go back.
@@ -206,8 +216,9 @@ impl State {
                 let follows = *next == step + 1 && plan.step(*next).is_some();
                 follows.then_some(Self::Running { step: *next })
             }
-            (Self::Running { step }, Event::Paused { by, reason }) => {
-                Some(Self::Paused { step: *step, by: by.clone(), reason: reason.clone() })
+            (Self::Running { step }, Event::Paused { by, reason, unmeasured }) => {
+                let (by, reason) = (by.clone(), reason.clone());
+                Some(Self::Paused { step: *step, by, reason, unmeasured: *unmeasured })
             }
             (Self::Paused { step, .. }, Event::Resumed { .. }) => Some(Self::Running { step: *step }),
             (Self::Running { step } | Self::Paused { step, .. }, Event::Back { by, reason }) => {

@@ -80,6 +80,28 @@ pub struct Health {
     /// A serving candidate that is not ready for this long sends the rollout back.
     #[serde(with = "duration", rename = "unready_dwell_ms")]
     pub unready_dwell: Duration,
+    /// What becomes of a rollout when nobody measures how its candidate answers.
+    #[serde(default, skip_serializing_if = "Unmeasured::is_default")]
+    pub unmeasured: Unmeasured,
+}
+
+/// What becomes of a rollout whose candidate has been watched, but nobody has measured how it answers (mode `signal`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unmeasured {
+    /// It pauses, and an operator vouches for the step by resuming it (`SAFETY.md` E16: no data, no promotion).
+    #[default]
+    Pause,
+    /// It goes on: what the instance says of its readiness is enough.
+    GoOn,
+}
+
+impl Unmeasured {
+    /// Left out of stored plans, so that those of before keep their hash.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A share, in hundredths of a percent.

@@ -12,7 +12,7 @@ pub(super) fn status(rollout: &Rollout) -> RolloutStatus {
     let Rollout { plan, progress, records } = rollout;
     let (state, step, reason) = match &progress.state {
         State::Running { step } => ("running", *step, String::new()),
-        State::Paused { step, by, reason } => ("paused", *step, said(by, reason)),
+        State::Paused { step, by, reason, .. } => ("paused", *step, said(by, reason)),
         State::GoingBack { from_step, by, reason, .. } => ("rolling-back", *from_step, said(by, reason)),
         State::Ended { outcome, reason, .. } => (ended(*outcome), last_step(records), reason.clone()),
     };
@@ -97,7 +97,7 @@ pub(crate) fn what(plan: &Plan, event: &Event) -> String {
         Event::Staging => format!("asked the hosts to have {} in place", plan.to),
         Event::Asked { from, to, .. } => format!("asked instance {from} to hand the lease over to {to}"),
         Event::Withdrawn { op } => format!("withdrew the request {op} to the lease's holder"),
-        Event::Paused { by, reason } => format!("paused: {}", said(by, reason)),
+        Event::Paused { by, reason, .. } => format!("paused: {}", said(by, reason)),
         Event::Resumed { by } => format!("resumed by {by}"),
         Event::Back { by, reason } => format!("going back: {}", said(by, reason)),
         Event::BackEntered { step } => way_back(plan, *step),

@@ -167,7 +167,8 @@ impl Stage {
     pub(crate) fn requests(&self, agent: &AgentId) -> Option<u64> {
         let (_, report) = self.fleet.seen(agent)?;
         let instances = report.slots.values().filter_map(|slot| slot.instance.as_ref());
-        let counted = instances.flat_map(|found| [found.traffic.reads.requests, found.traffic.writes.requests]);
+        let traffic = instances.filter_map(|found| found.traffic);
+        let counted = traffic.flat_map(|counted| [counted.reads.requests, counted.writes.requests]);
         Some(counted.fold(0, u64::saturating_add))
     }
 }

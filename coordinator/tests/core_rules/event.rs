@@ -25,7 +25,7 @@ fn every_event() -> Vec<Event> {
         Event::Assigned { agents: vec![agent(1), agent(2)] },
         Event::Asked { op: op(), intent: handover_proto::lease::IntentKind::Return, from: instance(), to: instance() },
         Event::Withdrawn { op: op() },
-        Event::Paused { by: by.clone(), reason: reason.clone() },
+        Event::Paused { by: by.clone(), reason: reason.clone(), unmeasured: false },
         Event::Resumed { by: by.clone() },
         Event::Back { by, reason: reason.clone() },
         Event::BackEntered { step: BackStep::Lease },
@@ -80,7 +80,7 @@ fn a_record_of_this_version_is_readable_for_ever() {
 
 #[test]
 fn a_record_that_is_too_large_is_refused() {
-    let paused = |length: usize| Event::Paused { by: "ann".into(), reason: "x".repeat(length) };
+    let paused = |length: usize| Event::Paused { by: "ann".into(), reason: "x".repeat(length), unmeasured: false };
     Record::after(None, 0, term(), paused(MAX_RECORD_BYTES - 500)).expect("a record");
     let error = Record::after(None, 0, term(), paused(MAX_RECORD_BYTES)).expect_err("too large");
     assert!(matches!(error, JournalError::TooLarge { seq: 1, .. }) && error.to_string().contains("shorter"), "{error}");

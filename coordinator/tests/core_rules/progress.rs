@@ -18,7 +18,7 @@ fn the_plan() -> Plan {
 }
 
 fn progress(state: State) -> Progress {
-    Progress { state, since_ms: 1, started_ms: 1, by: "ann".into(), asked: None, asks: 0, given: true }
+    Progress { state, since_ms: 1, started_ms: 1, by: "ann".into(), asked: None, asks: 0, given: true, vouched: false }
 }
 
 fn states() -> Vec<State> {
@@ -26,7 +26,7 @@ fn states() -> Vec<State> {
     let mut states = Vec::new();
     for step in 0..STEPS {
         states.push(State::Running { step });
-        states.push(State::Paused { step, by: text(), reason: text() });
+        states.push(State::Paused { step, by: text(), reason: text(), unmeasured: false });
     }
     for step in [BackStep::Routes, BackStep::Lease, BackStep::Stop] {
         states.push(State::GoingBack { step, from_step: 2, by: text(), reason: text() });
@@ -46,7 +46,7 @@ fn events() -> Vec<Event> {
         Event::Assigned { agents: Vec::new() },
         Event::Asked { op: op(), intent: IntentKind::Handoff, from: id(), to: id() },
         Event::Withdrawn { op: op() },
-        Event::Paused { by: text(), reason: text() },
+        Event::Paused { by: text(), reason: text(), unmeasured: false },
         Event::Resumed { by: text() },
         Event::Back { by: text(), reason: text() },
     ];
@@ -66,7 +66,7 @@ fn expected(state: &State, event: &Event) -> Option<State> {
             Some(State::Running { step: *to })
         }
         (State::Running { step }, Event::Paused { .. }) => {
-            Some(State::Paused { step: *step, by: text(), reason: text() })
+            Some(State::Paused { step: *step, by: text(), reason: text(), unmeasured: false })
         }
         (State::Paused { step, .. }, Event::Resumed { .. }) => Some(State::Running { step: *step }),
         (State::Running { step } | State::Paused { step, .. }, Event::Back { .. }) if *step != retire => {
@@ -155,7 +155,7 @@ fn deadlines_count_from_the_step_and_again_from_a_resume() {
     let plan = the_plan();
     let since = |events: Vec<Event>| Progress::fold(&plan, &records(&plan, events)).expect("legal").since_ms;
     let assigned = || Event::Assigned { agents: Vec::new() };
-    let paused = || Event::Paused { by: "ann".into(), reason: String::new() };
+    let paused = || Event::Paused { by: "ann".into(), reason: String::new(), unmeasured: false };
     let withdrawn = || Event::Withdrawn { op: "0123456789abcdef".parse().expect("an op") };
     assert_eq!(since(vec![withdrawn()]), 100);
     assert_eq!(since(vec![assigned(), assigned()]), 200, "the first step begins for hosts with what they get first");
@@ -180,7 +180,7 @@ fn a_request_is_remembered_until_it_is_withdrawn_or_somebody_resumes() {
     assert_eq!((one.asks, one.asked.map(|asked| asked.at_ms)), (1, Some(200)));
     let withdrawn = fold(vec![asked(), Event::Withdrawn { op: "0123456789abcdef".parse().expect("an op") }]);
     assert_eq!((withdrawn.asks, withdrawn.asked), (1, None));
-    let paused = Event::Paused { by: "ann".into(), reason: String::new() };
+    let paused = Event::Paused { by: "ann".into(), reason: String::new(), unmeasured: false };
     let resumed = fold(vec![asked(), paused, Event::Resumed { by: "ann".into() }, asked()]);
     assert_eq!((resumed.asks, resumed.asked.map(|asked| asked.at_ms)), (2, Some(500)), "asked anew, with another id");
 }

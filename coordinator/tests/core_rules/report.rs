@@ -54,7 +54,8 @@ fn a_report_is_read_field_by_field() {
     assert_eq!((found.lifecycle, found.process, found.ready), (Some(Lifecycle::Serving), Process::Running, true));
     assert_eq!((found.reads, found.writes, found.in_flight, found.oldest_ms), (25, 0, 4, 90));
     assert_eq!(found.unmet, ["http (HTTP 503)"]);
-    assert_eq!((found.traffic.reads, found.traffic.writes), (Counts { requests: 100, bad: 3 }, Counts::default()));
+    let traffic = found.traffic.expect("counted");
+    assert_eq!((traffic.reads, traffic.writes), (Counts { requests: 100, bad: 3 }, Counts::default()));
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn watched(more: &str) -> World {
 }
 
 fn answers(world: &mut World, number: u8, reads: (u64, u64), writes: (u64, u64)) {
-    let traffic = &mut world.instance(number, "b").traffic;
+    let traffic = world.instance(number, "b").traffic.get_or_insert_default();
     let add = |counts: &mut Counts, (requests, bad): (u64, u64)| {
         counts.requests += requests;
         counts.bad += bad;
@@ -119,7 +119,7 @@ fn one_bad_host_shows_among_many_good_ones() {
 fn answers_of_the_current_version_are_not_judged() {
     let mut world = watched("");
     let result = goes_back_within(&mut world, Duration::from_secs(20), |world| {
-        let traffic = &mut world.instance(1, "a").traffic;
+        let traffic = world.instance(1, "a").traffic.get_or_insert_default();
         traffic.reads = Counts { requests: traffic.reads.requests + 100, bad: traffic.reads.bad + 100 };
     });
     assert_eq!(result, None);
@@ -131,7 +131,7 @@ fn counters_that_begin_anew_are_not_taken_for_a_huge_step() {
     answers(&mut world, 1, (10_000, 0), (0, 0));
     world.lap();
     world.pass(Duration::from_secs(70));
-    world.instance(1, "b").traffic.reads = Counts { requests: 60, bad: 0 };
+    world.instance(1, "b").traffic.get_or_insert_default().reads = Counts { requests: 60, bad: 0 };
     assert_eq!(goes_back_within(&mut world, Duration::from_secs(20), |_| ()), None);
     let (_, reason) =
         goes_back_within(&mut world, Duration::from_secs(20), |world| answers(world, 1, (50, 50), (0, 0)))
@@ -166,6 +166,58 @@ fn a_service_without_traffic_is_not_held() {
     let mut world = World::new(3, "[rollout]\nstep_soak = \"1s\"\n");
     world.until_step(1);
     world.until(BlockerKind::Soak);
+    world.pass(Duration::from_secs(1));
+    assert_eq!(event(&world.lap()), &Event::Entered { step: 2 });
+}
+
+/// What the pause says, if it is one for want of data.
+fn unmeasured(world: &mut World) -> Option<String> {
+    match event(&world.lap()) {
+        Event::Paused { reason, unmeasured: true, .. } => Some(reason.clone()),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_candidate_whose_answers_nobody_counts_is_not_promoted_until_an_operator_vouches_for_each_step() {
+    let mut world = World::new(3, "[rollout]\nstep_soak = \"1s\"\n");
+    world.until_step(1);
+    world.until(BlockerKind::Soak);
+    world.instance(1, "b").traffic = None;
+    assert_eq!(blockers(&world.lap()), [BlockerKind::Soak], "it is watched first");
+    world.pass(Duration::from_secs(1));
+    let reason = unmeasured(&mut world).expect("a pause");
+    assert!(reason.contains("app-01") && reason.contains("1.1.0") && reason.contains("resume"), "{reason}");
+    assert!(matches!(world.progress.state, State::Paused { step: 1, .. }));
+    world.pass(Duration::from_secs(3600));
+    assert_eq!(blockers(&world.lap()), [BlockerKind::Paused], "time alone promotes nothing");
+    world.journal(Event::Resumed { by: "ann".into() });
+    assert_eq!(event(&world.lap()), &Event::Entered { step: 2 }, "vouched for");
+    world.until(BlockerKind::Soak);
+    world.instance(1, "b").traffic = None;
+    world.lap();
+    world.pass(Duration::from_secs(1));
+    assert!(unmeasured(&mut world).is_some(), "the word counted for one step only");
+}
+
+#[test]
+fn a_pause_for_another_reason_does_not_vouch_for_what_nobody_measures() {
+    let mut world = World::new(3, "[rollout]\nstep_soak = \"1s\"\n");
+    world.until_step(1);
+    world.until(BlockerKind::Soak);
+    world.instance(1, "b").traffic = None;
+    world.journal(Event::Paused { by: "ann".into(), reason: "lunch".into(), unmeasured: false });
+    world.pass(Duration::from_secs(5));
+    world.journal(Event::Resumed { by: "ann".into() });
+    assert!(unmeasured(&mut world).is_some());
+}
+
+#[test]
+fn a_spec_may_say_that_a_rollout_goes_on_without_data() {
+    let mut world = World::new(3, "[rollout]\nstep_soak = \"1s\"\n[health]\nunmeasured = \"go-on\"\n");
+    world.until_step(1);
+    world.until(BlockerKind::Soak);
+    world.instance(1, "b").traffic = None;
     world.pass(Duration::from_secs(1));
     assert_eq!(event(&world.lap()), &Event::Entered { step: 2 });
 }

@@ -21,6 +21,8 @@ pub struct Spec {
     pub start_deadline: &'static str,
     /// The drain's deadline, and what happens then.
     pub drain: (&'static str, &'static str),
+    /// Whether it goes on where nobody measures the candidate's answers: "pause" or "go-on".
+    pub unmeasured: &'static str,
 }
 
 impl Spec {
@@ -36,6 +38,7 @@ impl Spec {
             shift: &["25%", "100%"],
             start_deadline: "10s",
             drain: ("10s", "wait"),
+            unmeasured: "pause",
         }
     }
 
@@ -66,6 +69,7 @@ max_error_rate = "5%"
 dwell = "500ms"
 min_samples = 20
 unready_dwell = "1s"
+unmeasured = "{unmeasured}"
 
 [drain]
 deadline = "{drain}"
@@ -78,6 +82,7 @@ quiesce_timeout = "5s"
             way = self.way,
             wave_size = self.wave_size,
             floor = self.min_serving,
+            unmeasured = self.unmeasured,
             step_soak = self.step_soak,
             soak = self.soak,
             start = self.start_deadline,

@@ -96,7 +96,7 @@ impl World {
             writes,
             in_flight: 0,
             oldest_ms: 0,
-            traffic: Traffic::default(),
+            traffic: Some(Traffic::default()),
         })
     }
 }

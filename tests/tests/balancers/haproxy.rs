@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use handover_tests::fleet::Fleet;
 use nix::sys::signal::Signal;
@@ -59,6 +59,44 @@ impl Site {
         let all = handover_agent::balancer::haproxy::state::servers(&self.say("show servers state billing")?)?;
         Ok(all.get(server).map_or(0, |server| server.admin))
     }
+
+    /// What HAProxy says of its servers: state, last health check, last agent-check.
+    fn servers(&self) -> anyhow::Result<Vec<[String; 3]>> {
+        let all = self.say("show stat billing 4 -1")?;
+        let mut lines = all.lines().map(|line| line.trim_start_matches("# ").split(',').collect::<Vec<_>>());
+        let head = lines.next().unwrap_or_default();
+        let columns = ["status", "check_status", "agent_status"].map(|name| head.iter().position(|at| *at == name));
+        let field = |line: &[&str], at: Option<usize>| {
+            at.and_then(|at| line.get(at)).map_or_else(String::new, |field| (*field).to_owned())
+        };
+        Ok(lines.filter(|line| line.len() > 1).map(|line| columns.map(|at| field(&line, at))).collect())
+    }
+}
+
+/// All agents are killed at once, for long enough that every server was checked again and again.
+fn agents_are_away(fleet: &mut Fleet, site: &Site, front: SocketAddr, asked: bool) {
+    let load = load(fleet, front);
+    for host in &mut fleet.hosts {
+        host.agent.take().expect("an agent").kill().expect("killed");
+    }
+    let (began, before) = (Instant::now(), load.answered_well());
+    // Of the agent-check HAProxy itself says that it was refused.
+    let refused = |_: &Fleet| Ok(!asked || site.servers()?.iter().all(|server| server[2] == "L4CON"));
+    fleet.wait_for("HAProxy to find no agent", refused).expect("refused");
+    // Several times the time after which a host that does not answer is DOWN: that is the subject here.
+    let passed = |_: &Fleet| Ok(began.elapsed() > Duration::from_secs(4) && load.answered_well() > before + 100);
+    fleet.wait_for("time to pass, and requests to be answered", passed).expect("answered");
+    let servers = site.servers().expect("the servers");
+    let up = servers.iter().filter(|server| server[0] == "UP" && server[1] == "L7OK").count();
+    assert_eq!(up, fleet.hosts.len(), "nobody's routing has changed: {servers:?}");
+    let receipt = load.stop().expect("the load's numbers");
+    let (sent, lost, away) = (receipt.total.sent, receipt.total.ours(), began.elapsed().as_millis());
+    eprintln!("without agents for {away} ms: {sent} sent, {lost} lost");
+    assert_eq!(lost, 0, "{:#?}", receipt.failures);
+    // Only now: a holder whose agent was away for too long is ended by it.
+    for index in 0..fleet.hosts.len() {
+        fleet.start_agent(index).expect("started");
+    }
 }
 
 #[test]
@@ -68,6 +106,7 @@ fn haproxys_runtime_api_loses_nothing() {
     let front = site.start(&fleet, 0);
     serve(&fleet);
     all_hosts(&mut fleet, front.listen, "HAProxy, Runtime API");
+    agents_are_away(&mut fleet, &site, front.listen, false);
 }
 
 #[test]
@@ -77,6 +116,7 @@ fn haproxys_agent_check_loses_nothing() {
     let front = site.start(&fleet, 1);
     serve(&fleet);
     all_hosts(&mut fleet, front.listen, "HAProxy, agent-check");
+    agents_are_away(&mut fleet, &site, front.listen, true);
 }
 
 #[test]

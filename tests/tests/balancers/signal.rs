@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use handover_tests::fleet::{Fleet, Options};
+use handover_tests::fleet::{Fleet, Options, Spec};
 
 use crate::front::{address, fitted, sample, start};
 use crate::haproxy::Site;
@@ -23,7 +23,8 @@ fn only_balancer(text: &str) -> String {
 fn upgrades(fleet: &Fleet, front: std::net::SocketAddr, name: &str) {
     let load = load(fleet, front);
     let stranger = Stranger::start(front, 30);
-    let outcome = fleet.cli().roll(&spec(fleet, "1.1.0")).expect("a command");
+    let spec = Spec { unmeasured: "go-on", ..spec(fleet, "1.1.0") };
+    let outcome = fleet.cli().roll(&spec).expect("a command");
     assert_eq!(outcome.code, 0, "{}{}", outcome.out, outcome.err);
     let slots = fleet.hosts[0].status().expect("a report")["slots"].clone();
     let versions: Vec<_> =
@@ -70,7 +71,7 @@ fn envoy_follows_its_file_of_endpoints() {
 }
 
 #[test]
-fn an_instance_with_an_open_connection_is_not_stopped_and_the_reason_counts_it() {
+fn nothing_is_promoted_without_data_and_an_instance_with_an_open_connection_is_not_stopped() {
     let site = Site::new();
     let fleet = fleet(only_balancer(&site.settings(2)).replace("{name}\"", "app-01\""));
     let _front = site.start(&fleet, 2);
@@ -82,10 +83,24 @@ fn an_instance_with_an_open_connection_is_not_stopped_and_the_reason_counts_it()
     let file = fleet.cli().write(&spec(&fleet, "1.1.0")).expect("a spec").display().to_string();
     let start = fleet.cli().run(&["rollout", "start", "--detach", &file]).expect("a command");
     assert_eq!(start.code, 0, "{}{}", start.out, start.err);
+    // Nobody counts how the candidate answers: after every soak an operator has to vouch for it.
+    let shown = |fleet: &Fleet| anyhow::Ok(fleet.cli().status()?["rollout"].clone());
+    let vouch = |soak: &str| {
+        let paused = |fleet: &Fleet| Ok(shown(fleet)?["state"] == "paused");
+        fleet.wait_within(Duration::from_secs(60), soak, paused).expect("paused");
+        let why = fleet.cli().run(&["why"]).expect("a command").out;
+        assert!(why.contains("nobody measures how 1.1.0 answers"), "{soak}: {why}");
+        let resumed = fleet.cli().run(&["rollout", "resume"]).expect("a command");
+        assert_eq!(resumed.code, 0, "{soak}: {}{}", resumed.out, resumed.err);
+    };
+    vouch("a quarter of the reads");
+    vouch("all reads");
     let waits =
         |fleet: &Fleet| Ok(fleet.hosts[0].status()?["blocker"]["waiting_for"].to_string().contains("1 sockets"));
     fleet.wait_within(Duration::from_secs(60), "the agent to wait for it", waits).expect("waited for");
     drop(held);
-    let done = |fleet: &Fleet| Ok(fleet.cli().status()?["rollout"]["state"] == "done");
+    vouch("the writes");
+    vouch("the last soak");
+    let done = |fleet: &Fleet| Ok(shown(fleet)?["state"] == "done");
     fleet.wait_within(Duration::from_secs(60), "the rollout to end", done).expect("done");
 }

@@ -68,6 +68,13 @@ pub struct Route {
     pub(super) class: Class,
 }
 
+impl Route {
+    /// What the request does.
+    pub fn class(&self) -> Class {
+        self.class
+    }
+}
+
 /// What came of a change, for the reporter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]

@@ -51,6 +51,20 @@ fn a_new_gate_holds_until_it_hears_of_an_upstream() {
 }
 
 #[test]
+fn a_balancer_is_sent_away_from_what_leaves_waits_or_could_not_be_reached_a_moment_ago() {
+    let mut core = open(vec![upstream(1, 1, 0)]);
+    assert_eq!((core.unready(Class::Read, NOW), core.unready(Class::Write, NOW).is_some()), (None, true));
+    let route = go(&mut core, Class::Read);
+    assert!(matches!(core.admit(Class::Read, Arrival::Again(&[route.key]), NOW), Verdict::Refuse(_)));
+    assert!(core.unready(Class::Read, NOW).is_some());
+    assert_eq!(core.unready(Class::Read, NOW + PASSED_OVER), None, "it is tried again by then");
+    for (seq, admission) in [(2, Admission::LameDuck), (3, Admission::Hold), (4, Admission::Shut)] {
+        core.apply(state(seq, admission, vec![upstream(2, 1, 1)]), NOW).expect("applied");
+        assert!(core.unready(Class::Read, NOW).is_some(), "{admission:?}");
+    }
+}
+
+#[test]
 fn reads_and_writes_follow_their_own_weights() {
     let mut core = open(vec![upstream(1, 75, 100), upstream(2, 25, 0)]);
     for _ in 0..500 {

@@ -19,6 +19,7 @@ use self::relay::Ended;
 use super::class::Class;
 use super::control::Reason;
 use super::counts::Event;
+use super::cut::About;
 use super::keep_alive;
 use super::peers::Share;
 use super::ticket::{Gate, Ticket};
@@ -42,6 +43,7 @@ pub(super) async fn serve(gate: Arc<Gate>, client: TcpStream, peer: SocketAddr) 
             return;
         }
     };
+    let ticket = ticket.about(Some(About::connection(peer)));
     // What was counted is that the upstream took the connection, and how long that took.
     ticket.answered(200);
     let ended = relay::relay(&client, &upstream, gate.settings.limits.tcp_idle_time).await;

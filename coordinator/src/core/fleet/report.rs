@@ -40,6 +40,7 @@ impl Staging {
     fn from_wire(staging: &wire::StagingReport) -> Self {
         Self {
             serial: Serial(staging.serial),
+            version: staging.version.parse().ok(),
             state: staging.state.parse().unwrap_or(StagingState::Waiting),
             since_ms: staging.since_ms,
             done_bytes: staging.done_bytes,
@@ -77,10 +78,7 @@ impl Instance {
             // What a peer sends may be any number.
             in_flight: ledger.clone().map(|line| line.count).fold(0, u64::saturating_add),
             oldest_ms: ledger.map(|line| line.oldest_ms).max().unwrap_or(0),
-            traffic: Traffic {
-                reads: Counts::from_wire(instance.read_traffic.as_ref()),
-                writes: Counts::from_wire(instance.write_traffic.as_ref()),
-            },
+            traffic: Traffic::from_wire(instance),
         })
     }
 }
@@ -94,6 +92,15 @@ impl Process {
             wire::ProcessState::Stopping => Self::Stopping,
             wire::ProcessState::Exited => Self::Exited,
         }
+    }
+}
+
+impl Traffic {
+    /// A class that nobody named has counted nothing; if neither is named, nobody counts.
+    fn from_wire(instance: &wire::InstanceReport) -> Option<Self> {
+        let (reads, writes) = (instance.read_traffic.as_ref(), instance.write_traffic.as_ref());
+        reads.or(writes)?;
+        Some(Self { reads: Counts::from_wire(reads), writes: Counts::from_wire(writes) })
     }
 }
 

@@ -1,21 +1,24 @@
 //! The way forward, and the pause on it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use handover_proto::assignment::Assignment;
 use handover_proto::blocker::{Blocker, BlockerKind};
 use handover_proto::ids::AgentId;
+use handover_proto::numbers::Term;
 
 use super::changes::{changes, floor_blocker};
 use super::lease::{self, Standing};
 use super::{Act, Decision, Now, OURSELVES, ended_without_silent, leaving, met, staging};
-use crate::core::assign::Place;
+use crate::core::assign::{Place, begun, wanted};
 use crate::core::duration;
 use crate::core::event::{BackStep, Event, Outcome};
 use crate::core::fleet::Fleet;
-use crate::core::plan::{Plan, Step};
+use crate::core::plan::{Host, Plan, Step};
 use crate::core::progress::Progress;
 use crate::core::samples::Samples;
+use crate::core::spec::Unmeasured;
 
 /// Everything that a lap looks at.
 #[derive(Clone, Copy)]
@@ -33,7 +36,7 @@ pub(super) fn next(lap: Lap<'_>, step: u32) -> Decision {
         return go_back(lap, step, reason);
     }
     if let Err(corrupt) = lap.fleet.lease.check() {
-        return pause(corrupt.to_string());
+        return leaving::paused(lap, step, corrupt.to_string(), None);
     }
     if lap.plan.step(step) == Some(&Step::Stage) {
         return staging::next(lap, step);
@@ -41,21 +44,23 @@ pub(super) fn next(lap: Lap<'_>, step: u32) -> Decision {
     if let Some(back) = leaving::given_back(lap, step) {
         return back;
     }
+    let waits = met::forward(lap.plan, step, lap.fleet, lap.progress.since_ms);
+    if let Some(paused) = leaving::held_up(lap, step).filter(|_| !waits.is_empty()) {
+        return paused;
+    }
     let late = changes(lap, Place::Forward { step });
     if !late.is_empty() {
         let agents = late.keys().cloned().collect();
         return unless_needed(lap, step, late, |late| Act::assign(Event::Assigned { agents }, late));
     }
-    let waits = met::forward(lap.plan, step, lap.fleet, lap.progress.since_ms);
     if !waits.is_empty() {
-        let instead = left_silent(lap, step, &waits).or_else(|| leaving::held_up(lap, step));
-        return instead.unwrap_or(Decision::Wait { blockers: waits, until: lap.deadline(step) });
+        return left_silent(lap, step, &waits).unwrap_or(Decision::Wait { blockers: waits, until: lap.deadline(step) });
     }
     if lap.plan.step(step) == Some(&Step::Lease) {
         match lease::forward(lap.plan, lap.progress, lap.fleet, lap.now) {
             Standing::Settled => {}
             Standing::Broken(reason) => return go_back(lap, step, reason),
-            other => return until_settled(lap, other),
+            other => return until_settled(lap, step, other),
         }
     }
     soak(lap, step).unwrap_or_else(|| enter(lap, step + 1))
@@ -70,10 +75,6 @@ pub(super) fn paused(lap: Lap<'_>, step: u32, by: &str, reason: &str) -> Decisio
     Decision::wait(Blocker { kind: BlockerKind::Paused, since_ms: lap.progress.since_ms, waiting_for })
 }
 
-fn pause(reason: String) -> Decision {
-    Act::only(Event::Paused { by: OURSELVES.to_owned(), reason })
-}
-
 /// The latch and the traffic's way back, in one transaction.
 fn go_back(lap: Lap<'_>, step: u32, reason: String) -> Decision {
     let place = Place::Back { step: BackStep::Routes, from_step: step };
@@ -82,11 +83,11 @@ fn go_back(lap: Lap<'_>, step: u32, reason: String) -> Decision {
 }
 
 /// What is done about a lease that is not where it should be.
-fn until_settled(lap: Lap<'_>, standing: Standing) -> Decision {
+fn until_settled(lap: Lap<'_>, step: u32, standing: Standing) -> Decision {
     match standing {
         Standing::Wait(blocker) => Decision::wait(blocker),
         Standing::Ask { intent, from, to } => lap.ask(intent, from, to),
-        Standing::Stuck(reason) | Standing::Broken(reason) => pause(reason),
+        Standing::Stuck(reason) | Standing::Broken(reason) => leaving::paused(lap, step, reason, None),
         Standing::Settled => Decision::wait(lease::on_its_way(lap.progress)),
     }
 }
@@ -98,13 +99,14 @@ fn unless_needed(
     changes: BTreeMap<AgentId, Assignment>,
     act: impl FnOnce(BTreeMap<AgentId, Assignment>) -> Decision,
 ) -> Decision {
-    if let Some(blocker) = floor_blocker(lap.plan, lap.fleet, &changes, lap.progress.since_ms) {
+    let short = floor_blocker(lap.plan, lap.fleet, &changes, lap.progress.since_ms);
+    if let Some(blocker) = short.or_else(|| leaving::needed(lap, step)) {
         return Decision::wait(blocker);
     }
     match lap.plan.step(step) {
         Some(Step::Leave { wave }) => match lease::away(lap.plan, lap.progress, lap.fleet, lap.now, *wave) {
             Standing::Settled => act(changes),
-            other => until_settled(lap, other),
+            other => until_settled(lap, step, other),
         },
         Some(Step::Start { .. }) if lap.plan.is_in_place() => {
             let (to, since_ms) = (Some(&lap.plan.to), lap.progress.since_ms);
@@ -126,9 +128,34 @@ fn soak(lap: Lap<'_>, step: u32) -> Option<Decision> {
         return Some(Decision::Wait { blockers: vec![blocker], until: Some(until) });
     }
     // Too little to go back for, too much to go on with.
-    let suspect = lap.samples.suspect(lap.plan, lap.now.boot)?;
+    let Some(suspect) = lap.samples.suspect(lap.plan, lap.now.boot) else { return unmeasured(lap, step, soak) };
     let waiting_for = format!("enough answers to judge: {suspect}");
     Some(Decision::wait(Blocker { kind: BlockerKind::Samples, since_ms: lap.progress.since_ms, waiting_for }))
+}
+
+/// What was watched, though nobody counts how the candidate answers: no data is no promotion (`SAFETY.md` E16). A fleet
+/// that is brought up has nothing to go back to, and a step without a soak is not watched.
+fn unmeasured(lap: Lap<'_>, step: u32, soak: Duration) -> Option<Decision> {
+    let goes_on = lap.plan.rules.health.unmeasured == Unmeasured::GoOn || lap.progress.vouched;
+    if goes_on || soak.is_zero() || lap.plan.from.is_none() {
+        return None;
+    }
+    let place = Place::Forward { step };
+    let serves = |host: &&Host| {
+        let (reads, writes) = wanted(lap.plan, place, host, Term::default()).weights(&host.candidate);
+        reads + writes > 0
+    };
+    let blind = |host: &&Host| {
+        let candidate = lap.fleet.instance(&host.agent, &host.candidate);
+        candidate.is_some_and(|found| found.version == lap.plan.to && found.traffic.is_none())
+    };
+    let host = begun(lap.plan, place).filter(serves).find(blind)?;
+    let (agent, to) = (&host.agent, &lap.plan.to);
+    let reason = format!(
+        "nobody measures how {to} answers on {agent} (mode signal has no gate); look at it yourself, then `handover rollout \
+         resume`, or `rollback`; `unmeasured = \"go-on\"` under [health] in the spec goes on without"
+    );
+    Some(Act::only(Event::Paused { by: OURSELVES.to_owned(), reason, unmeasured: true }))
 }
 
 pub(super) fn enter(lap: Lap<'_>, next: u32) -> Decision {

@@ -9,7 +9,7 @@ use handover_proto::ids::{Service, Version};
 use serde::de::{self, Deserialize, Deserializer};
 use toml::Spanned;
 
-use super::{Health, Rate, Rules, Spec, SpecError, Way};
+use super::{Health, Rate, Rules, Spec, SpecError, Unmeasured, Way};
 use crate::core::duration;
 
 /// What is wrong, and where in the text.
@@ -60,6 +60,8 @@ struct RawHealth {
     dwell: Option<Span>,
     min_samples: Option<u64>,
     unready_dwell: Option<Span>,
+    #[serde(default)]
+    unmeasured: Unmeasured,
 }
 
 #[derive(serde::Deserialize, Default)]
@@ -151,6 +153,7 @@ pub(super) fn parse(text: &str) -> Result<Spec, Wrong> {
                 dwell: or(raw.health.dwell, 3),
                 min_samples: raw.health.min_samples.unwrap_or(50),
                 unready_dwell: or(raw.health.unready_dwell, 2),
+                unmeasured: raw.health.unmeasured,
             },
             drain: DrainPolicy {
                 deadline_ms: duration::millis(or(raw.drain.deadline, 30)),

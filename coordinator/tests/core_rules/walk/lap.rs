@@ -158,7 +158,7 @@ fn instance(rules: &Rules, model: &Model, number: usize, side: Side) -> Option<I
         writes,
         in_flight: 0,
         oldest_ms: 0,
-        traffic: Traffic::default(),
+        traffic: Some(Traffic::default()),
     })
 }
 
@@ -220,7 +220,7 @@ fn only_errors(fleet: &mut Fleet) {
     let slots = fleet.agents.values_mut().filter_map(|view| view.report.as_mut()).flat_map(|report| &mut report.slots);
     for found in slots.filter_map(|(name, here)| here.instance.as_mut().filter(|_| name.as_str() == "b")) {
         if found.reads + found.writes > 0 {
-            found.traffic.reads = Counts { requests: 100, bad: 100 };
+            found.traffic.get_or_insert_default().reads = Counts { requests: 100, bad: 100 };
         }
     }
 }

@@ -100,7 +100,7 @@ pub(crate) fn obey(id: &AgentId, agent: &mut Agent) {
             continue;
         };
         let (reads, writes) = assigned.assignment.weights(&name);
-        let traffic = here.instance.as_ref().map_or_else(Traffic::default, |found| found.traffic);
+        let traffic = here.instance.as_ref().map_or_else(|| Some(Traffic::default()), |found| found.traffic);
         here.instance = Some(Instance {
             id: instance_id(id, &name),
             version: wish.version.clone(),
