@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::core::front::FrontSeen;
 use crate::core::observed::{GateSeen, Kind, Ledger, Line, Routes};
 use crate::gate::client::GateLink;
-use crate::gate::control::{Admission, GateReport, GateState, Upstream};
+use crate::gate::control::{Admission, GateReport, GateState, Refusal, Upstream};
 use crate::signal_mode::{SignalRouting, Watched};
 
 /// How many states may be on the way at once: the gate applies one in well under a millisecond.
@@ -112,7 +112,8 @@ impl GateRouting {
     pub fn tell(&mut self, routes: &Routes) {
         let Some(report) = self.report() else { return };
         // Refused: another agent process used the number. What the gate has applied is then not what we sent.
-        if self.link.refusals().borrow().is_some() {
+        let refused = self.link.refusals().borrow().clone();
+        if refused.is_some() {
             self.sent.clear();
         }
         if self.sent.last().is_some_and(|(_, sent)| sent == routes) {
@@ -120,8 +121,9 @@ impl GateRouting {
         }
         // The first number of a process is a leap that no other process will make, so that none is used twice.
         let next = |(seq, _): &(u64, Routes)| seq + 1;
-        let leap = || report.applied + rand::random_range(1..=LEAP);
-        let seq = self.sent.last().map_or_else(leap, next).max(report.applied + 1);
+        let applied = go_on_from(report.applied, refused.as_ref());
+        let leap = || applied + rand::random_range(1..=LEAP);
+        let seq = self.sent.last().map_or_else(leap, next).max(applied + 1);
         self.sent.push((seq, routes.clone()));
         if self.sent.len() > REMEMBERED {
             self.sent.remove(0);
@@ -151,6 +153,14 @@ impl GateRouting {
     }
 }
 
+/// The state after which to go on. While an older gate is silent a report says 0; a refusal then names the real one.
+fn go_on_from(reported: u64, refused: Option<&Refusal>) -> u64 {
+    match refused {
+        Some(Refusal::Older { applied, .. }) => reported.max(*applied),
+        _ => reported,
+    }
+}
+
 /// The routes as the gate takes them.
 fn state(addresses: &BTreeMap<SlotId, SocketAddr>, seq: u64, routes: &Routes) -> GateState {
     let local = routes.local.iter().filter_map(|route| {
@@ -176,6 +186,14 @@ fn state(addresses: &BTreeMap<SlotId, SocketAddr>, seq: u64, routes: &Routes) ->
 mod tests {
     use super::*;
     use crate::core::observed::{LocalRoute, RemoteRoute};
+
+    #[test]
+    fn numbers_go_on_from_the_state_that_a_refusal_names() {
+        assert_eq!(go_on_from(0, Some(&Refusal::Older { seq: 5, applied: 900 })), 900);
+        assert_eq!(go_on_from(7, Some(&Refusal::Older { seq: 5, applied: 6 })), 7);
+        assert_eq!(go_on_from(7, Some(&Refusal::Conflict { seq: 9 })), 7);
+        assert_eq!(go_on_from(7, None), 7);
+    }
 
     #[test]
     fn instances_elsewhere_go_to_the_gate_beside_those_of_this_host() {

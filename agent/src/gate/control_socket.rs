@@ -79,7 +79,8 @@ pub(super) async fn look(public: &Path) -> Result<Found, EndpointError> {
     }
 }
 
-fn is_dead(error: &io::Error) -> bool {
+/// Whether nobody can be behind a socket any more. Anything else that keeps from connecting says nothing about that.
+pub(super) fn is_dead(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
 }
 
@@ -98,7 +99,10 @@ pub(super) async fn others(public: &Path, me: &Path) -> Vec<PathBuf> {
         match UnixStream::connect(&path).await {
             Ok(_) => living.push(path),
             Err(error) if is_dead(&error) => drop(fs::remove_file(&path)),
-            Err(error) => tracing::warn!(%error, path = %path.display(), "cannot ask another gate"),
+            Err(error) => {
+                tracing::warn!(%error, path = %path.display(), "another gate cannot be asked yet; it is taken to live");
+                living.push(path);
+            }
         }
     }
     living
@@ -159,4 +163,35 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.push(".");
     name.push(suffix);
     PathBuf::from(name)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_gate_that_cannot_be_asked_now_is_taken_to_live_and_one_that_is_dead_is_not() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| directory.path().join(name);
+        let _busy = crowded(&at("gate.sock.busy")).await;
+        drop(UnixListener::bind(at("gate.sock.dead")).expect("bound"));
+        assert_eq!(others(&at("gate.sock"), &at("gate.sock.me")).await, [at("gate.sock.busy")]);
+        assert!(!at("gate.sock.dead").exists());
+    }
+
+    /// A listener whose queue is full, and those who wait in it.
+    pub(in crate::gate) async fn crowded(path: &Path) -> (UnixListener, Vec<UnixStream>) {
+        let socket = tokio::net::UnixSocket::new_stream().expect("a socket");
+        socket.bind(path).expect("bound");
+        let listener = socket.listen(1).expect("listens");
+        let mut waiting = Vec::new();
+        let error = loop {
+            match UnixStream::connect(path).await {
+                Ok(stream) => waiting.push(stream),
+                Err(error) => break error,
+            }
+        };
+        assert!(!is_dead(&error), "{error}");
+        (listener, waiting)
+    }
 }

@@ -150,11 +150,12 @@ async fn attempt(gate: &Gate, way: Way, ticket: &Ticket, mut request: Request<Re
 }
 
 async fn connect(gate: &Gate, way: Way, ticket: &Ticket) -> std::io::Result<Link> {
-    let (key, address, limit) = (ticket.key(), ticket.upstream().address, gate.settings.limits.connect_time);
+    let (key, address, limits) = (ticket.key(), ticket.upstream().address, &gate.settings.limits);
+    let (limit, patience) = (limits.connect_time, limits.answer_time);
     if way.http2 {
-        Ok(Link::shared(key, gate.multiplex.place(key, address, limit).await?))
+        Ok(Link::shared(key, gate.multiplex.place(key, address, limit, patience).await?))
     } else {
-        Link::connect(key, address, limit).await
+        Link::connect(key, address, limit, patience).await
     }
 }
 

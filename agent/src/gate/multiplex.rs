@@ -6,17 +6,19 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::keep_alive;
+use super::places::{Places, Runner, Taken};
 use super::pool::SendFailure;
+use super::quiet::{Heard, Quiet};
 use super::upload::RequestBody;
 
 /// Requests on one connection; then another is made. What most servers allow (RFC 9113 recommends at least 100).
@@ -28,15 +30,17 @@ const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * STREAMS_EACH as u32;
 /// How much of a request body is taken before the service reads it, per stream.
 const SEND_BUFFER_BYTES: usize = 64 << 10;
 
-/// One request's place on a shared connection; free again when it is dropped.
+/// One request's place on a shared connection; free again when it and the request's body are dropped.
 pub(super) struct Place {
     sender: SendRequest<RequestBody>,
-    _taken: Arc<()>,
+    taken: Arc<Taken>,
 }
 
 impl Place {
     /// Sends one request and waits for the head of the answer.
-    pub(super) async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, SendFailure> {
+    pub(super) async fn send(&mut self, mut request: Request<RequestBody>) -> Result<Response<Incoming>, SendFailure> {
+        // A service may answer before it has taken the body, whose stream is then still open.
+        request.body_mut().takes(Arc::clone(&self.taken));
         self.sender.try_send_request(request).await.map_err(|mut failure| match failure.take_message() {
             Some(request) => SendFailure::NotWritten(Box::new(request), failure.into_error()),
             None => {
@@ -44,6 +48,11 @@ impl Place {
                 if was_not_processed(&error) { SendFailure::Refused(error) } else { SendFailure::Written(error) }
             }
         })
+    }
+
+    /// For giving its request up.
+    pub(super) fn taken(&self) -> Weak<Taken> {
+        Arc::downgrade(&self.taken)
     }
 }
 
@@ -59,17 +68,20 @@ struct Shared {
     sender: SendRequest<RequestBody>,
     /// What the upstream allows, as far as it has said so.
     streams: Arc<AtomicUsize>,
-    /// As many clones are out as requests are on the connection.
-    taken: Arc<()>,
+    places: Arc<Places>,
+    quiet: Arc<Quiet>,
 }
 
 impl Shared {
-    fn requests(&self) -> usize {
-        Arc::strong_count(&self.taken) - 1
+    /// How many requests are on it; none if there is no room for one more.
+    fn with_room(&self) -> Option<usize> {
+        let room = self.streams.load(Ordering::Relaxed).clamp(1, STREAMS_EACH);
+        self.places.taken().filter(|taken| *taken < room && !self.quiet.is_silent())
     }
 
-    fn has_room(&self) -> bool {
-        self.requests() < self.streams.load(Ordering::Relaxed).clamp(1, STREAMS_EACH)
+    fn place(&self) -> Place {
+        self.quiet.asked();
+        Place { sender: self.sender.clone(), taken: self.places.take() }
     }
 }
 
@@ -88,8 +100,15 @@ pub(super) struct Multiplex {
 }
 
 impl Multiplex {
-    /// A place on a connection to the upstream, which is made if there is none with room.
-    pub(super) async fn place(&self, key: u64, address: SocketAddr, limit: Duration) -> std::io::Result<Place> {
+    /// A place on a connection to the upstream, which is made if there is none with room: within `limit`, and the kernel then
+    /// waits for the upstream's word as long as `patience`.
+    pub(super) async fn place(
+        &self,
+        key: u64,
+        address: SocketAddr,
+        limit: Duration,
+        patience: Duration,
+    ) -> std::io::Result<Place> {
         let upstream = Arc::clone(self.lock().entry(key).or_default());
         if let Some(place) = upstream.place() {
             return Ok(place);
@@ -99,8 +118,8 @@ impl Multiplex {
             if let Some(place) = upstream.place() {
                 return Ok(place);
             }
-            let shared = connect(address).await?;
-            let place = Place { sender: shared.sender.clone(), _taken: Arc::clone(&shared.taken) };
+            let shared = connect(address, patience).await?;
+            let place = shared.place();
             upstream.lock().push(shared);
             Ok(place)
         };
@@ -127,8 +146,8 @@ impl Upstream {
         let mut shared = self.lock();
         // One that got a GOAWAY is closed for new requests.
         shared.retain(|one| !one.sender.is_closed());
-        let one = shared.iter().filter(|one| one.has_room()).min_by_key(|one| one.requests())?;
-        Some(Place { sender: one.sender.clone(), _taken: Arc::clone(&one.taken) })
+        let with_room = shared.iter().filter_map(|one| Some((one.with_room()?, one)));
+        with_room.min_by_key(|(requests, _)| *requests).map(|(_, one)| one.place())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Shared>> {
@@ -136,11 +155,13 @@ impl Upstream {
     }
 }
 
-async fn connect(address: SocketAddr) -> std::io::Result<Shared> {
+async fn connect(address: SocketAddr, patience: Duration) -> std::io::Result<Shared> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    keep_alive::ask(&stream);
-    let handshake = http2::Builder::new(TokioExecutor::new())
+    keep_alive::ask(&stream, patience);
+    let (places, quiet) = (Arc::new(Places::default()), Quiet::new());
+    let stream = Heard { stream, quiet: Arc::clone(&quiet) };
+    let handshake = http2::Builder::new(Runner(Arc::clone(&places)))
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_send_buf_size(SEND_BUFFER_BYTES)
@@ -148,7 +169,7 @@ async fn connect(address: SocketAddr) -> std::io::Result<Shared> {
     let (sender, connection) = handshake.await.map_err(std::io::Error::other)?;
     let streams = Arc::new(AtomicUsize::new(STREAMS_EACH));
     let allowed = Arc::clone(&streams);
-    tokio::spawn(async move {
+    places.spawn(async move {
         let mut connection = pin!(connection);
         let ended = poll_fn(|cx| {
             let polled = connection.as_mut().poll(cx);
@@ -161,5 +182,5 @@ async fn connect(address: SocketAddr) -> std::io::Result<Shared> {
             tracing::debug!(%address, %error, "connection to upstream ended");
         }
     });
-    Ok(Shared { sender, streams, taken: Arc::new(()) })
+    Ok(Shared { sender, streams, places, quiet })
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
@@ -13,9 +13,10 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
-use super::keep_alive;
 use super::multiplex::Place;
+use super::places::Taken;
 use super::upload::RequestBody;
+use super::{keep_alive, places};
 
 /// What carries one request to an upstream. Dropping it lets a request body that is still being passed on come to its end.
 pub(super) struct Link {
@@ -41,25 +42,37 @@ pub(super) enum SendFailure {
 }
 
 /// Ends what a request is using, for a request that is given up.
-pub(super) struct Cutter(Option<AbortHandle>);
+pub(super) enum Cutter {
+    /// The connection is its own.
+    Http1(AbortHandle),
+    /// Others are on it.
+    Http2(Weak<Taken>),
+}
 
 impl Cutter {
     /// Closes a connection at once. hyper alone would first flush what it has of a request body, for ever if the service does
-    /// not read. A stream of HTTP/2 is reset by letting go of it.
+    /// not read. A stream of HTTP/2 is reset by letting go of it, unless it is stuck as [`super::places`] says.
     pub(super) fn cut(&self) {
-        if let Some(connection) = &self.0 {
-            connection.abort();
+        match self {
+            Cutter::Http1(connection) => connection.abort(),
+            Cutter::Http2(taken) => places::give_up(Weak::clone(taken)),
         }
     }
 }
 
 impl Link {
-    /// Makes a new connection. Nothing is sent before the first request.
-    pub(super) async fn connect(key: u64, address: SocketAddr, limit: Duration) -> std::io::Result<Link> {
+    /// Makes a new connection within `limit`; the kernel then waits for the upstream's word as long as `patience`. Nothing is
+    /// sent before the first request.
+    pub(super) async fn connect(
+        key: u64,
+        address: SocketAddr,
+        limit: Duration,
+        patience: Duration,
+    ) -> std::io::Result<Link> {
         let connecting = async {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
-            keep_alive::ask(&stream);
+            keep_alive::ask(&stream, patience);
             http1::handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)
         };
         let (sender, connection) = tokio::time::timeout(limit, connecting).await??;
@@ -79,8 +92,8 @@ impl Link {
 
     pub(super) fn cutter(&self) -> Cutter {
         match &self.sender {
-            Sender::Http1(_, task) => Cutter(Some(task.clone())),
-            Sender::Http2(_) => Cutter(None),
+            Sender::Http1(_, task) => Cutter::Http1(task.clone()),
+            Sender::Http2(place) => Cutter::Http2(place.taken()),
         }
     }
 

@@ -29,9 +29,9 @@ pub(super) fn alone(gate: &Gate) -> GateReport {
     report.pid = std::process::id();
     report.took_over_from = gate.succession.took_over_from.get().cloned();
     report.leaving = gate.succession.is_leaving();
-    forerunners::add_carried(gate, &mut report);
     report.connections = gate.connections.load(Ordering::Relaxed);
     report.refused_connections = gate.refused_connections.load(Ordering::Relaxed);
+    forerunners::add_carried(gate, &mut report);
     report.tls = gate.tls.as_ref().map(|tls| tls.report());
     report.saved = saved.seq;
     report.save_error = saved.error;

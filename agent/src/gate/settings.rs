@@ -298,6 +298,14 @@ impl GateSettings {
         }
     }
 
+    /// How long a client that is there may take nothing of what is written to it.
+    pub(super) fn patience_with_clients(&self) -> Duration {
+        match self.mode {
+            Mode::Proxy => self.limits.stall_time,
+            Mode::Tcp => self.limits.tcp_idle_time,
+        }
+    }
+
     /// Checks the numbers against each other.
     ///
     /// # Errors

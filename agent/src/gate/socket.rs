@@ -52,6 +52,14 @@ impl Socket {
         }
     }
 
+    /// The connection itself.
+    pub(super) fn wire(&self) -> &Wire {
+        match &self.stream {
+            Stream::Plain(wire) => wire,
+            Stream::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
     fn wrote(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         self.watched.wrote(polled.is_ready());
         polled

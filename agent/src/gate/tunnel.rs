@@ -11,6 +11,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use super::keep_alive;
 use super::pipe::Pipe;
 use super::pool::Link;
 use super::socket::Socket;
@@ -54,6 +55,9 @@ impl Tunnel {
         };
         drop(link);
         if let Some(mut open) = open {
+            let patience = gate.settings.upgraded.idle_time;
+            keep_alive::wait_for(open.client.wire(), patience);
+            keep_alive::wait_for(&open.upstream, patience);
             open.run(gate, &ticket).await;
         }
     }

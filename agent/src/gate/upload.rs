@@ -18,6 +18,7 @@ use tokio::time::{Instant, Sleep};
 use super::connection::Running;
 use super::control::Reason;
 use super::headers;
+use super::places::Taken;
 use super::pool::Cutter;
 use super::replay::{Again, Replay};
 use super::ticket::{Gate, Ticket};
@@ -100,6 +101,8 @@ pub(super) struct RequestBody {
     gate: Arc<Gate>,
     ticket: Option<Arc<Ticket>>,
     running: Option<Running>,
+    /// By HTTP/2: its place on the connection to the upstream.
+    place: Option<Arc<Taken>>,
     upload: Arc<Upload>,
     stall: Option<Pin<Box<Sleep>>>,
     /// What may have to be sent once more, by HTTP/2.
@@ -120,6 +123,7 @@ impl RequestBody {
             gate,
             ticket: None,
             running: (!done).then_some(running),
+            place: None,
             upload: Arc::new(upload),
             stall: None,
             replay: None,
@@ -143,6 +147,7 @@ impl RequestBody {
             gate: Arc::clone(&self.gate),
             ticket: self.ticket.take(),
             running: self.running.take(),
+            place: None,
             upload: Arc::new(Upload { ended: AtomicBool::new(!more), ..Upload::default() }),
             stall: None,
             replay: None,
@@ -154,6 +159,11 @@ impl RequestBody {
     /// Keeps the request in flight until this body has ended.
     pub(super) fn hold(&mut self, ticket: &Arc<Ticket>) {
         self.ticket = self.inner.is_some().then(|| Arc::clone(ticket));
+    }
+
+    /// Keeps a place on a shared connection until this body has ended.
+    pub(super) fn takes(&mut self, place: Arc<Taken>) {
+        self.place = (!self.is_end_stream()).then_some(place);
     }
 
     /// Lets go of a ticket that did not lead anywhere.
@@ -175,6 +185,7 @@ impl RequestBody {
         self.inner = None;
         self.ticket = None;
         self.running = None;
+        self.place = None;
     }
 
     fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {

@@ -1,6 +1,7 @@
 //! A client's TCP connection, shared by what speaks on it and what watches over it.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -59,6 +60,12 @@ impl Wire {
         };
         // What came in that time is enough.
         let _either = tokio::time::timeout(LINGER_TIME, reading).await;
+    }
+}
+
+impl AsFd for Wire {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::merge::include;
 use crate::gate::control::{FromGate, GateReport, ToGate};
-use crate::gate::control_socket::others;
+use crate::gate::control_socket::{is_dead, others};
 use crate::gate::text_lines::{self, LineReader};
 use crate::gate::ticket::Gate;
 
@@ -39,8 +39,14 @@ pub(in crate::gate) async fn follow(gate: &Arc<Gate>, public: &Path, me: &Path) 
 }
 
 async fn hear_until_it_ends(gate: Arc<Gate>, path: PathBuf, key: usize) {
-    while let Ok(stream) = UnixStream::connect(&path).await {
-        if let Err(error) = hear(&gate, stream, key).await {
+    loop {
+        let heard = match UnixStream::connect(&path).await {
+            Ok(stream) => hear(&gate, stream, key).await,
+            Err(error) if is_dead(&error) => break,
+            // Its queue is full, or this process has no descriptor free: it may well have work.
+            Err(error) => Err(error),
+        };
+        if let Err(error) = heard {
             tracing::debug!(%error, path = %path.display(), "an older gate's words broke off");
         }
         tokio::time::sleep(AGAIN).await;
@@ -113,5 +119,39 @@ pub(in crate::gate) fn add_carried(gate: &Gate, report: &mut GateReport) {
 pub(in crate::gate) fn add_living(gate: &Gate, report: &mut GateReport) {
     for one in gate.succession.older().living.iter().flatten() {
         include(report, one.as_ref());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::gate::control_socket::tests::crowded;
+    use crate::gate::settings::GateSettings;
+
+    #[tokio::test]
+    async fn an_older_gate_whose_queue_is_full_is_asked_again_and_not_taken_for_ended() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| directory.path().join(name);
+        let (listener, waiting) = crowded(&at("gate.sock.old")).await;
+        let gate = Gate::new(GateSettings::new(([127, 0, 0, 1], 0).into(), at("gate.sock"), at("state.json")), None);
+        gate.succession.older().living = vec![Some(None)];
+        let hearing = tokio::spawn(hear_until_it_ends(Arc::clone(&gate), at("gate.sock.old"), 0));
+        // It has tried by now: nothing else runs here.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        drop(waiting);
+        let report = gate.core().report(gate.now());
+        let spoke = async {
+            while !matches!(gate.succession.older().living.first(), Some(Some(Some(_)))) {
+                let (mut stream, _) = listener.accept().await.expect("asked again");
+                let (_, mut write) = stream.split();
+                // Who waited in the queue has left.
+                let _gone = text_lines::write(&mut write, &FromGate::Report(report.clone())).await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), spoke).await.expect("it is still heard");
+        hearing.abort();
     }
 }

@@ -24,6 +24,7 @@ struct Totals {
 pub(super) struct Carried {
     upstreams: BTreeMap<InstanceId, Totals>,
     own_answers: BTreeMap<Reason, u64>,
+    refused_connections: u64,
 }
 
 impl Carried {
@@ -39,6 +40,7 @@ impl Carried {
             totals.upgraded_closed += upstream.upgraded_closed;
         }
         add_answers(&mut self.own_answers, &ended.own_answers);
+        self.refused_connections += ended.refused_connections;
     }
 
     /// Adds them to what lives.
@@ -52,6 +54,7 @@ impl Carried {
             }
         }
         add_answers(&mut report.own_answers, &self.own_answers);
+        report.refused_connections += self.refused_connections;
     }
 }
 

@@ -105,7 +105,7 @@ impl Listening {
         let made = || {
             let address = listener.local_addr()?;
             listener.set_nonblocking(true)?;
-            keep_alive::ask(&listener);
+            keep_alive::ask(&listener, settings.patience_with_clients());
             Ok((address, Arc::new(TcpListener::from_std(listener)?)))
         };
         let failed = |source: io::Error| GateError::Listen { address: settings.listen, source };

@@ -90,6 +90,6 @@ async fn reach(gate: &Arc<Gate>, share: &Arc<Share>) -> Result<(TcpStream, Ticke
 async fn connect(gate: &Gate, address: SocketAddr) -> io::Result<TcpStream> {
     let stream = tokio::time::timeout(gate.settings.limits.connect_time, TcpStream::connect(address)).await??;
     stream.set_nodelay(true)?;
-    keep_alive::ask(&stream);
+    keep_alive::ask(&stream, gate.settings.limits.tcp_idle_time);
     Ok(stream)
 }

@@ -76,7 +76,7 @@ fn counts_of_a_gate_that_ended_are_kept_and_its_work_is_not() {
     let one = &now.upstreams[0];
     assert_eq!((one.in_flight, one.reads.requests, one.reads.answered_2xx), (0, 20, 18));
     assert_eq!((one.upgraded, one.upgraded_total, one.upgraded_closed), (0, 20, 3));
-    assert_eq!((now.in_flight, now.own_answers[&Reason::Shut]), (0, 3));
+    assert_eq!((now.in_flight, now.own_answers[&Reason::Shut], now.refused_connections), (0, 3, 9));
 }
 
 #[test]
