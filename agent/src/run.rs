@@ -21,6 +21,7 @@ use tonic::transport::server::TcpIncoming;
 use tracing::{error, warn};
 
 use crate::agent_loop::{AgentLoop, Memory};
+use crate::artifact::neighbours;
 use crate::balancer::Balancers;
 use crate::clock;
 use crate::config::Config;
@@ -57,6 +58,7 @@ pub async fn run(config: Config) -> Result<()> {
     let _lock = prepare(&config)?;
     let boot_id = clock::boot_id().context("cannot read the host's boot id from /proc")?;
     let file = StateFile::open(&config.state_dir)?;
+    leave_mark(&config);
     let grpc = bind("listen", config.listen).await?;
     let operations = bind("operations", config.operations).await?;
     let (store, parties) = (Store::open(&config.store)?, config.parties()?);
@@ -117,6 +119,17 @@ fn prepare(config: &Config) -> Result<nix::fcntl::Flock<std::fs::File>> {
     nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
         anyhow::anyhow!("{}: another agent runs with this state_dir ({errno}); stop it, or use another", path.display())
     })
+}
+
+/// For agents that share its directory of versions.
+fn leave_mark(config: &Config) {
+    let builds = config.driver.builds();
+    if let Err(error) = neighbours::mark(builds, &config.service, &config.agent, &config.state_dir)
+        && config.artifact.is_some()
+    {
+        let error = crate::report::chain(&error);
+        warn!(error, "another agent of this service that shares the builds may prune what this one needs");
+    }
 }
 
 async fn bind(field: &str, address: std::net::SocketAddr) -> Result<TcpListener> {

@@ -7,6 +7,7 @@ mod told;
 use std::sync::Arc;
 use std::time::Duration;
 
+use handover_proto::ids::Version;
 use handover_proto::keys::EnvKeys;
 use handover_proto::numbers::Serial;
 use handover_proto::wire::StagingReport;
@@ -67,7 +68,7 @@ struct Task {
     resting: watch::Sender<bool>,
     job: Option<Job>,
     /// The request whose end is known.
-    answered: Option<Serial>,
+    answered: Option<(Serial, Version)>,
 }
 
 impl Task {
@@ -103,7 +104,8 @@ impl Task {
         let asked = staging::asked(request, &self.config.agent);
         let at_work =
             self.job.as_ref().map(|job| AtWork { version: job.version.clone(), stopping: job.stop.is_cancelled() });
-        match staging::next(asked, at_work.as_ref(), self.answered) {
+        let answered = self.answered.as_ref().map(|(serial, version)| (*serial, version));
+        match staging::next(asked, at_work.as_ref(), answered) {
             Step::Begin(version) if !self.stop.is_cancelled() => {
                 info!(%version, "staging");
                 self.job = Some(Job::start(self.config.clone(), version, self.stop.child_token()));
@@ -116,7 +118,7 @@ impl Task {
             }
             Step::Begin(_) | Step::Rest => {}
         }
-        self.told.asked(asked, self.job.as_ref(), self.answered);
+        self.told.asked(asked, self.job.as_ref(), answered);
     }
 
     fn ended(&mut self, end: End, requested: &Requested) {
@@ -131,7 +133,7 @@ impl Task {
         let asked =
             staging::asked(request.as_ref(), &self.config.agent).filter(|(_, version)| **version == job.version);
         if let Some((serial, _)) = asked.filter(|_| end != End::Stopped) {
-            self.answered = Some(serial);
+            self.answered = Some((serial, job.version.clone()));
             self.told.ended(serial, &job.version, end);
         }
     }

@@ -274,6 +274,20 @@ fn an_era_key_that_went_back_stops_everybody() {
 }
 
 #[test]
+fn an_era_that_fits_no_token_stops_everybody_until_it_is_replaced_and_is_not_remembered() {
+    let mut bench = Bench::holding();
+    let token = bench.published(1).token;
+    bench.put(keys().era(), &serde_json::json!({ "v": 1, "era": 40_000 }), 0);
+    assert_eq!(bench.told(1), Told::Quiesce);
+    let waits = bench.waits.clone().expect("it waits").to_string();
+    assert!(waits.contains("40000") && waits.contains("handover lease era --raise --by NAME --second NAME"), "{waits}");
+    raise(&mut bench.store, 1);
+    bench.pass(ms(30_000));
+    assert_eq!(bench.told(1), Told::Active, "{:?}", bench.waits);
+    assert!(bench.published(1).token > token && bench.published(1).token.is_some_and(|token| token.era() == Era(1)));
+}
+
+#[test]
 fn an_agent_that_renews_nothing_notices_a_restore_by_its_reads() {
     let mut bench = Bench::new();
     bench.other_holds(9);

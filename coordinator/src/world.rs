@@ -190,6 +190,11 @@ impl World {
         }
     }
 
+    /// Leaves a key out, as if it were not there; what it was.
+    pub fn remove(&mut self, key: &str) -> Option<Entry> {
+        self.entries.remove(key)
+    }
+
     /// Everything up to this revision is known.
     pub fn followed(&self) -> Revision {
         self.followed

@@ -111,3 +111,62 @@ fn wrong_use_is_said_with_what_would_do() {
     let range = "--service billing artifact pack dist --version 1.5.0 --compatible-with new";
     assert!(refused(site.path(), range, 1).contains("is not a range of versions"));
 }
+
+/// The real program, which nobody here wrote.
+fn minisign(dir: &Path, line: &str) -> (bool, String) {
+    let mut command = Command::new("minisign");
+    command.current_dir(dir).args(line.split(' ')).stdin(std::process::Stdio::null());
+    let output = command.output().expect("this test needs minisign; `tests/run --tools` installs it");
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[test]
+fn minisign_itself_believes_what_is_signed_here_and_nothing_else() {
+    let site = site();
+    done(site.path(), "artifact key release.key");
+    done(site.path(), "artifact key other.key");
+    done(site.path(), PACK);
+    done(site.path(), "artifact sign dist --secret-key release.key");
+    let verify = format!("-V -p release.key.pub -m dist/{MANIFEST}");
+    let (good, said) = minisign(site.path(), &verify);
+    assert!(good && said.contains("Trusted comment: handover artifact billing 1.5.0"), "{said}");
+    let (good, said) = minisign(site.path(), &verify.replace("release", "other"));
+    assert!(!good && said.contains("key id"), "{said}");
+
+    let signature = fs::read_to_string(site.path().join("dist").join(SIGNATURE)).expect("a signature");
+    let forged = signature.replace("billing 1.5.0", "billing 1.6.0");
+    fs::write(site.path().join("dist").join(SIGNATURE), &forged).expect("written");
+    assert!(forged != signature && !minisign(site.path(), &verify).0, "the trusted comment is signed, too");
+    fs::write(site.path().join("dist").join(SIGNATURE), signature).expect("written");
+    let mut manifest = fs::read(site.path().join("dist").join(MANIFEST)).expect("a manifest");
+    manifest.push(b' ');
+    fs::write(site.path().join("dist").join(MANIFEST), manifest).expect("written");
+    assert!(!minisign(site.path(), &verify).0, "another manifest");
+    // Its program signs with a key that was made here.
+    let (good, said) = minisign(site.path(), &format!("-S -s release.key -m dist/{MANIFEST}"));
+    assert!(good, "{said}");
+}
+
+#[test]
+fn what_minisign_itself_signs_with_a_key_of_its_own_is_believed_here() {
+    let site = site();
+    let (made, said) = minisign(site.path(), "-G -W -p its.pub -s its.key");
+    assert!(made, "{said}");
+    done(site.path(), "artifact key release.key");
+    done(site.path(), PACK);
+    // As `minisign -S` signs today, and as it did before 2019 (-l).
+    for how in ["-S", "-S -l"] {
+        let (good, said) = minisign(site.path(), &format!("{how} -s its.key -m dist/{MANIFEST} -t hello"));
+        assert!(good, "{said}");
+        let shown = done(site.path(), "artifact verify dist --key its.pub");
+        let public = fs::read_to_string(site.path().join("its.pub")).expect("made");
+        let id = shown.split("signed with key ").nth(1).expect("an id").split_whitespace().next().expect("an id");
+        assert!(public.contains(id.trim_start_matches('0')), "both show the same id: {shown}{public}");
+        assert!(refused(site.path(), "artifact verify dist --key release.key.pub", 5).contains("are trusted here"));
+    }
+    // Its key signs here, and its program believes that.
+    done(site.path(), "artifact sign dist --secret-key its.key");
+    let (good, said) = minisign(site.path(), &format!("-V -p its.pub -m dist/{MANIFEST}"));
+    assert!(good, "{said}");
+}

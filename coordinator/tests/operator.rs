@@ -264,3 +264,24 @@ async fn the_era_is_raised_by_two_people_and_by_one_at_a_time() {
     let (code, said) = cli(&site, &[&raise[..], &["--second", "bob"]].concat()).await;
     assert!(code == Some(0) && said.contains("era 1"), "{said}");
 }
+
+#[tokio::test]
+async fn an_era_that_fits_no_token_is_said_with_the_command_that_replaces_it() {
+    let (site, _agent) = site().await;
+    begin(&site, 1).await;
+    let key = site.keys.service(&service()).lease().era();
+    let put = Op::put(key, br#"{"v":1,"era":40000}"#.to_vec());
+    site.store.txn(&Txn { then: vec![put], ..Txn::default() }).await.expect("written by hand");
+    let (code, said) = cli(&site, &["lease", "era"]).await;
+    let command = "handover --service billing lease era --raise --by NAME --second NAME --because TEXT";
+    assert!(code == Some(5) && said.contains("40000") && said.contains(command), "{said}");
+    let force = ["lease", "release", "--force", "--by", "ann", "--second", "bob", "--because", "why"];
+    let (code, said) = cli(&site, &[&force[..], &["--asserting", "fence-enforced"]].concat()).await;
+    assert!(code == Some(5) && said.contains(command), "no other order passes it by: {said}");
+    let mend = ["--service", "billing", "lease", "era", "--raise", "--by", "ann", "--because", "a slip of the hand"];
+    let (code, said) = cli(&site, &[&mend[..], &["--second", "ann"]].concat()).await;
+    assert!(code == Some(5) && said.contains("two different people"), "{said}");
+    let (code, said) = cli(&site, &[&mend[..], &["--second", "bob"]].concat()).await;
+    assert!(code == Some(0) && said.contains("is in era 1"), "the last turn's was 0: {said}");
+    assert_eq!(cli(&site, &["lease", "era"]).await, (Some(0), "the scheduler lease of billing is in era 1\n".into()));
+}

@@ -12,7 +12,7 @@ mod txn_tests;
 mod values;
 mod view;
 
-pub use orders::{ask, break_glass, raise_era};
+pub use orders::{after_last_turn, ask, break_glass, mend_era, raise_era};
 pub use roster::{MAX_LISTED, list_agents};
 pub use txn::{Refused, Stamp, Turn, acquire, hand_over, mint, read, release, take_over};
 pub use values::{

@@ -15,8 +15,25 @@ const MAX_REVISION: i64 = (1 << REVISION_BITS) - 1;
 pub const MAX_ERA: u16 = (1 << 15) - 1;
 
 /// Raised by an operator after a store was restored; see `P/lease/era`.
+///
+/// One above [`MAX_ERA`], written by hand, cannot be read: nobody could hold under it, and whoever remembered it could not
+/// believe in any other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(try_from = "u16")]
 pub struct Era(pub u16);
+
+/// An era that fits no token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("era {0} is above {MAX_ERA}, the highest that fits a token")]
+pub struct EraTooHigh(u16);
+
+impl TryFrom<u16> for Era {
+    type Error = EraTooHigh;
+
+    fn try_from(era: u16) -> Result<Self, EraTooHigh> {
+        if era > MAX_ERA { Err(EraTooHigh(era)) } else { Ok(Self(era)) }
+    }
+}
 
 /// A revision or an era that does not fit its bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -133,6 +150,13 @@ mod tests {
             assert!(Token::new(Era(era), revision).is_err(), "{era} {revision}");
             assert!(Term::new(Era(era), revision).is_err(), "{era} {revision}");
         }
+    }
+
+    #[test]
+    fn an_era_that_fits_no_token_cannot_be_read() {
+        assert_eq!(serde_json::from_str::<Era>("32767").expect("the highest"), Era(MAX_ERA));
+        let error = serde_json::from_str::<Era>("32768").expect_err("nobody could hold under it").to_string();
+        assert!(error.contains("32768") && error.contains("32767"), "{error}");
     }
 
     #[test]

@@ -37,28 +37,37 @@ mod on {
     use super::Mistake;
 
     thread_local! {
-        static PLANTED: Cell<Option<Mistake>> = const { Cell::new(None) };
+        /// One bit for each that is planted.
+        static PLANTED: Cell<u32> = const { Cell::new(0) };
+    }
+
+    const fn bit(mistake: Mistake) -> u32 {
+        1 << mistake as u32
     }
 
     /// Whether this mistake is to be made, on this thread.
     pub fn planted(mistake: Mistake) -> bool {
-        PLANTED.get() == Some(mistake)
+        PLANTED.get() & bit(mistake) != 0
     }
 
     /// Plants a mistake on this thread, or none. Returns whether this build can.
     pub fn plant(mistake: Option<Mistake>) -> bool {
-        PLANTED.set(mistake);
+        PLANTED.set(mistake.map_or(0, bit));
         true
     }
 
-    /// Plants what the environment names on this thread: for real processes.
+    /// Plants what the environment names on this thread: for real processes. After a comma, a hole in a second net.
     ///
     /// # Errors
     /// If it names no mistake: a run under it would prove nothing.
     pub fn plant_from_env() -> Result<(), super::NoSuchMistake> {
-        let Ok(name) = std::env::var(super::VARIABLE) else { return Ok(()) };
-        let mistake = super::NAMES.into_iter().find(|(known, _)| *known == name);
-        plant(Some(mistake.ok_or(super::NoSuchMistake(name))?.1));
+        let Ok(names) = std::env::var(super::VARIABLE) else { return Ok(()) };
+        let mut all = 0;
+        for name in names.split(',') {
+            let mistake = super::NAMES.into_iter().find(|(known, _)| *known == name);
+            all |= bit(mistake.ok_or_else(|| super::NoSuchMistake(name.to_owned()))?.1);
+        }
+        PLANTED.set(all);
         Ok(())
     }
 }
@@ -89,7 +98,7 @@ mod on {
 
 pub use on::{plant, plant_from_env, planted};
 
-/// Names the mistake that a process with the feature makes.
+/// Names the mistakes that a process with the feature makes, with commas between them.
 pub const VARIABLE: &str = "HANDOVER_PLANT";
 
 /// The names of those that chaos plants into real agents.

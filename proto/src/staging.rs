@@ -33,14 +33,16 @@ pub struct StagingRequest {
     pub rest: Rest,
 }
 
-/// What an agent can do for a request, as its registration says; an older agent says nothing.
+/// What an agent can do for a request, as its registration says; an older agent says nothing. A word of a newer agent is taken
+/// for the least of them: a registration that cannot be read would stop everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stages {
-    /// It verifies what others have put in place.
-    Verifies,
     /// It fetches what is not there.
     Fetches,
+    /// It verifies what others have put in place.
+    #[serde(other)]
+    Verifies,
 }
 
 macro_rules! words {
@@ -132,6 +134,15 @@ mod tests {
             assert_eq!(serde_json::to_string(refusal).expect("json"), format!("\"{refusal}\""));
         }
         assert!("bored".parse::<StagingState>().is_err());
+    }
+
+    #[test]
+    fn what_a_newer_agent_can_do_is_read_as_the_least() {
+        let read = |text: &str| serde_json::from_str::<Stages>(text).expect("a word");
+        assert_eq!(read("\"resumes\""), Stages::Verifies);
+        for stages in [Stages::Fetches, Stages::Verifies] {
+            assert_eq!(read(&serde_json::to_string(&stages).expect("json")), stages);
+        }
     }
 
     #[test]

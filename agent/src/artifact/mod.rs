@@ -8,6 +8,7 @@ pub mod check;
 pub mod exec;
 pub mod fetch;
 pub mod http;
+pub mod neighbours;
 pub mod pattern;
 pub mod progress;
 pub mod prune;

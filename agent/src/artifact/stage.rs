@@ -13,6 +13,7 @@ use nix::fcntl::{Flock, FlockArg};
 use tracing::warn;
 
 use super::fetch::FetchError;
+use super::neighbours;
 use super::pattern::Wanted;
 use super::progress::Progress;
 use super::prune::{self, ASIDE};
@@ -320,6 +321,7 @@ fn prune(config: &Config, settings: &ArtifactSettings, staged: &Version) -> Resu
     let reason = |error: io::Error| format!("{}: {error}", builds.display());
     let mut used = prune::in_use(builds).map_err(reason)?;
     used.extend(prune::known_to_agent(&config.state_dir).map_err(|error| crate::report::chain(&error))?);
+    used.extend(neighbours::known(builds, &config.service, &config.agent)?);
     used.insert(staged.clone());
     let doomed = prune::doomed(&prune::staged(builds, &config.service).map_err(reason)?, &used, settings.keep);
     prune::remove_each(builds, &doomed)?;

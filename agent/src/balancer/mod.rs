@@ -24,16 +24,16 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use crate::core::front::{BalancerSeen, By, FrontSeen, Target, Wishes};
-use post::Post;
+use crate::core::front::{By, FrontSeen, Target, Wishes};
+use post::{Post, Said, Told};
 use record::Record;
 use settings::BalancerSettings;
 
 /// All balancers of a config.
 pub struct Balancers {
     by: By,
-    wishes: watch::Sender<Option<Wishes>>,
-    seen: Vec<watch::Receiver<BalancerSeen>>,
+    told: watch::Sender<Told>,
+    said: Vec<watch::Receiver<Said>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -50,7 +50,7 @@ impl Balancers {
         wake: &Arc<Notify>,
     ) -> Result<Self> {
         let record = Record::open(state_dir)?;
-        let mut all = Self { by, wishes: watch::Sender::new(None), seen: Vec::new(), tasks: Vec::new() };
+        let mut all = Self { by, told: watch::Sender::default(), said: Vec::new(), tasks: Vec::new() };
         if !settings.settle.is_zero() {
             let post = all.post(settled::READINESS, wake);
             all.tasks.push(tokio::spawn(settled::wait(settings.settle, post)));
@@ -76,30 +76,25 @@ impl Balancers {
     }
 
     fn post(&mut self, name: &str, wake: &Arc<Notify>) -> Post {
-        let (post, seen) = Post::new(name, self.wishes.subscribe(), wake.clone());
-        self.seen.push(seen);
+        let (post, said) = Post::new(name, self.told.subscribe(), wake.clone());
+        self.said.push(said);
         post
     }
 
     /// Says what they are to do from now on.
     pub fn tell(&self, wishes: &Wishes) {
-        self.wishes.send_if_modified(|before| {
-            let news = before.as_ref() != Some(wishes);
-            if news {
-                *before = Some(wishes.clone());
-            }
-            news
-        });
+        self.told.send_if_modified(|told| told.renew(wishes));
     }
 
     /// What they are to do; empty before the first decision.
     pub fn wishes(&self) -> Wishes {
-        self.wishes.borrow().clone().unwrap_or_default()
+        self.told.borrow().wishes()
     }
 
-    /// What they say.
+    /// What they say of the order that they were told last.
     pub fn seen(&self) -> FrontSeen {
-        FrontSeen { by: self.by, balancers: self.seen.iter().map(|seen| seen.borrow().clone()).collect() }
+        let told = self.told.borrow();
+        FrontSeen { by: self.by, balancers: self.said.iter().map(|said| said.borrow().about(&told)).collect() }
     }
 }
 

@@ -16,15 +16,15 @@ const LONG: Duration = Duration::from_secs(3600);
 /// Confirms each change after this time.
 pub(super) async fn wait(settle: Duration, mut post: Post) {
     loop {
-        let wishes = post.wishes.borrow_and_update().clone();
+        let wishes = post.take();
         if wishes.is_some() {
             let time = crate::duration::render(settle);
             let sentence = format!("balancers that ask /ready to act on its answer, within {time}");
             let trouble = Some(Waiting { kind: BlockerKind::BalancerNotConfirmed, sentence });
             post.say(BalancerSeen { name: READINESS.into(), confirmed: None, trouble });
             tokio::select! {
-                changed = post.wishes.changed() => {
-                    if changed.is_err() {
+                goes_on = post.changed() => {
+                    if !goes_on {
                         return;
                     }
                     continue;

@@ -32,10 +32,10 @@ pub fn asked<'a>(request: Option<&'a (Serial, StagingRequest)>, me: &AgentId) ->
 }
 
 /// Decides. `answered` is the request whose end is known: each one is carried out once, so that a refusal stands until
-/// somebody asks again.
-pub fn next(asked: Option<(Serial, &Version)>, at_work: Option<&AtWork>, answered: Option<Serial>) -> Step {
+/// somebody asks again. After a restore of the store a serial comes again, so that it takes the version, too.
+pub fn next(asked: Option<(Serial, &Version)>, at_work: Option<&AtWork>, answered: Option<(Serial, &Version)>) -> Step {
     match (at_work, asked) {
-        (None, Some((serial, version))) if answered != Some(serial) => Step::Begin(version.clone()),
+        (None, Some((serial, version))) if answered != Some((serial, version)) => Step::Begin(version.clone()),
         (None, Some(_) | None) => Step::Rest,
         // Another request for the same version is served by what is on its way.
         (Some(work), Some((_, version))) if work.version == *version && !work.stopping => Step::Rest,
@@ -81,9 +81,12 @@ mod tests {
         let wanted = version("1.5.0");
         let begin = Step::Begin(wanted.clone());
         assert_eq!(next(Some((Serial(7), &wanted)), None, None), begin);
-        assert_eq!(next(Some((Serial(7), &wanted)), None, Some(Serial(7))), Step::Rest);
-        assert_eq!(next(Some((Serial(9), &wanted)), None, Some(Serial(7))), begin, "somebody asks again");
-        assert_eq!(next(None, None, Some(Serial(7))), Step::Rest);
+        let answered = Some((Serial(7), &wanted));
+        assert_eq!(next(answered, None, answered), Step::Rest);
+        assert_eq!(next(Some((Serial(9), &wanted)), None, answered), begin, "somebody asks again");
+        assert_eq!(next(None, None, answered), Step::Rest);
+        let before = version("1.4.0");
+        assert_eq!(next(Some((Serial(7), &wanted)), None, Some((Serial(7), &before))), begin, "of a restored store");
     }
 
     #[test]

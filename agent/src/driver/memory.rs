@@ -1,15 +1,22 @@
 //! What an instance uses of its memory, against the most that it may, judged by `/proc`: for hosts whose kernel does not
 //! watch over it. There a unit's `MemoryMax=` is written down and not kept (cgroup v1 holds the controller), and a process
 //! of ours has no limit but the host's memory, which all of its neighbours need.
+//!
+//! A page that several processes map counts once, as where the kernel keeps a limit: what was forked shares most of its
+//! memory with what forked it.
 
 use std::fmt;
 use std::fs;
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde::{Deserialize, Deserializer, de};
 use tokio::task::spawn_blocking;
 use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use super::ExitStatus;
 
 /// Between two looks. What grows faster than the host's free memory in a second is the kernel's to end.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -58,6 +65,50 @@ impl fmt::Display for OverMemory {
     }
 }
 
+/// A try to end an instance that used too much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Killing {
+    /// Why.
+    pub(super) over: OverMemory,
+    /// Whether the kill was taken. One that was refused is tried again, and may have reached some all the same.
+    pub(super) taken: bool,
+}
+
+impl Killing {
+    /// How the instance ended, of which its main process ended so.
+    pub(super) fn status(self, own: ExitStatus) -> ExitStatus {
+        let ours = self.taken || own == ExitStatus::Signal(Signal::KILL.as_raw());
+        if ours { ExitStatus::Memory(self.over) } else { own }
+    }
+}
+
+/// Watches over an instance until it has ended: kills it if it uses more than it may, and again with each look while that
+/// is refused. The last try, if there was one.
+pub(super) async fn guard<F, K>(
+    max: Option<MemoryMax>,
+    pids: F,
+    ended: impl Future<Output = io::Result<()>>,
+    mut kill: impl FnMut(OverMemory) -> K,
+) -> io::Result<Option<Killing>>
+where
+    F: Fn() -> io::Result<Vec<i32>> + Clone + Send + 'static,
+    K: Future<Output = io::Result<()>>,
+{
+    let (mut judge, mut killing) = (Judge::new(), None);
+    let mut ended = pin!(ended);
+    loop {
+        let over = tokio::select! {
+            done = &mut ended => return done.map(|()| killing),
+            over = judge.exceeded(max, pids.clone()) => over,
+        };
+        let taken = kill(over).await.is_ok();
+        killing = Some(Killing { over, taken });
+        if taken {
+            return ended.await.map(|()| killing);
+        }
+    }
+}
+
 /// Looks again and again.
 #[derive(Debug)]
 pub(super) struct Judge {
@@ -81,7 +132,7 @@ impl Judge {
         loop {
             self.looks.tick().await;
             let pids = pids.clone();
-            let used = spawn_blocking(move || pids().map(|pids| pids.into_iter().filter_map(used_bytes).sum())).await;
+            let used = spawn_blocking(move || pids().map(|pids| used_bytes(&pids, max.bytes))).await;
             match used.map_err(io::Error::other).flatten() {
                 Ok(used_bytes) if used_bytes > max.bytes => return OverMemory { used_bytes, max },
                 Ok(_) => {}
@@ -91,20 +142,36 @@ impl Judge {
     }
 }
 
-/// Memory of a process that only its end gives back: without files that the kernel may drop at any time. None if it does
-/// not run.
-fn used_bytes(pid: i32) -> Option<u64> {
-    own(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
+/// Memory of these processes that only their end gives back: without files that the kernel may drop at any time. Those that
+/// do not run have none. Who shares what is asked only above `enough`, since the kernel walks through all pages for it.
+fn used_bytes(pids: &[i32], enough: u64) -> u64 {
+    let mapped = |pid: &i32| read(*pid, "status").and_then(|status| mapped(&status));
+    let sum = pids.iter().filter_map(mapped).sum();
+    if sum <= enough {
+        return sum;
+    }
+    let share = |pid: &i32| read(*pid, "smaps_rollup").and_then(|rollup| share(&rollup)).or_else(|| mapped(pid));
+    pids.iter().filter_map(share).sum()
 }
 
-/// `proc_pid_status(5)`.
-fn own(status: &str) -> Option<u64> {
-    let kib = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
-    };
-    let own = kib("RssAnon:").and_then(|anonymous| Some(anonymous + kib("RssShmem:")?));
-    own.or_else(|| kib("VmRSS:")).and_then(|kib| kib.checked_mul(KIB))
+fn read(pid: i32, file: &str) -> Option<String> {
+    fs::read_to_string(format!("/proc/{pid}/{file}")).ok()
+}
+
+/// What a process maps, also where others map the same: `proc_pid_status(5)`.
+fn mapped(status: &str) -> Option<u64> {
+    let own = bytes(status, "RssAnon:").and_then(|anonymous| Some(anonymous + bytes(status, "RssShmem:")?));
+    own.or_else(|| bytes(status, "VmRSS:"))
+}
+
+/// The same divided by those who map it: `proc_pid_smaps_rollup(5)`; none before Linux 5.9.
+fn share(rollup: &str) -> Option<u64> {
+    Some(bytes(rollup, "Pss_Anon:")? + bytes(rollup, "Pss_Shmem:")?)
+}
+
+fn bytes(lines: &str, name: &str) -> Option<u64> {
+    let line = lines.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(KIB)
 }
 
 /// A size in bytes, of `"512MiB"`; for `deserialize_with`.
@@ -125,6 +192,9 @@ fn size(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::process::CommandExt;
+    use std::process::{Child, Command, Stdio};
 
     #[test]
     fn a_size_is_a_whole_number_with_a_unit_and_at_least_a_mebibyte() {
@@ -139,9 +209,43 @@ mod tests {
     #[test]
     fn memory_of_files_that_the_kernel_may_drop_does_not_count() {
         let status = "Name:\tx\nVmRSS:\t   900 kB\nRssAnon:\t   100 kB\nRssFile:\t   750 kB\nRssShmem:\t    50 kB\n";
-        assert_eq!(own(status), Some(150 * KIB));
-        assert_eq!(own("VmRSS:\t 900 kB\n"), Some(900 * KIB), "a kernel that does not tell them apart");
-        assert_eq!(own("Name:\tx\n"), None, "a process that has ended");
+        assert_eq!(mapped(status), Some(150 * KIB));
+        assert_eq!(mapped("VmRSS:\t 900 kB\n"), Some(900 * KIB), "a kernel that does not tell them apart");
+        assert_eq!(mapped("Name:\tx\n"), None, "a process that has ended");
+        let rollup = "Pss:   300 kB\nPss_Anon:   90 kB\nPss_File:   170 kB\nPss_Shmem:   40 kB\nSwapPss: 7 kB\n";
+        assert_eq!(share(rollup), Some(130 * KIB));
+        assert_eq!(share("Pss:   300 kB\n"), None, "a kernel that does not tell them apart");
+    }
+
+    #[tokio::test]
+    async fn a_kill_that_is_refused_is_tried_again_with_the_next_look() {
+        let me = || Ok(vec![std::process::id().cast_signed()]);
+        let max = Some(MemoryMax { bytes: 1, by: LimitedBy::Config });
+        let (end, ended) = tokio::sync::oneshot::channel();
+        let (mut end, mut tries) = (Some(end), 0);
+        let kill = |_| {
+            tries += 1;
+            if tries < 2 {
+                return std::future::ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            end.take().expect("once").send(()).expect("waited for");
+            std::future::ready(Ok(()))
+        };
+        let ended = async { ended.await.map_err(io::Error::other) };
+        let guarded = tokio::time::timeout(Duration::from_secs(30), guard(max, me, ended, kill)).await;
+        let killing = guarded.expect("tried again").expect("ended").expect("killed");
+        assert!(killing.taken && tries == 2, "{killing:?}");
+    }
+
+    #[test]
+    fn an_end_is_for_lack_of_memory_only_if_we_have_killed_it() {
+        let max = MemoryMax { bytes: 1, by: LimitedBy::Unit };
+        let over = OverMemory { used_bytes: 2, max };
+        let of = |taken, own| Killing { over, taken }.status(own);
+        let killed = ExitStatus::Signal(Signal::KILL.as_raw());
+        assert_eq!(of(true, ExitStatus::Unknown), ExitStatus::Memory(over));
+        assert_eq!(of(false, killed), ExitStatus::Memory(over), "the refusal came late");
+        assert_eq!(of(false, ExitStatus::Code(0)), ExitStatus::Code(0), "it was stopped weeks later");
     }
 
     #[test]
@@ -151,6 +255,48 @@ mod tests {
         assert_eq!(over.to_string(), "out of memory: it used 300 MiB, and MemoryMax= of its unit is 256 MiB");
         let max = MemoryMax { by: LimitedBy::Config, ..max };
         assert!(OverMemory { max, ..over }.to_string().contains("memory_max in [driver] is 256 MiB"));
+    }
+
+    /// A shell that has filled 60 MB, and four that it forked after that, each in the other's pages.
+    struct Family {
+        shell: Child,
+        pids: Vec<i32>,
+    }
+
+    impl Family {
+        fn start() -> Self {
+            let script = "filled=$(head -c 60000000 /dev/zero | tr '\\0' a)
+                for one in 1 2 3 4; do (echo up; read -r _; : $filled) <&3 & done; echo $$; wait";
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("exec 3<&0; {script}")]).process_group(0);
+            let mut shell = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("sh");
+            let said = BufReader::new(shell.stdout.take().expect("its output"));
+            // Its number and four children's words, in any order.
+            assert_eq!(said.lines().take(5).filter_map(Result::ok).count(), 5, "all are up");
+            let me = shell.id().cast_signed();
+            let children = read(me, &format!("task/{me}/children")).expect("its children");
+            let pids = children.split_whitespace().map(|pid| pid.parse().expect("a pid")).chain([me]).collect();
+            Self { shell, pids }
+        }
+    }
+
+    impl Drop for Family {
+        fn drop(&mut self) {
+            let group = nix::unistd::Pid::from_raw(self.shell.id().cast_signed());
+            nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL).expect("killed");
+            self.shell.wait().expect("reaped");
+        }
+    }
+
+    #[test]
+    fn pages_that_forked_processes_share_count_once() {
+        let family = Family::start();
+        let status = |pid: &i32| mapped(&read(*pid, "status").expect("it runs")).expect("told");
+        let sum: u64 = family.pids.iter().map(status).sum();
+        let max = MemoryMax { bytes: 200 * MIB, by: LimitedBy::Config };
+        assert!(family.pids.len() == 5 && sum > max.bytes, "each maps the whole: {sum}");
+        let used = used_bytes(&family.pids, max.bytes);
+        assert!((50_000_000..max.bytes).contains(&used), "{used} of {sum}");
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::clear::{Cleared, clear};
 use super::ended::Ended;
-use super::memory::{Judge, LimitedBy, MemoryMax, OverMemory};
+use super::memory::{Killing, LimitedBy, MemoryMax, guard};
 use super::survey::{self, Watch};
 use super::watched::{Leader, Watched};
 use super::{Adopted, DriverError, Exit, ExitStatus, Found, Owner, ProcessRecord, StartSpec, Told};
@@ -267,31 +267,31 @@ pub(super) fn signal_all(watch: &Watch, watched: &Watched, signal: Signal) -> io
     surveyed.or_else(|error| watched.leader.signal(signal).and(Err(error)))
 }
 
-/// Waits for the end of the main process; what it was killed for, if it used too much memory.
+/// Waits for the end of the main process; whether it was killed for using too much memory.
 async fn until_ended(
     (watch, watched): (&Arc<Watch>, &Arc<Watched>),
     mut ended: Ended,
     max: Option<MemoryMax>,
-) -> io::Result<Option<OverMemory>> {
-    let shared = (Arc::clone(watch), Arc::clone(watched));
+) -> io::Result<Option<Killing>> {
+    let (all, all_of_it) = ((Arc::clone(watch), Arc::clone(watched)), (Arc::clone(watch), Arc::clone(watched)));
     let pids = move || {
-        let (watch, watched) = &shared;
+        let (watch, watched) = &all;
         let running = |others: Vec<table::Row>| others.into_iter().filter(|row| !row.ended).map(|row| row.key.pid);
         watch.with_members(watched, |found| Ok(running(found.others).chain([watched.record.pid]).collect()))
     };
-    let mut judge = Judge::new();
-    let over = tokio::select! {
-        done = ended.wait() => return done.map(|()| None),
-        over = judge.exceeded(max, pids) => over,
+    let kill = move |over| {
+        let (watch, watched) = all_of_it.clone();
+        tracing::warn!(instance = %watched.record.instance, %over, "killing the instance");
+        kill_all(watch, watched)
     };
-    let instance = &watched.record.instance;
-    tracing::warn!(%instance, %over, "killing the instance");
-    let shared = (Arc::clone(watch), Arc::clone(watched));
-    let killed = spawn_blocking(move || signal_all(&shared.0, &shared.1, Signal::KILL)).await;
-    if let Err(error) = killed.map_err(io::Error::other).flatten() {
-        tracing::error!(%instance, %error, "cannot kill the instance");
-    }
-    ended.wait().await.map(|()| Some(over))
+    guard(max, pids, ended.wait(), kill).await
+}
+
+async fn kill_all(watch: Arc<Watch>, watched: Arc<Watched>) -> io::Result<()> {
+    let instance = watched.record.instance.clone();
+    let killed = spawn_blocking(move || signal_all(&watch, &watched, Signal::KILL)).await;
+    let killed = killed.map_err(io::Error::other).flatten();
+    killed.inspect_err(|error| tracing::error!(%instance, %error, "cannot kill the instance; trying again"))
 }
 
 async fn watch_one(
@@ -301,22 +301,22 @@ async fn watch_one(
     driver: mpsc::Sender<Told>,
 ) {
     let instance = watched.record.instance.clone();
-    let over = match ended {
+    let killing = match ended {
         Some(ended) => until_ended((&watch, &watched), ended, max).await,
         None => Ok(None),
     };
-    let over = match over {
-        Ok(over) => over,
+    let killing = match killing {
+        Ok(killing) => killing,
         Err(error) => {
             tracing::error!(%instance, %error, "cannot watch the instance any more");
             return;
         }
     };
-    let status = over.map(|over| Ok(ExitStatus::Memory(over))).unwrap_or_else(|| watched.leader.status());
-    let status = status.unwrap_or_else(|error| {
+    let status = watched.leader.status().unwrap_or_else(|error| {
         tracing::error!(%instance, %error, "cannot learn how the instance ended");
         ExitStatus::Unknown
     });
+    let status = killing.map_or(status, |killing| killing.status(status));
     let record = watched.record.clone();
     let mut told = None;
     let proven = loop {

@@ -108,6 +108,8 @@ pub(super) struct PassedBody {
     /// What may end it before its end.
     cutter: Option<Pin<Box<dyn Future<Output = AnswerError> + Send + Sync>>>,
     delivery: Delivery,
+    /// What goes the other way, if it still does.
+    upload: Option<Arc<Upload>>,
     /// The last word has been said: trailers of the gate's own.
     cut: bool,
 }
@@ -192,6 +194,10 @@ impl PassedBody {
     pub(super) fn new(inner: Incoming, gate: Arc<Gate>, exchange: Exchange, running: Running, manner: Manner) -> Self {
         let delivery = Delivery { running: Some(running), http2: manner.http2, offered: false };
         let grpc = manner.http2 && manner.grpc;
+        let upload = (!exchange.upload.ended()).then(|| Arc::clone(&exchange.upload));
+        if let (Some(upload), true) = (&upload, grpc) {
+            upload.may_rest(true);
+        }
         // Nearly no answer needs one.
         let cutter = (grpc || manner.deadline.is_some()).then(|| {
             let stream = grpc.then(|| (Arc::clone(&gate), Arc::clone(&exchange.ticket)));
@@ -204,15 +210,31 @@ impl PassedBody {
         } else {
             Open::Own(Some(exchange))
         };
-        let mut body = Self { inner, gate, open, manner, cutter, delivery, cut: false };
+        let mut body = Self { inner, gate, open, manner, cutter, delivery, upload, cut: false };
+        body.moved();
         if body.inner.is_end_stream() {
             body.end();
         }
         body
     }
 
+    /// A client that listens need not speak.
+    fn moved(&self) {
+        if let Some(upload) = &self.upload {
+            upload.answered(self.gate.now());
+        }
+    }
+
+    /// Nothing more is to come.
+    fn falls_silent(&mut self) {
+        if let Some(upload) = self.upload.take() {
+            upload.may_rest(false);
+        }
+    }
+
     /// The body ended well: the connection may be used again.
     fn end(&mut self) {
+        self.falls_silent();
         self.delivery.end();
         self.cutter = None;
         if let Some(exchange) = self.open.take() {
@@ -235,6 +257,7 @@ impl PassedBody {
         }
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
+                self.moved();
                 let count = frame.data_ref().map_or(0, Bytes::len);
                 self.delivery.offer(count);
                 self.open.sent(count);
@@ -262,6 +285,7 @@ impl PassedBody {
             exchange.ticket.record(if client_did_it { Event::ClientCut } else { Event::Lost });
         }
         self.cutter = None;
+        self.falls_silent();
         self.delivery.end();
         self.cut = true;
         if !(self.manner.http2 && self.manner.grpc) {
@@ -299,6 +323,7 @@ async fn cut_off(stream: Option<(Arc<Gate>, Arc<Ticket>)>, deadline: Option<Inst
 
 impl Drop for PassedBody {
     fn drop(&mut self) {
+        self.falls_silent();
         if self.inner.is_end_stream() {
             self.end();
         } else if let Some(exchange) = self.open.take() {

@@ -94,15 +94,18 @@ impl Multiplex {
         if let Some(place) = upstream.place() {
             return Ok(place);
         }
-        let connecting = upstream.connecting.lock().await;
-        if let Some(place) = upstream.place() {
-            return Ok(place);
-        }
-        let shared = tokio::time::timeout(limit, connect(address)).await??;
-        let place = Place { sender: shared.sender.clone(), _taken: Arc::clone(&shared.taken) };
-        upstream.lock().push(shared);
-        drop(connecting);
-        Ok(place)
+        let make = async {
+            let _connecting = upstream.connecting.lock().await;
+            if let Some(place) = upstream.place() {
+                return Ok(place);
+            }
+            let shared = connect(address).await?;
+            let place = Place { sender: shared.sender.clone(), _taken: Arc::clone(&shared.taken) };
+            upstream.lock().push(shared);
+            Ok(place)
+        };
+        // To wait for another's try counts, too: it is the same upstream that does not answer.
+        tokio::time::timeout(limit, make).await?
     }
 
     /// Lets go of connections to upstreams that are not `listed`; they end with their last request.

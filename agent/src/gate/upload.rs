@@ -32,6 +32,10 @@ const LINGER_TIME: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Upload {
     moved_ms: AtomicU64,
+    /// When the answer last moved; 0 before its head.
+    answered_ms: AtomicU64,
+    /// The answer is one to a gRPC call and goes on: either side may be silent as long as it likes.
+    may_rest: AtomicBool,
     failed: AtomicU8,
     ended: AtomicBool,
 }
@@ -47,6 +51,27 @@ impl Upload {
         self.ended.load(Ordering::Relaxed)
     }
 
+    /// The answer moved.
+    pub(super) fn answered(&self, now: Duration) {
+        self.answered_ms.store(in_ms(now), Ordering::Relaxed);
+    }
+
+    /// Whether the client may say nothing for any time.
+    pub(super) fn may_rest(&self, may: bool) {
+        self.may_rest.store(may, Ordering::Relaxed);
+    }
+
+    /// How much longer a client may say nothing that has said nothing for `limit`: it may be listening.
+    fn patience(&self, limit: Duration, now: Duration) -> Duration {
+        if self.may_rest.load(Ordering::Relaxed) {
+            return limit;
+        }
+        match self.answered_ms.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            moved_ms => (Duration::from_millis(moved_ms) + limit).saturating_sub(now),
+        }
+    }
+
     /// Set when the upload itself is the reason why a request failed.
     pub(super) fn failed(&self) -> Option<Reason> {
         match self.failed.load(Ordering::Relaxed) {
@@ -55,6 +80,10 @@ impl Upload {
             _ => Some(Reason::UploadStalled),
         }
     }
+}
+
+fn in_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -138,8 +167,7 @@ impl RequestBody {
 
     fn moved(&mut self) {
         self.stall = None;
-        let now_ms = u64::try_from(self.gate.now().as_millis()).unwrap_or(u64::MAX);
-        self.upload.moved_ms.store(now_ms, Ordering::Relaxed);
+        self.upload.moved_ms.store(in_ms(self.gate.now()), Ordering::Relaxed);
     }
 
     fn end(&mut self) {
@@ -152,9 +180,17 @@ impl RequestBody {
     fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         let limit = self.gate.settings.limits.stall_time;
         let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-        if stall.as_mut().poll(cx).is_pending() {
-            return Poll::Pending;
+        while stall.as_mut().poll(cx).is_ready() {
+            let more = self.upload.patience(limit, self.gate.now());
+            if more.is_zero() {
+                return self.stalls(limit);
+            }
+            stall.as_mut().reset(Instant::now() + more);
         }
+        Poll::Pending
+    }
+
+    fn stalls(&mut self, limit: Duration) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         self.upload.failed.store(2, Ordering::Relaxed);
         self.replay = None;
         self.end();

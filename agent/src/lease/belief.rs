@@ -175,5 +175,13 @@ pub(super) fn command(known: Era) -> String {
     )
 }
 
+/// The era key says what fits no token, or nothing at all: what two people do about it.
+pub(super) fn unreadable_era(why: &str) -> String {
+    format!(
+        "the era cannot be read ({why}); two people replace it by the one after the last turn's: `handover lease era \
+         --raise --by NAME --second NAME --because \"the era could not be read\"`"
+    )
+}
+
 #[cfg(test)]
 mod tests;

@@ -255,7 +255,13 @@ impl Picture {
         self.as_of.insert(key.to_owned(), revision);
         self.unreadable.remove(key);
         if let Err(error) = self.view.put(&self.keys, key, raw) {
-            self.cannot_read(key, error.to_string());
+            let why = if key == self.keys.era() {
+                let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+                super::belief::unreadable_era(&cause)
+            } else {
+                error.to_string()
+            };
+            self.cannot_read(key, why);
         }
     }
 

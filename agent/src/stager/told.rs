@@ -43,7 +43,12 @@ impl Told {
     }
 
     /// What is asked, and what is at work for it.
-    pub(super) fn asked(&self, asked: Option<(Serial, &Version)>, job: Option<&Job>, answered: Option<Serial>) {
+    pub(super) fn asked(
+        &self,
+        asked: Option<(Serial, &Version)>,
+        job: Option<&Job>,
+        answered: Option<(Serial, &Version)>,
+    ) {
         let mut inner = self.held();
         let Some((serial, version)) = asked else {
             inner.now = Now::Nothing;
@@ -51,7 +56,7 @@ impl Told {
         };
         match job.filter(|job| job.version == *version && !job.stop.is_cancelled()) {
             Some(job) => inner.now = Now::AtWork(serial, version.clone(), job.progress.clone()),
-            None if answered == Some(serial) => {}
+            None if answered == Some((serial, version)) => {}
             None => inner.now = Now::Asked(serial, version.clone()),
         }
     }
@@ -123,14 +128,19 @@ mod tests {
         assert_eq!(told.report().expect("asked").state, "waiting");
         let refused = End::Refused(StagingRefusal::Space, "too little room".into());
         told.ended(Serial(7), &version, refused);
-        told.asked(Some((Serial(7), &version)), None, Some(Serial(7)));
+        let answered = Some((Serial(7), &version));
+        told.asked(answered, None, answered);
         let report = told.report().expect("refused");
         assert_eq!((report.serial, report.state.as_str(), report.refusal.as_str()), (7, "refused", "space"));
         assert_eq!(told.report().expect("the same").since_ms, report.since_ms);
-        told.asked(Some((Serial(9), &version)), None, Some(Serial(7)));
+        told.asked(Some((Serial(9), &version)), None, answered);
         let report = told.report().expect("asked again");
         assert_eq!((report.serial, report.state.as_str()), (9, "waiting"));
-        told.asked(None, None, Some(Serial(7)));
+        told.ended(Serial(7), &version, End::Staged("there".into()));
+        let other: Version = "1.6.0".parse().expect("a version");
+        told.asked(Some((Serial(7), &other)), None, answered);
+        assert_eq!(told.report().expect("another one, of a restored store").state, "waiting");
+        told.asked(None, None, answered);
         assert_eq!(told.report(), None);
     }
 

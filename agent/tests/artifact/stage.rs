@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
+use handover_agent::artifact::neighbours;
 use handover_agent::artifact::progress::Progress;
 use handover_agent::artifact::stage::{StageError, stage, stage_watched};
 use handover_agent::state::StateFile;
@@ -251,4 +252,38 @@ async fn nothing_is_pruned_when_nobody_can_say_what_ran() {
     let staged = stage(&config, &version("1.1.0")).await.expect("staged");
     assert!(staged.not_pruned.expect("a reason").contains("agent.json"));
     assert_eq!(site.builds(), ["1.0.0", "1.1.0"]);
+}
+
+#[tokio::test]
+async fn what_another_agent_of_the_service_needs_is_not_pruned_and_nothing_is_where_it_cannot_be_asked() {
+    let site = Site::new();
+    let config = site.config(&format!("keep = 0\n{}", site.copying()));
+    let names = ["1.0.0", "1.1.0", "1.2.0", "1.3.0", "1.4.0"];
+    names.map(|name| site.publish(name));
+    let pruned = async |name: &str| {
+        let staged = stage(&config, &version(name)).await.expect("staged");
+        (staged.pruned, staged.not_pruned.unwrap_or_default())
+    };
+    pruned("1.0.0").await;
+    let theirs = site.path("theirs");
+    fs::create_dir(&theirs).expect("made");
+    let mut file = StateFile::open(&theirs).expect("a state file");
+    file.change(|state| state.note_start(&version("1.0.0"))).expect("kept");
+    // Our own mark is of no account to us, and another service's neither.
+    let (builds, service) = (site.path("builds"), config.service.clone());
+    neighbours::mark(&builds, &service, &config.agent, &config.state_dir).expect("marked");
+    let mailer = "mailer".parse().expect("a service");
+    neighbours::mark(&builds, &mailer, &"mail-01".parse().expect("a name"), &theirs).expect("marked");
+    let other = "app-02".parse().expect("a name");
+    neighbours::mark(&builds, &service, &other, &theirs).expect("marked");
+
+    assert_eq!(pruned("1.1.0").await, (vec![], String::new()), "1.0.0 is theirs");
+    assert_eq!(pruned("1.2.0").await, (vec![version("1.1.0")], String::new()), "1.1.0 is nobody's");
+    fs::remove_file(theirs.join("agent.json")).expect("removed");
+    let (none, why) = pruned("1.3.0").await;
+    assert!(none.is_empty() && why.contains("app-02 uses it too") && why.contains("agent.json is not there"), "{why}");
+    let mark = builds.join(".handover-agent-billing-app-02");
+    assert!(why.contains(&format!("remove {}", mark.display())), "{why}");
+    fs::remove_file(mark).expect("removed");
+    assert_eq!(pruned("1.4.0").await.0, ["1.3.0", "1.2.0", "1.0.0"].map(version), "the newest first");
 }

@@ -4,4 +4,5 @@
 
 mod agent_check;
 mod proxy;
+mod relay;
 mod runtime;

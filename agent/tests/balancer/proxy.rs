@@ -163,6 +163,11 @@ impl Agent {
         self.until(&format!("{wish:?} to be confirmed"), |seen| seen.pending(&host(wish)).is_none());
     }
 
+    /// Why this is not so, as far as is known now.
+    pub(crate) fn pending(&self, wish: Wish) -> Option<Waiting> {
+        self.balancers().seen().pending(&host(wish))
+    }
+
     /// Waits for a reason that says this.
     pub(crate) fn waits(&self, wish: Wish, says: &str) -> Waiting {
         self.tell(wish);

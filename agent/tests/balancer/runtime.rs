@@ -1,14 +1,19 @@
 //! Over the Runtime API.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use handover_agent::core::front::Wish;
 use handover_proto::blocker::BlockerKind;
 
 use crate::proxy::{ALL, Agent, Proxy};
+use crate::relay::Relay;
 
 fn settings(proxy: &Proxy) -> String {
-    let socket = proxy.socket();
+    settings_at(&proxy.socket())
+}
+
+fn settings_at(socket: &Path) -> String {
     format!("[[haproxy]]\nsocket = '{}'\nbackend = 'billing'\nserver = 'app-01'\n", socket.display())
 }
 
@@ -30,6 +35,26 @@ fn a_drain_is_confirmed_only_when_haproxy_itself_says_so_and_is_undone() {
     assert!(proxy.server().drains());
     agent.confirmed(ALL);
     assert_eq!(proxy.server().admin, 0);
+}
+
+#[test]
+fn a_drain_ordered_anew_is_not_confirmed_by_the_word_for_an_earlier_one() {
+    let mut proxy = Proxy::new("");
+    proxy.start();
+    let relay = Relay::start(proxy.dir.path(), proxy.socket());
+    let agent = Agent::start(&settings_at(&relay.path), proxy.dir.path());
+    agent.confirmed(Wish::Drain);
+    // It is told to serve, does so, and its answer does not come.
+    relay.slow_once_ready();
+    agent.tell(ALL);
+    proxy.until("the server to be back", |proxy| !proxy.server().is_out());
+    agent.tell(Wish::Drain);
+    assert!(agent.pending(Wish::Drain).is_some(), "HAProxy sends, and the word is that of the drain before");
+    agent.waits(Wish::Drain, "does not answer");
+    assert!(!proxy.server().is_out(), "it still sends");
+    relay.quick();
+    agent.confirmed(Wish::Drain);
+    assert!(proxy.server().drains());
 }
 
 #[test]

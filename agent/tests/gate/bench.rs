@@ -152,7 +152,7 @@ impl TestGate {
 type Body = BoxBody<Bytes, std::io::Error>;
 
 /// A service that counts, and does what the path says:
-/// `/wait…` answers when released; `/drip…` sends the head and `first,`, and the rest when released; `/break…` sends the head
+/// `/wait…` answers when released; `/drip…` sends the head and `first,`, and the rest when released; `/tick…` the same with `tick,` again and again until then; `/break…` sends the head
 /// and a part of its body and closes when released; `/status/N` answers N; `/close…` closes without an answer; `/early…` answers before it has read the request body; `/echo…` sends
 /// the request body back, `/trailers…` with trailers after it; `/upgrade…` switches to the protocol that is offered and sends every byte back; `/head…` answers with the request's head. Everything else is answered with the service's name.
 pub(crate) struct Service {
@@ -295,6 +295,7 @@ async fn answer(at: Arc<Shared>, request: Request<Incoming>) -> Result<Response<
             response.headers_mut().extend(kind.map(|kind| (hyper::header::CONTENT_TYPE, kind)));
             Ok(response)
         }
+        "tick" => Ok(Response::new(ticking(at))),
         "break" => Ok(Response::new(streamed(at, Err(std::io::Error::other("broken on purpose"))))),
         "close" => Err(std::io::Error::other("closed on purpose")),
         "status" => {
@@ -363,6 +364,21 @@ fn switch(at: Arc<Shared>, mut request: Request<Incoming>) -> Response<Body> {
 
 fn whole(text: String) -> Body {
     Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed()
+}
+
+/// Says something every 30 ms until released.
+fn ticking(at: Arc<Shared>) -> Body {
+    let (sender, frames) = mpsc::channel::<Result<Frame<Bytes>, std::io::Error>>(1);
+    tokio::spawn(async move {
+        let end = async { at.release.acquire().await.expect("open").forget() };
+        tokio::pin!(end);
+        while sender.send(Ok(Frame::data(Bytes::from_static(b"tick,")))).await.is_ok() {
+            if tokio::time::timeout(Duration::from_millis(30), &mut end).await.is_ok() {
+                return;
+            }
+        }
+    });
+    StreamBody::new(tokio_stream::wrappers::ReceiverStream::new(frames)).boxed()
 }
 
 fn streamed(at: Arc<Shared>, last: Result<Bytes, std::io::Error>) -> Body {

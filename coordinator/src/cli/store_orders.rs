@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use handover_proto::ids::{AgentId, OpId, Service};
 use handover_proto::keys::LeaseKeys;
-use handover_proto::lease::{self, Assertion, BreakGlass, Holder, LeaseView, Refused, Stamp};
+use handover_proto::lease::{self, Assertion, BreakGlass, EraValue, Holder, LeaseView, Refused, Stamp};
 use handover_proto::numbers::Era;
 use handover_proto::stored::{StoredError, decode};
-use handover_proto::txn::Txn;
+use handover_proto::txn::{Revision, Txn};
 use handover_store::client::{Store, StoreError};
 
 use super::args::lease::{Assert, EraArgs, Release};
@@ -47,6 +47,20 @@ pub enum StraightError {
         "the lease changed meanwhile; look at `handover lease show`, and give the order again if it still makes sense"
     )]
     Moved,
+    /// The era that stands there is none.
+    #[error(
+        "the era of {service}'s scheduler lease cannot be read ({why}), so nobody can hold it; two people replace it by \
+         {next}, the one after the last turn's: `handover --service {service} lease era --raise --by NAME --second NAME \
+         --because TEXT`"
+    )]
+    NoEra {
+        /// Whose.
+        service: Service,
+        /// What is wrong with it.
+        why: String,
+        /// The one that would replace it.
+        next: u16,
+    },
     /// The store cannot be asked.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -58,8 +72,20 @@ pub enum StraightError {
 impl StraightError {
     /// Whether a rule forbids it.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::NoCandidate(_) | Self::Moved)
+        matches!(self, Self::Refused(_) | Self::NoCandidate(_) | Self::Moved | Self::NoEra { .. })
     }
+}
+
+fn refused(refused: Refused) -> StraightError {
+    refused.into()
+}
+
+/// The era key as it stands, which nobody can read.
+struct NoEra {
+    /// Its revision.
+    written: Revision,
+    /// What is said about it.
+    refusal: StraightError,
 }
 
 /// The lease of one service, straight from the store.
@@ -72,17 +98,32 @@ struct Straight {
 
 impl Session {
     async fn straight(&self) -> Result<Straight, CliError> {
+        let (straight, no_era) = self.straight_if_without_era().await?;
+        no_era.map_or(Ok(straight), |no_era| Err(no_era.refusal.into()))
+    }
+
+    /// The same, and if its era cannot be read, without that: then the second says so.
+    async fn straight_if_without_era(&self) -> Result<(Straight, Option<NoEra>), CliError> {
         let global = self.global();
         let store = Store::open(&global.store_access()?)?;
         let world = World::new(&global.env);
         let listing = store.list(&world.keys.prefix()).await.map_err(StraightError::from)?;
-        let world = World::of_listing(&global.env, listing);
+        let mut world = World::of_listing(&global.env, listing);
         let service = view::service(&world, &global.service_name());
         let service = service.map_err(|error| CliError::of(&crate::serve::refuse_view(&error)))?;
         let nobody = || CliError::Refused { kind: String::new(), sentence: "no service is known here".to_owned() };
         let service = service.ok_or_else(nobody)?;
+        let keys = world.keys.service(&service).lease();
+        let broken = world.value::<EraValue>(&keys.era()).err();
+        let entry = broken.and_then(|broken| Some((broken, world.remove(&keys.era())?)));
         let view = world.lease(&service).map_err(StraightError::from)?;
-        Ok(Straight { store, keys: world.keys.service(&service).lease(), service, view })
+        let no_era = entry.map(|(broken, entry)| {
+            let why = std::error::Error::source(&broken).map_or_else(|| broken.to_string(), ToString::to_string);
+            let next = lease::after_last_turn(&view).0;
+            let refusal = StraightError::NoEra { service: service.clone(), why, next };
+            NoEra { written: entry.mod_revision, refusal }
+        });
+        Ok((Straight { store, keys, service, view }, no_era))
     }
 
     /// `handover lease release --force`.
@@ -121,15 +162,25 @@ impl Session {
     /// # Errors
     /// [`CliError::Straight`].
     pub(super) async fn era(&self, args: &EraArgs) -> Result<Outcome, CliError> {
-        let straight = self.straight().await?;
-        let mut era = straight.view.era.0;
-        if args.raise {
-            let text = |text: &Option<String>| text.clone().unwrap_or_default();
-            let (by, second, because) = (text(&args.by), text(&args.second), text(&args.because));
-            era = Era(era.0.saturating_add(1));
-            let txn = lease::raise_era(&straight.keys, &straight.view, era, (&by, &second, &because));
-            straight.write(&txn.map_err(StraightError::from)?).await?;
-        }
+        let (straight, no_era) = self.straight_if_without_era().await?;
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let (by, second, because) = (text(&args.by), text(&args.second), text(&args.because));
+        let who = (by.as_str(), second.as_str(), because.as_str());
+        let era = match no_era {
+            None if !args.raise => straight.view.era.0,
+            None => {
+                let era = Era(straight.view.era.0.0.saturating_add(1));
+                straight.write(&lease::raise_era(&straight.keys, &straight.view, era, who).map_err(refused)?).await?;
+                era
+            }
+            Some(no_era) if !args.raise => return Err(no_era.refusal.into()),
+            Some(NoEra { written, .. }) => {
+                let mended = lease::mend_era(&straight.keys, &straight.view, written, who);
+                let (era, txn) = mended.map_err(refused)?;
+                straight.write(&txn).await?;
+                era
+            }
+        };
         let text = format!("the scheduler lease of {} is in era {}", straight.service, era.0);
         self.out().answer(&serde_json::json!({ "service": straight.service, "era": era.0 }), &[text])?;
         Ok(Outcome::Done)

@@ -92,6 +92,8 @@ pub struct Reported {
 pub struct Staging {
     /// The request that it works on; 0: it cannot read it.
     pub serial: Serial,
+    /// Which version it is about.
+    pub version: Option<Version>,
     /// How far it is.
     pub state: StagingState,
     /// Since when, Unix milliseconds.

@@ -8,7 +8,7 @@ mod changes;
 mod forward;
 mod in_place;
 mod lease;
-mod leaving;
+pub(in crate::core) mod leaving;
 pub(in crate::core) mod met;
 mod staging;
 mod triggers;

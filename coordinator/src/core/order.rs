@@ -9,7 +9,7 @@ use handover_proto::numbers::Term;
 use super::assign::{Place, begun};
 use super::event::{BackStep, Event, Outcome};
 use super::fleet::Fleet;
-use super::next::{Act, MAX_ASSIGNMENTS};
+use super::next::{Act, MAX_ASSIGNMENTS, leaving};
 use super::plan::Plan;
 use super::progress::{Progress, State};
 
@@ -101,17 +101,14 @@ pub fn order(plan: &Plan, progress: &Progress, order: Order, by: &str, reason: &
     }
 }
 
-/// What the order's event is recorded with, in this order. A way back that is ended before it was finished gives back the
-/// hosts that have left their balancers: with the rollout over, nobody else would.
+/// What the order's event is recorded with, in this order. A way back that is ended before it was finished, and a pause,
+/// give back the hosts that have left their balancers: nobody else would, as long as it lasts.
 pub fn carried_out(plan: &Plan, progress: &Progress, fleet: &Fleet, event: Event, term: Term) -> Vec<Act> {
-    let ends = matches!(event, Event::Ended { .. });
-    let place = Place::of(progress).filter(|_| ends);
-    let stays = |agent: &AgentId| {
-        let stored = fleet.agents.get(agent)?.assignment().filter(|stored| stored.leaving)?;
-        Some((agent.clone(), Assignment { leaving: false, term, ..stored.clone() }))
+    let mut left = match (&event, Place::of(progress)) {
+        (Event::Ended { .. }, Some(place)) => as_they_are(plan, place, fleet, term),
+        (Event::Paused { .. }, Some(Place::Forward { step })) => leaving::left(plan, step, fleet, term),
+        _ => BTreeMap::new(),
     };
-    let hosts = place.into_iter().flat_map(|place| begun(plan, place));
-    let mut left: BTreeMap<AgentId, Assignment> = hosts.filter_map(|host| stays(&host.agent)).collect();
     let mut acts = Vec::new();
     while left.len() > MAX_ASSIGNMENTS {
         let rest = left.keys().nth(MAX_ASSIGNMENTS).cloned().map(|first| left.split_off(&first)).unwrap_or_default();
@@ -121,4 +118,13 @@ pub fn carried_out(plan: &Plan, progress: &Progress, fleet: &Fleet, event: Event
     }
     acts.push(Act { event, assignments: left, ask: None, staging: None });
     acts
+}
+
+/// The hosts that have left, with what they have.
+fn as_they_are(plan: &Plan, place: Place, fleet: &Fleet, term: Term) -> BTreeMap<AgentId, Assignment> {
+    let stays = |agent: &AgentId| {
+        let stored = fleet.agents.get(agent)?.assignment().filter(|stored| stored.leaving)?;
+        Some((agent.clone(), Assignment { leaving: false, term, ..stored.clone() }))
+    };
+    begun(plan, place).filter_map(|host| stays(&host.agent)).collect()
 }

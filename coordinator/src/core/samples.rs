@@ -13,7 +13,7 @@ use handover_proto::ids::{AgentId, InstanceId};
 use self::history::History;
 use super::assign::{Place, begun};
 use super::duration;
-use super::fleet::{Agent, Counts, Fleet, Instance, Traffic};
+use super::fleet::{Counts, Fleet, Instance, Traffic};
 use super::next::{Now, met};
 use super::plan::{Host, Plan, Step};
 use super::progress::Progress;
@@ -139,11 +139,11 @@ impl Samples {
         }
     }
 
-    /// At its step `leave`: told to, and its balancers do not let it go. At its `start` after that: the current version does
-    /// not make room.
+    /// At its step `leave`: told to, and its balancers do not let it go, or another host of its wave keeps it waiting there. At
+    /// its `start` after that: the current version does not make room.
     fn observe_leaving(&mut self, plan: &Plan, (host, step): (&Host, u32), fleet: &Fleet, boot: Duration) {
-        let stays = |agent: &Agent, stored: &Assignment| match plan.step(step) {
-            Some(Step::Leave { wave }) if *wave == host.wave => stored.leaving && !agent.is_out(),
+        let stays = |stored: &Assignment| match plan.step(step) {
+            Some(Step::Leave { wave }) if *wave == host.wave => stored.leaving,
             Some(Step::Start { wave }) if *wave == host.wave && plan.leaves(*wave) => {
                 let found = fleet.instance(&host.agent, &host.candidate);
                 let other = found.is_some_and(|found| plan.from.as_ref() == Some(&found.version));
@@ -152,8 +152,8 @@ impl Samples {
             _ => false,
         };
         let at = (step, host.agent.clone());
-        let seen = fleet.seen(&host.agent).and_then(|(agent, _)| Some((agent, agent.assignment()?)));
-        if seen.is_some_and(|(agent, stored)| stays(agent, stored)) {
+        let seen = fleet.seen(&host.agent).and_then(|(agent, _)| agent.assignment());
+        if seen.is_some_and(stays) {
             self.held_up.entry(at).or_insert(boot);
         } else {
             self.held_up.remove(&at);

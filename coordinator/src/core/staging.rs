@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::fleet::{Fleet, Heard, Staging};
 
-/// So much of an agent's sentence is kept: a record of the journal has a limit.
+/// So much of an agent's sentence is kept where it stands alone: a record of the journal has a limit.
 const SENTENCE_CHARS: usize = 1000;
+/// And so much where it stands among those of all hosts: an order has to fit into one request to the store.
+const SHORT_CHARS: usize = 200;
 /// So many hosts are named beside the first one that refuses.
 const NAMED: usize = 20;
 
@@ -71,19 +73,26 @@ pub enum HostStand {
     Ended(HostEnd),
 }
 
-/// How far a host is with the request of this serial.
-pub fn stand(fleet: &Fleet, host: &AgentId, serial: Serial) -> HostStand {
+/// How far a host is with this request. After a restore of the store a serial comes again: an answer about another version is
+/// none.
+pub fn stand(fleet: &Fleet, host: &AgentId, requested: &Requested) -> HostStand {
     let Some(agent) = fleet.agents.get(host) else { return HostStand::Ended(HostEnd::Gone) };
     let report = match (agent.heard, agent.seen()) {
         (Heard::Silent { since_ms }, _) => return HostStand::Away { since_ms },
         (Heard::Yes, report) => report.and_then(|report| report.staging.as_ref()),
     };
+    if agent.registration.stages.is_none() {
+        let sentence = format!("agent {} is too old to stage; upgrade it", agent.registration.agent_version);
+        return HostStand::Ended(HostEnd::Refused { why: StagingRefusal::Other, sentence });
+    }
     match report {
-        Some(staging) if staging.serial == serial => match (staging.state, staging.refusal) {
-            (StagingState::Staged, _) => HostStand::Ended(HostEnd::Staged { what: kept(&staging.sentence) }),
+        Some(staging) if staging.is_for(requested) => match (staging.state, staging.refusal) {
+            (StagingState::Staged, _) => {
+                HostStand::Ended(HostEnd::Staged { what: kept(&staging.sentence, SENTENCE_CHARS) })
+            }
             (StagingState::Refused, why) => HostStand::Ended(HostEnd::Refused {
                 why: why.unwrap_or(StagingRefusal::Other),
-                sentence: kept(&staging.sentence),
+                sentence: kept(&staging.sentence, SENTENCE_CHARS),
             }),
             (StagingState::Waiting | StagingState::Fetching | StagingState::Verifying, _) => {
                 HostStand::Underway(staging.clone())
@@ -95,8 +104,8 @@ pub fn stand(fleet: &Fleet, host: &AgentId, serial: Serial) -> HostStand {
     }
 }
 
-fn kept(sentence: &str) -> String {
-    sentence.chars().take(SENTENCE_CHARS).collect()
+fn kept(sentence: &str, chars: usize) -> String {
+    sentence.chars().take(chars).collect()
 }
 
 /// Why hosts have not got the version: the first one in whole, others by name and reason; none: all of them have.
@@ -150,6 +159,15 @@ impl HostEnd {
         }
     }
 
+    /// The same as it is kept for each host of an order.
+    pub fn in_short(self) -> Self {
+        match self {
+            Self::Staged { what } => Self::Staged { what: kept(&what, SHORT_CHARS) },
+            Self::Refused { why, sentence } => Self::Refused { why, sentence: kept(&sentence, SHORT_CHARS) },
+            Self::Gone => Self::Gone,
+        }
+    }
+
     /// In one word.
     fn word(&self) -> &'static str {
         match self {
@@ -166,6 +184,10 @@ impl HostEnd {
 }
 
 impl Staging {
+    fn is_for(&self, requested: &Requested) -> bool {
+        self.serial == requested.serial && self.version.as_ref() == Some(&requested.request.version)
+    }
+
     /// How far it is, or what it waits for.
     pub fn in_words(&self) -> String {
         match (self.state, self.total_bytes) {

@@ -137,7 +137,8 @@ impl Append {
             append.txn.then.push(Op::Delete(claim_key));
         }
         append.ask(world, mandate, &service, plan, act.ask.as_ref())?;
-        append.stage(world, &service, act.staging.as_ref())?;
+        // Whatever an order asked for before is overruled, and it sees that.
+        stage(&mut append.txn, world, &service, act.staging.as_ref())?;
         let ops = append.txn.then.len();
         if ops > MAX_OPS { Err(AppendError::TooLarge { seq, ops }) } else { Ok(append) }
     }
@@ -178,19 +179,6 @@ impl Append {
                 self.txn.then.push(Op::Delete(intent));
             }
         }
-        Ok(())
-    }
-
-    /// What hosts are asked to have in place; whatever an order asked for before is overruled, and it sees that.
-    fn stage(&mut self, world: &World, service: &ServiceKeys, ask: Option<&staging::Ask>) -> Result<(), AppendError> {
-        let Some(ask) = ask else { return Ok(()) };
-        let key = service.staging();
-        let seen = world.entry(&key).map_or(0, |entry| entry.mod_revision);
-        self.txn.cmp.push(Cmp::ModRevision(key.clone(), seen));
-        self.txn.then.push(match ask {
-            staging::Ask::Request(request) => Op::put(key, encode(request)?),
-            staging::Ask::Withdraw => Op::Delete(key),
-        });
         Ok(())
     }
 
@@ -246,6 +234,24 @@ impl Appended {
         });
         Self { entries: entries.collect(), deleted: deleted.collect(), serial: Serial(revision) }
     }
+}
+
+/// What hosts are asked to have in place, as long as that is as we read it.
+pub(super) fn stage(
+    txn: &mut Txn,
+    world: &World,
+    service: &ServiceKeys,
+    ask: Option<&staging::Ask>,
+) -> Result<(), StoredError> {
+    let Some(ask) = ask else { return Ok(()) };
+    let key = service.staging();
+    let seen = world.entry(&key).map_or(0, |entry| entry.mod_revision);
+    txn.cmp.push(Cmp::ModRevision(key.clone(), seen));
+    txn.then.push(match ask {
+        staging::Ask::Request(request) => Op::put(key, encode(request)?),
+        staging::Ask::Withdraw => Op::Delete(key),
+    });
+    Ok(())
 }
 
 /// Sends a transaction that recognises its own repeat, until there is an answer.

@@ -29,6 +29,8 @@ pub(super) struct Memory {
     /// For each host that leaves: requests counted, and since when there have been no more.
     quiet: BTreeMap<AgentId, (Option<u64>, Duration)>,
     said: BTreeMap<u64, String>,
+    /// Why a service's staging key cannot be read, if it cannot.
+    unread: BTreeMap<Service, String>,
 }
 
 impl Memory {
@@ -46,6 +48,21 @@ impl Memory {
         }
         now.saturating_sub(known.1)
     }
+
+    /// Once, not at every lap.
+    fn tell_unreadable_staging(&mut self, world: &World) {
+        for service in world.services() {
+            let Err(error) = world.staging(&service) else {
+                self.unread.remove(&service);
+                continue;
+            };
+            let why = crate::cause::chain(&error);
+            if self.unread.get(&service) != Some(&why) {
+                tracing::warn!(%service, error = why, "nobody acts on what hosts are asked to stage");
+                self.unread.insert(service, why);
+            }
+        }
+    }
 }
 
 impl Engine {
@@ -53,6 +70,7 @@ impl Engine {
     pub(super) async fn standing_round(&mut self) -> Result<(bool, Option<Duration>), EngineError> {
         let mut until: Option<Duration> = None;
         let mut wrote = false;
+        self.memory.tell_unreadable_staging(&self.world.borrow());
         let all = open(&self.world.borrow());
         for (service, number) in all {
             match self.standing_lap(&service, number).await {

@@ -9,10 +9,9 @@ use handover_proto::stored::{StoredError, encode};
 use handover_proto::txn::{Cmp, Op, Revision, Txn};
 use handover_store::client::{Store, StoreError};
 
-use super::journal::{Appended, insist};
+use super::journal::{Appended, insist, stage};
 use super::leader::Mandate;
 use crate::core::next::Ask;
-use crate::core::staging;
 use crate::core::standing::StandingOrder;
 use crate::core::standing::freeze::FreezeAsk;
 use crate::core::standing::next::Change;
@@ -86,7 +85,7 @@ impl OrderWrite {
         }
         let mut write = Self { order, key, bytes, txn };
         write.ask(world, mandate, service, ask.as_ref())?;
-        write.stage(world, service, staging)?;
+        stage(&mut write.txn, world, &keys, staging.as_ref())?;
         write.freeze(world, service)?;
         write.forget(world, service)?;
         Ok(write)
@@ -117,19 +116,6 @@ impl OrderWrite {
                 self.txn.then.push(Op::Delete(keys.intent()));
             }
         }
-        Ok(())
-    }
-
-    /// What hosts are asked to stage, as long as it is as we read it.
-    fn stage(&mut self, world: &World, service: &Service, ask: Option<staging::Ask>) -> Result<(), WriteError> {
-        let Some(ask) = ask else { return Ok(()) };
-        let key = world.keys.service(service).staging();
-        let seen = world.entry(&key).map_or(0, |entry| entry.mod_revision);
-        self.txn.cmp.push(Cmp::ModRevision(key.clone(), seen));
-        self.txn.then.push(match ask {
-            staging::Ask::Request(request) => Op::put(key, encode(&request)?),
-            staging::Ask::Withdraw => Op::Delete(key),
-        });
         Ok(())
     }
 

@@ -16,10 +16,10 @@ pub(super) fn rows(order: &StandingOrder, fleet: &Fleet) -> Vec<StagingRow> {
         _ => order.at_ms,
     };
     // Nobody has asked for it any more, or not yet, if it is not there.
-    let serial = fleet.staging.as_ref().filter(|_| !order.is_over()).map(|requested| requested.serial);
-    let row = |host: &AgentId| match (order.staged.get(host), serial) {
+    let requested = fleet.staging.as_ref().filter(|_| !order.is_over());
+    let row = |host: &AgentId| match (order.staged.get(host), requested) {
         (Some(end), _) => Some(ended(host, end)),
-        (None, Some(serial)) => Some(standing(host, version, &stand(fleet, host, serial), since_ms)),
+        (None, Some(requested)) => Some(standing(host, version, &stand(fleet, host, requested), since_ms)),
         (None, None) => None,
     };
     hosts.iter().filter_map(row).collect()

@@ -7,9 +7,11 @@ use handover_proto::keys::{ServiceKeys, alive_agent};
 use handover_proto::lease::{LeaseView, RawEntry};
 use handover_proto::numbers::{Era, Serial};
 use handover_proto::registration::Registration;
-use handover_proto::stored::{StoredError, decode};
+use handover_proto::staging::StagingRequest;
+use handover_proto::stored::{STORED_VERSION, StoredError, decode};
 use handover_proto::txn::Revision;
 use handover_store::client::Entry;
+use serde::de::Error as _;
 
 use super::{Assigned, World};
 use crate::core::staging::Requested;
@@ -65,11 +67,17 @@ impl World {
     /// What the service's hosts are asked to have in place ahead of its window.
     ///
     /// # Errors
-    /// [`StoredError::Garbled`], which names the key.
+    /// [`StoredError::Garbled`], which names the key; of another version, too, since no agent of ours takes that.
     pub fn staging(&self, service: &Service) -> Result<Option<Requested>, StoredError> {
         let key = self.keys.service(service).staging();
-        let requested =
-            |entry: &Entry| Ok(Requested { request: decode(&key, &entry.value)?, serial: Serial(entry.mod_revision) });
+        let requested = |entry: &Entry| {
+            let request: StagingRequest = decode(&key, &entry.value)?;
+            if request.v != STORED_VERSION {
+                let source = serde_json::Error::custom(format!("version {}, and not {STORED_VERSION}", request.v));
+                return Err(StoredError::Garbled { key: key.clone(), source });
+            }
+            Ok(Requested { request, serial: Serial(entry.mod_revision) })
+        };
         self.entry(&key).map(requested).transpose()
     }
 

@@ -157,3 +157,20 @@ fn an_order_that_nobody_can_read_stops_no_other_and_its_number_is_not_given_agai
     assert!(matches!(&unreadable[..], [(5, error)] if error.to_string().contains(&keys.order(5))), "{unreadable:?}");
     assert_eq!(world.next_order(&service), 6);
 }
+
+#[test]
+fn a_staging_that_nobody_can_read_stops_nothing_else() {
+    let mut world = world();
+    let service = "billing".parse().expect("a service");
+    let key = world.keys.service(&service).staging();
+    let request = r#"{"v":1,"term":7,"cause":{"rollout":null,"step":3,"plan_hash":""},"version":"1.5.0","hosts":[]}"#;
+    wrote(&mut world, entry(&key, request, 7));
+    assert_eq!(world.fleet(&service, 1).expect("a fleet").staging.expect("asked").serial, Serial(7));
+    let later = request.replace("\"v\":1", "\"v\":2");
+    for (unreadable, revision) in [("not json", 8), (r#"{"v":1}"#, 9), (later.as_str(), 10)] {
+        wrote(&mut world, entry(&key, unreadable, revision));
+        let error = world.staging(&service).expect_err("unreadable");
+        assert!(error.to_string().contains(&key), "{error}");
+        assert_eq!(world.fleet(&service, 1).expect("a fleet").staging, None, "{unreadable}");
+    }
+}

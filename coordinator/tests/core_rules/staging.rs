@@ -26,11 +26,12 @@ fn steps(fleet: &Fleet, more: &str) -> Vec<Step> {
 
 /// The host says so, about what is asked for now.
 fn says(world: &mut World, number: u8, state: StagingState) {
-    let serial = world.fleet.staging.as_ref().expect("something is asked for").serial;
+    let requested = world.fleet.staging.as_ref().expect("something is asked for");
+    let (serial, version) = (requested.serial, Some(requested.request.version.clone()));
     let refusal = (state == StagingState::Refused).then_some(StagingRefusal::Space);
     let sentence = "its own words".to_owned();
     world.report(number).staging =
-        Some(Staging { serial, state, since_ms: 1, done_bytes: 1, total_bytes: 4, refusal, sentence });
+        Some(Staging { serial, version, state, since_ms: 1, done_bytes: 1, total_bytes: 4, refusal, sentence });
 }
 
 /// A rollout whose hosts were asked.
@@ -96,6 +97,18 @@ fn a_host_that_refuses_ends_the_rollout_before_anything_was_touched() {
 }
 
 #[test]
+fn an_agent_that_is_downgraded_meanwhile_is_named_and_not_waited_for() {
+    let mut world = asked();
+    world.host(2).registration.stages = None;
+    world.host(2).heard = Heard::Silent { since_ms: 5 };
+    assert!(blockers(&world.lap()).contains(&BlockerKind::AgentSilent), "it may be upgraded before it is back");
+    world.host(2).heard = Heard::Yes;
+    let decision = world.lap();
+    let Event::Ended { outcome: Outcome::Failed, reason } = event(&decision) else { panic!("{decision:?}") };
+    assert!(reason.contains("app-02 refuses 1.1.0 (other): agent 0.1.0 is too old to stage; upgrade it"), "{reason}");
+}
+
+#[test]
 fn an_abort_meanwhile_touches_nothing_and_takes_back_what_was_asked_for() {
     let mut world = asked();
     let before = assigned(&world);
@@ -137,9 +150,10 @@ fn many_refusals_fit_into_one_record() {
     assert_eq!(refusals(&BTreeMap::new(), &version("1.1.0")), None);
     let mut world = asked();
     let serial = world.fleet.staging.as_ref().expect("asked").serial;
+    let version = Some(version("1.1.0"));
     let (state, refusal) = (StagingState::Refused, Some(StagingRefusal::Fetch));
     let sentence = "long ".repeat(10_000);
     world.report(1).staging =
-        Some(Staging { serial, state, since_ms: 1, done_bytes: 0, total_bytes: 0, refusal, sentence });
+        Some(Staging { serial, version, state, since_ms: 1, done_bytes: 0, total_bytes: 0, refusal, sentence });
     assert!(matches!(event(&world.lap()), Event::Ended { outcome: Outcome::Failed, .. }));
 }

@@ -5,6 +5,7 @@
 //! | coordinator | [`ask`] | nothing: the holder moves by T3 or T4 |
 //! | two people | [`break_glass`] (T6) | holder and beat |
 //! | two people | [`raise_era`] | the era, after a restore of the store |
+//! | two people | [`mend_era`] | the era, if nobody can read it |
 
 use super::txn::{Refused, Stamp, Turn, compare_turn, my_turn, next_turn, read_ops, write_turn};
 use super::values::{BreakGlass, EraValue, Free, Holder, HolderState, Intent, LeaseCause, StopProof};
@@ -88,9 +89,42 @@ pub fn raise_era(
     if era.0 > MAX_ERA {
         return Err(Refused::EraTooHigh(era.0));
     }
+    put_era(keys, era, view.era.1, (by, second, because))
+}
+
+/// Replaces an era that cannot be read, such as one that fits no token, by one above the last turn's. Nobody can have held
+/// under it. `view` is the lease without its era, `written` the revision of the era key as it stands.
+///
+/// # Errors
+/// [`Refused`]: they are not two, give no reason, or the last turn was in the highest era that there is.
+pub fn mend_era(
+    keys: &LeaseKeys,
+    view: &LeaseView,
+    written: Revision,
+    (by, second, because): (&str, &str, &str),
+) -> Result<(Era, Txn), Refused> {
+    two_people(by, second, because)?;
+    let era = after_last_turn(view);
+    if era.0 > MAX_ERA {
+        return Err(Refused::EraTooHigh(era.0));
+    }
+    Ok((era, put_era(keys, era, written, (by, second, because))?))
+}
+
+/// One above the era of the last turn that the holder key shows.
+pub fn after_last_turn(view: &LeaseView) -> Era {
+    Era(view.holder.as_ref().map_or(0, |seen| seen.value.era.0).saturating_add(1))
+}
+
+fn put_era(
+    keys: &LeaseKeys,
+    era: Era,
+    written: Revision,
+    (by, second, because): (&str, &str, &str),
+) -> Result<Txn, Refused> {
     let text = |text: &str| Some(text.trim().to_owned());
     let value = EraValue { v: STORED_VERSION, era, by: text(by), second: text(second), because: text(because) };
-    let cmp = vec![Cmp::ModRevision(keys.era(), view.era.1)];
+    let cmp = vec![Cmp::ModRevision(keys.era(), written)];
     Ok(Txn { cmp, then: vec![Op::put(keys.era(), encode(&value)?)], or_else: read_ops(keys) })
 }
 

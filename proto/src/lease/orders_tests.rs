@@ -148,6 +148,23 @@ fn the_era_only_goes_up_and_takes_two_people() {
 }
 
 #[test]
+fn an_era_that_nobody_can_read_is_replaced_by_the_one_after_the_last_turns() {
+    let mut store = held_by_1();
+    let raise = |store: &TinyStore, era, who| raise_era(&keys(), &store.view(), Era(era), who);
+    assert!(store.apply(&raise(&store, 3, ("ann", "bob", "restored")).expect("higher")));
+    let readable = store.view();
+    let (written, who) = (readable.era.1, ("ann", "bob", "a slip of the hand"));
+    assert!(matches!(mend_era(&keys(), &readable, written, ("ann", "ANN", "why")), Err(Refused::NotTwo(_))));
+    // The holder's turn is still of era 0.
+    let (era, txn) = mend_era(&keys(), &readable, written, who).expect("two people");
+    assert_eq!((era, after_last_turn(&readable)), (Era(1), Era(1)));
+    let late = mend_era(&keys(), &readable, written, who).expect("as it was read").1;
+    assert!(store.apply(&txn) && !store.apply(&late), "as the key stood, and once");
+    let value: EraValue = serde_json::from_slice(&store.keys[&keys().era()].0).expect("readable");
+    assert_eq!((value.era, value.because.as_deref()), (Era(1), Some("a slip of the hand")));
+}
+
+#[test]
 fn nobody_but_the_holder_is_asked_to_park() {
     let store = held_by_1();
     let (leader, park) = (("leader".to_owned(), 1), |from: u8| Intent {

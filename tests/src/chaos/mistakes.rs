@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::nemesis::Nemesis;
-use super::nemesis::network::Cut;
+use super::nemesis::plot::Plot;
 use super::nemesis::process::Victim;
 use super::nemesis::store::{Hand, StoreFault};
 use super::plan::{Plan, Step};
@@ -19,29 +19,45 @@ pub struct Mistake {
     pub name: &'static str,
     /// How it is planted, as `--plant` takes it.
     pub planted: &'static [&'static str],
-    /// Under which faults it shows: begins at, what, for so long; in seconds.
-    pub faults: &'static [(u64, Nemesis, u64)],
+    /// Under which faults it shows.
+    pub faults: Faults,
     /// Who may find it. Another's finding does not count.
     pub checkers: &'static [&'static str],
 }
 
+/// Faults, and whether the lease is handed over meanwhile.
+#[derive(Debug, Clone, Copy)]
+pub struct Faults {
+    /// Each begins at, what, for so long; in seconds.
+    steps: &'static [(u64, Nemesis, u64)],
+    /// Between two planned hand-overs, at least.
+    hand_over_every: Duration,
+}
+
+/// Hand-overs again and again.
+const fn busy(steps: &'static [(u64, Nemesis, u64)]) -> Faults {
+    Faults { steps, hand_over_every: Duration::from_millis(1500) }
+}
+
+/// The lease stays where it is, if nothing happens to it: a hand-over at the wrong moment would hide the mistake.
+const fn quiet(steps: &'static [(u64, Nemesis, u64)]) -> Faults {
+    Faults { steps, hand_over_every: Duration::from_secs(3600) }
+}
+
 /// The holder's agent is stopped for longer than its lease and the quarantine: another one takes over, and nobody but the
 /// deadline tells the service.
-const FOLLOWED: &[(u64, Nemesis, u64)] = &[(2, Nemesis::Freeze(Victim::HolderAgent), 28)];
+const FOLLOWED: Faults = busy(&[(2, Nemesis::Freeze(Victim::HolderAgent), 28)]);
 /// Nothing but planned hand-overs, and something harmless.
-const PLANNED: &[(u64, Nemesis, u64)] = &[(2, Nemesis::Store(StoreFault::Compact), 0)];
+const PLANNED: Faults = busy(&[(2, Nemesis::Store(StoreFault::Compact), 0)]);
 /// The lease is revoked while its holder cannot hear of it.
-const REVOKED: &[(u64, Nemesis, u64)] = &[(3, Nemesis::Operator(Hand::RevokeDeafHolder), 12)];
-/// The leader's log stalls again and again: transactions that hand over stay without an answer.
-const STALLED: &[(u64, Nemesis, u64)] = &[
-    (3, Nemesis::Store(StoreFault::StallWal), 4),
-    (11, Nemesis::Store(StoreFault::StallWal), 4),
-    (19, Nemesis::Store(StoreFault::StallWal), 4),
-];
-/// The agent of a holder that was cut off comes back when another may take over.
-const RETURNED: &[(u64, Nemesis, u64)] =
-    &[(2, Nemesis::Cut(Cut::HolderEtcd), 32), (19, Nemesis::Kill(Victim::HolderAgent), 1)];
-const KILLED: &[(u64, Nemesis, u64)] = &[(4, Nemesis::Kill(Victim::HolderApp), 0)];
+const REVOKED: Faults = quiet(&[(3, Nemesis::Operator(Hand::RevokeDeafHolder), 12)]);
+/// The agent of a holder that was cut off comes back, reads, and cannot renew.
+const RETURNED: Faults = quiet(&[(2, Nemesis::Plot(Plot::Reborn), 24)]);
+/// A transaction that ends the turn arrives when the holder has long given up waiting for its answer.
+const LATE: Faults = quiet(&[(2, Nemesis::Plot(Plot::LateRelease), 14)]);
+/// A deposed leader answers a keep-alive, and the read after it when it has heard of the other.
+const DEPOSED: Faults = quiet(&[(2, Nemesis::Plot(Plot::DeposedAnswer), 26)]);
+const KILLED: Faults = busy(&[(4, Nemesis::Kill(Victim::HolderApp), 0)]);
 
 /// Units so long that a new holder's install falls into one, and short beside the limits of their database session.
 const LONG_UNITS: &str = "behaviour=unit = \"120ms\"";
@@ -50,7 +66,7 @@ const NO_DEADLINE: &str = "BILLING_MISTAKES=ignores-deadline";
 const fn mistake(
     name: &'static str,
     planted: &'static [&'static str],
-    faults: &'static [(u64, Nemesis, u64)],
+    faults: Faults,
     checkers: &'static [&'static str],
 ) -> Mistake {
     Mistake { name, planted, faults, checkers }
@@ -67,7 +83,7 @@ pub const ALL: [Mistake; 15] = [
     mistake("check-for-key-share", &[NO_DEADLINE, "check=key-share", LONG_UNITS], FOLLOWED, &["fence"]),
     mistake("check-outside", &[NO_DEADLINE, "check=outside", LONG_UNITS], FOLLOWED, &["fence"]),
     // The agent's.
-    mistake("no-quarantine", &["HANDOVER_PLANT=no-quarantine"], REVOKED, &["single-holder"]),
+    mistake("no-quarantine", &["HANDOVER_PLANT=no-quarantine", "check=none"], REVOKED, &["single-holder"]),
     mistake("quarantine-from-the-event", &["HANDOVER_PLANT=quarantine-from-the-event"], REVOKED, &["single-holder"]),
     mistake(
         "hand-over-before-quiesced",
@@ -75,8 +91,14 @@ pub const ALL: [Mistake; 15] = [
         PLANNED,
         &["single-holder", "fence"],
     ),
-    mistake("base-from-the-restart", &["HANDOVER_PLANT=base-from-the-restart"], RETURNED, &["single-holder"]),
-    mistake("unknown-is-failure", &["HANDOVER_PLANT=unknown-is-failure"], STALLED, &["single-holder", "register"]),
+    // The quarantine waits out even a deadline that was counted anew, once.
+    mistake(
+        "base-from-the-restart",
+        &["HANDOVER_PLANT=base-from-the-restart,no-quarantine", "check=none"],
+        RETURNED,
+        &["single-holder"],
+    ),
+    mistake("unknown-is-failure", &["HANDOVER_PLANT=unknown-is-failure", "check=none"], LATE, &["single-holder"]),
     mistake(
         "same-token-for-a-new-process",
         &["HANDOVER_PLANT=same-token-for-a-new-process"],
@@ -84,7 +106,13 @@ pub const ALL: [Mistake; 15] = [
         &["single-holder", "fence", "darkness"],
     ),
     mistake("create-revision-as-token", &["HANDOVER_PLANT=create-revision-as-token"], PLANNED, &["darkness", "fence"]),
-    mistake("no-term-check", &["HANDOVER_PLANT=no-term-check"], STALLED, &["single-holder"]),
+    // As above.
+    mistake(
+        "no-term-check",
+        &["HANDOVER_PLANT=no-term-check,no-quarantine", "check=none"],
+        DEPOSED,
+        &["single-holder"],
+    ),
 ];
 
 /// The variable that plants a mistake into an agent.
@@ -108,9 +136,10 @@ impl Mistake {
             lasts: Duration::from_secs(*lasts),
             nemesis: *nemesis,
         };
-        let steps: Vec<Step> = self.faults.iter().map(step).collect();
+        let steps: Vec<Step> = self.faults.steps.iter().map(step).collect();
         let coordinators = steps.iter().any(|step| step.nemesis.needs_coordinators());
-        Plan { steps, hand_over_every: Duration::from_millis(1500), coordinators, ..Plan::of(seed, length) }
+        let hand_over_every = self.faults.hand_over_every;
+        Plan { steps, hand_over_every, coordinators, ..Plan::of(seed, length) }
     }
 }
 
@@ -125,7 +154,7 @@ mod tests {
         let names: BTreeSet<_> = ALL.iter().map(|mistake| mistake.name).collect();
         assert!(names.len() == ALL.len() && ALL.len() >= 12);
         for mistake in ALL {
-            assert!(!mistake.checkers.is_empty() && !mistake.faults.is_empty(), "{}", mistake.name);
+            assert!(!mistake.checkers.is_empty() && !mistake.faults.steps.is_empty(), "{}", mistake.name);
         }
     }
 }

@@ -11,6 +11,7 @@ use super::nemesis::app::AppFault;
 use super::nemesis::coordinator::Rival;
 use super::nemesis::database::DatabaseFault;
 use super::nemesis::network::{Bend, Cut};
+use super::nemesis::plot::Plot;
 use super::nemesis::process::Victim;
 use super::nemesis::store::{Hand, StoreFault};
 
@@ -45,7 +46,7 @@ pub struct Plan {
 
 /// Every fault there is, with how long it lasts in milliseconds, from and to. A seed's remainder picks the first fault of
 /// its schedule, so that as many schedules as there are faults have each of them.
-pub const FAULTS: [(Nemesis, u64, u64); 50] = [
+pub const FAULTS: [(Nemesis, u64, u64); 57] = [
     (Nemesis::Kill(Victim::HolderAgent), 200, 2000),
     (Nemesis::Freeze(Victim::HolderHost), 3000, 28_000),
     (Nemesis::Cut(Cut::HolderEtcd), 3000, 28_000),
@@ -96,6 +97,13 @@ pub const FAULTS: [(Nemesis, u64, u64); 50] = [
     (Nemesis::Coordinator(Rival::FollowerKilled), 500, 8000),
     (Nemesis::Cut(Cut::HolderCoordinators), 3000, 12_000),
     (Nemesis::Coordinator(Rival::BothKilled), 500, 8000),
+    (Nemesis::Store(StoreFault::LoseMember), 3000, 12_000),
+    (Nemesis::Store(StoreFault::ReplaceMember), 3000, 12_000),
+    (Nemesis::Slew(10), 6000, 16_000),
+    (Nemesis::Plot(Plot::Reborn), 10_000, 20_000),
+    (Nemesis::Slew(-10), 6000, 16_000),
+    (Nemesis::Plot(Plot::LateRelease), 6000, 14_000),
+    (Nemesis::Plot(Plot::DeposedAnswer), 16_000, 24_000),
 ];
 
 /// Faults that come second, beside or after any other: they end by themselves, and what they cost is short.
@@ -134,12 +142,12 @@ impl Plan {
 
     /// Whether agents need wires that can be bent.
     pub fn wires(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step.nemesis, Nemesis::Wire(_)))
+        self.steps.iter().any(|step| step.nemesis.needs_wires())
     }
 
     /// Whether hosts need clocks that can be moved.
     pub fn clocks(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step.nemesis, Nemesis::Clock(_)))
+        self.steps.iter().any(|step| matches!(step.nemesis, Nemesis::Clock(_) | Nemesis::Slew(_)))
     }
 }
 

@@ -97,6 +97,7 @@ fn lock(shared: &Shared) -> MutexGuard<'_, Record> {
 #[derive(Debug)]
 pub struct Recorder {
     shared: Shared,
+    holder: String,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -108,7 +109,8 @@ impl Recorder {
     /// If a thread cannot be started.
     pub fn start(endpoints: Vec<String>, watched: &Watched, dir: &Path) -> Result<Self> {
         let record = Record { lives: vec![Life::default()], ..Record::default() };
-        let mut recorder = Self { shared: Arc::new(Mutex::new(record)), stop: Arc::default(), threads: Vec::new() };
+        let (shared, holder) = (Arc::new(Mutex::new(record)), watched.holder.clone());
+        let mut recorder = Self { shared, holder, stop: Arc::default(), threads: Vec::new() };
         let (shared, stop, watched) = (recorder.shared.clone(), recorder.stop.clone(), watched.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let observe = move || {
@@ -176,6 +178,15 @@ impl Recorder {
         let record = lock(&self.shared);
         let last = record.said.iter().rev().find(|said| said.agent == agent);
         last.and_then(|said| said.report.clone())
+    }
+
+    /// The agent whose turn it is, as the holder key says; none: it is free, or cannot be read.
+    pub fn holders_agent(&self) -> Option<String> {
+        let record = lock(&self.shared);
+        let mut changes = record.lives.last()?.changes.values().rev().flatten();
+        let value = changes.find(|change| change.key == self.holder)?.value.as_deref()?;
+        let value: Value = serde_json::from_slice(value).ok()?;
+        value["owner"]["agent"].as_str().map(str::to_owned)
     }
 
     /// Ends it.

@@ -110,11 +110,38 @@ impl Host {
         }
     }
 
+    fn driver_text(&self, fleet: &Fleet) -> String {
+        if !fleet.options.driver.is_empty() {
+            return fleet.options.driver.clone();
+        }
+        format!(
+            r#"[driver]
+kind = "process"
+builds = "{builds}"
+command = [
+  "{{builds}}/{{version}}/billing", "--version-name", "{{version}}", "--port", "{{port}}",
+  "--ledger", "{ledger}", "--activity", "{activity}", "--lease-socket", "{run}/lease.sock",
+  "--behaviour", "{{builds}}/{{version}}/behaviour.toml",
+]
+grace = "{grace}"
+
+[lease]
+c_unit = "500ms"
+# Test machines are busy, and a kill must take half of this at most.
+c_kill = "2s"
+"#,
+            builds = self.builds.display(),
+            ledger = fleet.ledger(),
+            activity = fleet.activity().display(),
+            run = self.runtime_dir.display(),
+            grace = fleet.options.grace,
+        )
+    }
+
     fn text(&self, fleet: &Fleet, store: &str, tls: &str) -> String {
         let balancer = fleet.options.balancer.replace("{name}", &self.name);
         let artifact = fleet.options.artifact.replace("{name}", &self.name);
         let (state, run) = (self.state_dir.display(), self.runtime_dir.display());
-        let (ledger, activity) = (fleet.ledger(), fleet.activity());
         format!(
             r#"agent = "{name}"
 service = "billing"
@@ -132,15 +159,7 @@ store = {store}
 
 {balancer}
 
-[driver]
-kind = "process"
-builds = "{builds}"
-command = [
-  "{{builds}}/{{version}}/billing", "--version-name", "{{version}}", "--port", "{{port}}",
-  "--ledger", "{ledger}", "--activity", "{activity}", "--lease-socket", "{run}/lease.sock",
-  "--behaviour", "{{builds}}/{{version}}/behaviour.toml",
-]
-grace = "{grace}"
+{driver}
 
 {artifact}
 
@@ -167,11 +186,6 @@ affects = "report"
 interval = "1s"
 timeout = "500ms"
 
-[lease]
-c_unit = "500ms"
-# Test machines are busy, and a kill must take half of this at most.
-c_kill = "2s"
-
 [[slot]]
 name = "a"
 port = {port_a}
@@ -187,10 +201,7 @@ port = {port_b}
             balancer = balancer.replace("{check}", &self.check.to_string()),
             port_a = self.slots[0].port(),
             port_b = self.slots[1].port(),
-            builds = self.builds.display(),
-            ledger = ledger,
-            activity = activity.display(),
-            grace = fleet.options.grace,
+            driver = self.driver_text(fleet),
         )
     }
 }

@@ -72,6 +72,8 @@ pub struct Options {
     pub balancer: String,
     /// `[artifact]` of every host, with `{name}` for the host's; with it each host has builds of its own.
     pub artifact: String,
+    /// `[driver]` and `[lease]` of every host; empty: the agents run the demo service themselves.
+    pub driver: String,
     /// Where the demo service keeps its ledger; none: a SQLite file in the fleet's directory.
     pub ledger: Option<LedgerAt>,
 }
@@ -87,6 +89,7 @@ impl Default for Options {
             signal: false,
             balancer: String::new(),
             artifact: String::new(),
+            driver: String::new(),
             ledger: None,
         }
     }

@@ -20,7 +20,7 @@ use super::post::Post;
 use super::record::{Ours, Record};
 use super::settings::AgentCheckSettings;
 use crate::clock;
-use crate::core::front::{BalancerSeen, Target, Wish, Wishes};
+use crate::core::front::{BalancerSeen, Target, Wish};
 use askers::Askers;
 
 pub use answer::{SEND_LIMIT_BYTES, answer, asked, wants_more};
@@ -80,7 +80,7 @@ async fn accept(listener: TcpListener, desk: Arc<Desk>) {
 /// Passes on what is to be answered, and what is known by everybody.
 async fn follow(desk: Arc<Desk>, mut post: Post) {
     loop {
-        let wishes: Option<Wishes> = post.wishes.borrow_and_update().clone();
+        let wishes = post.take();
         if let Some(wishes) = &wishes {
             desk.askers().tell(wishes, clock::boot());
         }

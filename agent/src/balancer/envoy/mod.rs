@@ -43,7 +43,7 @@ impl Envoy {
     pub(super) async fn keep(self, mut post: Post) {
         let mut since = None;
         loop {
-            let wishes: Option<Wishes> = post.wishes.borrow_and_update().clone();
+            let wishes = post.take();
             let seen = wishes.map(|wishes| self.lap(wishes, &mut since));
             let time = seen.as_ref().map_or(LOOK, |seen| if seen.trouble.is_some() { LOOK / 10 } else { LOOK });
             if let Some(seen) = seen {

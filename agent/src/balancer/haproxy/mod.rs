@@ -49,7 +49,7 @@ impl Haproxy {
     /// Keeps it as it is to be, for ever.
     pub(super) async fn keep(self, mut post: Post) {
         loop {
-            let wishes: Option<Wishes> = post.wishes.borrow_and_update().clone();
+            let wishes = post.take();
             let trouble = match &wishes {
                 Some(wishes) => self.lap(wishes).await.err(),
                 None => None,

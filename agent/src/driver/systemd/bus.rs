@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::time::timeout;
 use tokio_stream::StreamExt;
+use zbus::connection::Builder;
 use zbus::message::Type;
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedMatchRule, OwnedObjectPath, OwnedVariant, Variant};
 
@@ -21,7 +22,8 @@ const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const SERVICE: &str = "org.freedesktop.systemd1.Service";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
-/// systemd answers within milliseconds; a manager that reloads a thousand units takes seconds.
+/// For a connection, for sending, and for an answer. systemd answers within milliseconds; a manager that reloads a thousand
+/// units takes seconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a call could not do.
@@ -54,28 +56,66 @@ fn failed<E: Into<zbus::Error>>(operation: impl Into<String>) -> impl FnOnce(E) 
 
 type Properties = HashMap<String, OwnedVariant>;
 
-/// The way to systemd. Opened when it is first needed, and again after it broke.
-#[derive(Debug, Default)]
+/// The way to systemd. Opened when it is first needed, and again after it broke. Nothing here waits without a limit.
+#[derive(Debug)]
 pub(super) struct Bus {
     connection: Mutex<Option<Connection>>,
+    patience: Duration,
+}
+
+impl Default for Bus {
+    fn default() -> Self {
+        Self { connection: Mutex::default(), patience: PATIENCE }
+    }
 }
 
 impl Bus {
-    /// A connection that stands, or a new one.
-    pub(super) async fn connection(&self) -> Result<Connection, BusError> {
-        let mut held = self.connection.lock().await;
-        if let Some(connection) = held.as_ref().filter(|connection| !connection.is_closed()) {
-            return Ok(connection.clone());
+    fn held(&self) -> MutexGuard<'_, Option<Connection>> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn standing(&self) -> Option<Connection> {
+        self.held().as_ref().filter(|connection| !connection.is_closed()).cloned()
+    }
+
+    /// A connection that stands, or a new one. Whoever opens one does so beside the others: a bus that hangs must not keep
+    /// them in a queue.
+    async fn connection(&self) -> Result<Connection, BusError> {
+        if let Some(standing) = self.standing() {
+            return Ok(standing);
         }
-        let operation = "reach systemd on the system bus (is dbus installed, and may this user speak to it?)";
-        let fresh = zbus::connection::Builder::system().method_timeout(PATIENCE).build().await;
-        let fresh = fresh.map_err(failed(operation))?;
-        // Without a subscriber systemd sends no signals.
-        call(&fresh, MANAGER_PATH, MANAGER, "Subscribe", &())
-            .await
-            .map_err(failed("subscribe to systemd's signals"))?;
+        let fresh = open(Builder::system(), self.patience).await?;
+        let mut held = self.held();
+        // Somebody was quicker: units are kept, and systemd's signals heard, over one connection.
+        if let Some(standing) = held.as_ref().filter(|connection| !connection.is_closed()) {
+            return Ok(standing.clone());
+        }
         *held = Some(fresh.clone());
         Ok(fresh)
+    }
+
+    /// The next call opens another one.
+    fn forget(&self, connection: &Connection) {
+        self.held().take_if(|held| held.unique_name() == connection.unique_name());
+    }
+
+    async fn call<B>(
+        &self,
+        path: &str,
+        (interface, method): (&str, &str),
+        body: &B,
+    ) -> Result<zbus::Result<Message>, BusError>
+    where
+        B: serde::Serialize + zbus::DynamicType + Sync,
+    {
+        let connection = self.connection().await?;
+        // The connection's own limit is for the answer alone. What could not be sent by then may be sent in part: nothing
+        // that follows it would be understood.
+        let answer = timeout(self.patience * 2, call(&connection, path, interface, method, body)).await;
+        Ok(answer.unwrap_or_else(|_| {
+            self.forget(&connection);
+            Err(late())
+        }))
     }
 
     /// Loads a unit if need be; its object.
@@ -126,8 +166,7 @@ impl Bus {
     where
         B: serde::Serialize + zbus::DynamicType + Sync,
     {
-        let connection = self.connection().await?;
-        let answer = call(&connection, MANAGER_PATH, MANAGER, method, body).await;
+        let answer = self.call(MANAGER_PATH, (MANAGER, method), body).await?;
         answer.map_err(failed(format!("call {method} of systemd for {unit}")))
     }
 
@@ -168,9 +207,8 @@ impl Bus {
     }
 
     async fn properties(&self, unit: &str, path: &OwnedObjectPath, of: &str) -> Result<Properties, BusError> {
-        let connection = self.connection().await?;
         let operation = || format!("read the properties of unit {unit}");
-        let reply = call(&connection, path.as_str(), PROPERTIES, "GetAll", &of).await.map_err(failed(operation()))?;
+        let reply = self.call(path.as_str(), (PROPERTIES, "GetAll"), &of).await?.map_err(failed(operation()))?;
         reply.body().deserialize().map_err(failed(operation()))
     }
 
@@ -189,9 +227,26 @@ impl Bus {
                 ended: MessageStream::for_match_rule(ended, &connection, None).await?,
             })
         };
-        let subscribed = tokio::time::timeout(PATIENCE, subscribe).await;
-        subscribed.unwrap_or_else(|_| Err(late())).map_err(failed("listen to systemd's signals"))
+        let subscribed = timeout(self.patience, subscribe).await.unwrap_or_else(|_| {
+            self.forget(&connection);
+            Err(late())
+        });
+        subscribed.map_err(failed("listen to systemd's signals"))
     }
+}
+
+/// A connection over which systemd speaks, within so much time.
+async fn open(builder: Builder<'_>, patience: Duration) -> Result<Connection, BusError> {
+    let reach = async {
+        let operation = "reach systemd on the system bus (is dbus installed, and may this user speak to it?)";
+        let fresh = builder.method_timeout(patience).build().await.map_err(failed(operation))?;
+        // Without a subscriber systemd sends no signals.
+        let subscribed = call(&fresh, MANAGER_PATH, MANAGER, "Subscribe", &()).await;
+        subscribed.map_err(failed("subscribe to systemd's signals"))?;
+        Ok(fresh)
+    };
+    let late = |_| Err(failed("reach systemd on the system bus, which takes connections and does not answer")(late()));
+    timeout(patience, reach).await.unwrap_or_else(late)
 }
 
 /// What a signal must be to be heard; the third word of `JobRemoved` is the unit.
@@ -315,21 +370,4 @@ fn paths(value: &OwnedVariant) -> Vec<PathBuf> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn job_removed(unit: &str) -> Message {
-        let signal = Message::signal(MANAGER_PATH, MANAGER, "JobRemoved");
-        let order: zbus::ObjectPath<'_> = "/org/freedesktop/systemd1/job/7".try_into().expect("a path");
-        signal.build(&(7_u32, order, unit, "done")).expect("a message")
-    }
-
-    #[test]
-    fn of_orders_only_those_of_the_unit_are_heard() {
-        let rule = rule(MANAGER_PATH, "JobRemoved", Some("billing@a.service")).expect("a rule");
-        assert!(rule.matches(&job_removed("billing@a.service")).expect("compared"));
-        assert!(!rule.matches(&job_removed("logrotate.service")).expect("compared"));
-        let text = rule.to_string();
-        assert!(text.contains("arg2='billing@a.service'"), "the bus itself keeps the others away: {text}");
-    }
-}
+mod tests;

@@ -13,12 +13,28 @@ use crate::driver::kernel;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cgroup {
     dir: PathBuf,
+    /// Where the kernel says how much memory it may have: in itself, or in the hierarchy of v1 that has the controller.
+    memory_limits: [PathBuf; 2],
 }
 
 impl Cgroup {
     /// By the path that systemd gives (`ControlGroup`), which begins with a slash.
     pub(super) fn of(path: &str) -> Self {
-        Self { dir: tree().join(path.trim_start_matches('/')) }
+        let path = path.trim_start_matches('/');
+        let v1 = Path::new(ROOT).join("memory").join(path);
+        Self::at(tree().join(path), v1)
+    }
+
+    /// The same at these places.
+    pub(super) fn at(dir: PathBuf, v1: PathBuf) -> Self {
+        let memory_limits = [dir.join("memory.max"), v1.join("memory.limit_in_bytes")];
+        Self { dir, memory_limits }
+    }
+
+    /// Whether the kernel lets it have no more memory than so many bytes. It keeps whole pages, and so perhaps fewer.
+    pub(super) fn is_kept_within(&self, bytes: u64) -> bool {
+        let kept = |file: &PathBuf| fs::read_to_string(file).ok()?.trim().parse::<u64>().ok();
+        self.memory_limits.iter().filter_map(kept).any(|kept| kept <= bytes)
     }
 
     /// No process is in it, nor in one below. One that is no more is empty: a cgroup with processes cannot be removed.
@@ -72,12 +88,15 @@ fn collect(dir: &Path, found: &mut Vec<i32>) -> io::Result<()> {
     Ok(())
 }
 
+/// Where cgroups are mounted.
+const ROOT: &str = "/sys/fs/cgroup";
+
 /// What reading a file of a cgroup says that is removed meanwhile.
 const ENODEV: i32 = 19;
 
 /// Where systemd keeps its cgroups: v2 alone, or beside the hierarchies of v1, there in a v2 of its own or a named v1.
 fn tree() -> PathBuf {
-    let root = Path::new("/sys/fs/cgroup");
+    let root = Path::new(ROOT);
     let places = [root.to_owned(), root.join("unified"), root.join("systemd")];
     places.into_iter().find(|place| place.join("cgroup.procs").exists()).unwrap_or_else(|| root.to_owned())
 }
@@ -94,10 +113,29 @@ mod tests {
         for (at, text) in [(dir.path(), ""), (&dir.path().join("below"), ""), (&below, "")] {
             fs::write(at.join("cgroup.procs"), text).expect("written");
         }
-        let cgroup = Cgroup { dir: dir.path().to_owned() };
+        let cgroup = Cgroup::at(dir.path().to_owned(), PathBuf::new());
         assert!(cgroup.is_empty().expect("read"));
         fs::write(below.join("cgroup.procs"), "12\n7\n").expect("written");
         assert_eq!(cgroup.processes().expect("read"), [12, 7]);
-        assert!(Cgroup { dir: dir.path().join("none") }.is_empty().expect("read"));
+        assert!(Cgroup::at(dir.path().join("none"), PathBuf::new()).is_empty().expect("read"));
+    }
+
+    #[test]
+    fn whether_the_kernel_keeps_a_limit_is_read_where_the_controller_is() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (v2, v1) = (dir.path().join("v2"), dir.path().join("v1"));
+        let cgroup = Cgroup::at(v2.clone(), v1.clone());
+        for place in [&v2, &v1] {
+            fs::create_dir(place).expect("made");
+        }
+        assert!(!cgroup.is_kept_within(8192), "no controller");
+        fs::write(v2.join("memory.max"), "max\n").expect("written");
+        fs::write(v1.join("memory.limit_in_bytes"), "9223372036854771712\n").expect("written");
+        assert!(!cgroup.is_kept_within(8192), "no limit");
+        fs::write(v2.join("memory.max"), "8192\n").expect("written");
+        assert!(cgroup.is_kept_within(8192) && cgroup.is_kept_within(8193) && !cgroup.is_kept_within(8191));
+        fs::remove_file(v2.join("memory.max")).expect("removed");
+        fs::write(v1.join("memory.limit_in_bytes"), "8192\n").expect("written");
+        assert!(cgroup.is_kept_within(8192));
     }
 }

@@ -1,6 +1,7 @@
 //! Follows one unit from its start, or its adoption, to its end: looks, decides ([`unit::next`]), acts, and waits for
 //! systemd's next signal.
 
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use super::bus::{Bus, BusError, Signal, Signals};
 use super::cgroup::Cgroup;
 use super::journal;
 use super::unit::{self, Seen, Stage, Step};
-use crate::driver::memory::{Judge, LimitedBy, MemoryMax, OverMemory};
+use crate::driver::memory::{Judge, Killing, LimitedBy, MemoryMax, OverMemory};
 use crate::driver::{Exit, ExitStatus, ProcessRecord, Told, UnitRecord, table};
 
 /// Between two tries to reach systemd again.
@@ -94,7 +95,8 @@ pub(super) struct Follower {
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     max: Option<MemoryMax>,
-    over: Option<OverMemory>,
+    /// The last try to kill it.
+    killing: Option<Killing>,
 }
 
 impl Follower {
@@ -112,8 +114,8 @@ impl Follower {
                 }
             }
             let cgroup = self.watched.cgroup();
-            let pids = move || cgroup.as_ref().map_or(Ok(Vec::new()), Cgroup::processes);
-            let max = self.memory.max.filter(|_| self.memory.over.is_none());
+            let max = self.memory.max.filter(|_| !self.memory.killing.is_some_and(|killing| killing.taken));
+            let pids = move || cgroup.as_ref().zip(max).map_or(Ok(Vec::new()), |(cgroup, max)| judged(cgroup, max));
             let heard = async {
                 match &mut self.signals {
                     Some(signals) => signals.next().await,
@@ -129,21 +131,23 @@ impl Follower {
                 over = judge.exceeded(max, pids) => self.end(over).await,
             }
         };
-        let status = self.memory.over.map_or(status, ExitStatus::Memory);
+        let status = self.memory.killing.map_or(status, |killing| killing.status(status));
         self.finish(status).await;
     }
 
-    /// As the kernel would, where it keeps the unit's limit.
+    /// As the kernel would, if it kept the unit's limit.
     async fn end(&mut self, over: OverMemory) {
         let unit = &self.watched.unit;
         warn!(unit, %over, "killing the unit");
-        self.memory.over = Some(over);
-        let killed = self.watched.cgroup().map_or(Ok(false), |cgroup| cgroup.kill());
-        if killed.is_err()
-            && let Err(error) = self.bus.kill(unit, Kill::KILL.as_raw()).await
-        {
-            error!(unit, %error, "the unit cannot be killed");
+        let direct = self.watched.cgroup().map_or(Ok(false), |cgroup| cgroup.kill());
+        let killed = match direct {
+            Ok(_) => Ok(()),
+            Err(_) => self.bus.kill(unit, Kill::KILL.as_raw()).await,
+        };
+        if let Err(error) = &killed {
+            error!(unit, %error, "the unit cannot be killed; trying again");
         }
+        self.memory.killing = Some(Killing { over, taken: killed.is_ok() });
     }
 
     fn order_ended(&mut self, order: &OwnedObjectPath, ended: String) {
@@ -264,6 +268,11 @@ impl Follower {
     }
 }
 
+/// The processes whose memory is ours to judge: none where the kernel does. What it charges is less than what they map.
+fn judged(cgroup: &Cgroup, max: MemoryMax) -> io::Result<Vec<i32>> {
+    if cgroup.is_kept_within(max.bytes) { Ok(Vec::new()) } else { cgroup.processes() }
+}
+
 /// What the instance wrote last, if the journal says so in time.
 async fn last_lines(record: &ProcessRecord) -> Vec<String> {
     let invocation = record.unit.as_ref().map(|unit| unit.invocation.as_str()).filter(|id| !id.is_empty());
@@ -322,5 +331,54 @@ mod tests {
         assert_eq!(emptied(None, Duration::ZERO).await, None);
         let gone = Cgroup::of("/no-such.slice/no-such.service");
         assert_eq!(emptied(Some(&gone), Duration::ZERO).await, None, "a cgroup that is no more is empty");
+    }
+
+    #[test]
+    fn who_is_kept_within_its_limit_by_the_kernel_is_not_judged_by_us() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let cgroup = Cgroup::at(dir.path().to_owned(), dir.path().join("no-v1"));
+        std::fs::write(dir.path().join("cgroup.procs"), "12\n").expect("written");
+        let max = MemoryMax { bytes: 1 << 30, by: LimitedBy::Unit };
+        assert_eq!(judged(&cgroup, max).expect("read"), [12], "nobody else judges it");
+        std::fs::write(dir.path().join("memory.max"), "1073741824\n").expect("written");
+        assert!(judged(&cgroup, max).expect("read").is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_kill_for_memory_that_is_refused_is_not_taken_for_done() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let procs = dir.path().join("cgroup.procs");
+        std::fs::create_dir(&procs).expect("in the way");
+        let instance = "0011223344556677".parse().expect("an instance");
+        let record = ProcessRecord {
+            instance,
+            pid: 0,
+            start_time_ticks: 0,
+            boot_id: String::new(),
+            unbroken: false,
+            output: std::path::PathBuf::new(),
+            output_from_bytes: 0,
+            unit: Some(UnitRecord { cgroup: format!("../../../..{}", dir.path().display()), ..UnitRecord::default() }),
+            command: None,
+        };
+        let (told, _) = mpsc::channel(1);
+        let mut follower = Follower {
+            bus: Arc::default(),
+            watched: Arc::new(Watched::new("handover-no-such.service", record, None)),
+            path: OwnedObjectPath::try_from("/no/such").expect("a path"),
+            stage: Stage::Begun { invocation: String::new(), was_up: true },
+            order: None,
+            signals: None,
+            told,
+            wake: Arc::default(),
+            memory: Memory::default(),
+        };
+        let over = OverMemory { used_bytes: 2, max: MemoryMax { bytes: 1, by: LimitedBy::Unit } };
+        // Neither the kernel nor systemd, if there is one here, knows such a unit.
+        follower.end(over).await;
+        assert_eq!(follower.memory.killing, Some(Killing { over, taken: false }), "it is judged again");
+        std::fs::remove_dir(&procs).and_then(|()| std::fs::write(&procs, "")).expect("written");
+        follower.end(over).await;
+        assert_eq!(follower.memory.killing, Some(Killing { over, taken: true }));
     }
 }

@@ -40,6 +40,7 @@ impl Staging {
     fn from_wire(staging: &wire::StagingReport) -> Self {
         Self {
             serial: Serial(staging.serial),
+            version: staging.version.parse().ok(),
             state: staging.state.parse().unwrap_or(StagingState::Waiting),
             since_ms: staging.since_ms,
             done_bytes: staging.done_bytes,

@@ -36,7 +36,7 @@ pub(super) fn next(lap: Lap<'_>, step: u32) -> Decision {
         return go_back(lap, step, reason);
     }
     if let Err(corrupt) = lap.fleet.lease.check() {
-        return pause(corrupt.to_string());
+        return leaving::paused(lap, step, corrupt.to_string(), None);
     }
     if lap.plan.step(step) == Some(&Step::Stage) {
         return staging::next(lap, step);
@@ -44,21 +44,23 @@ pub(super) fn next(lap: Lap<'_>, step: u32) -> Decision {
     if let Some(back) = leaving::given_back(lap, step) {
         return back;
     }
+    let waits = met::forward(lap.plan, step, lap.fleet, lap.progress.since_ms);
+    if let Some(paused) = leaving::held_up(lap, step).filter(|_| !waits.is_empty()) {
+        return paused;
+    }
     let late = changes(lap, Place::Forward { step });
     if !late.is_empty() {
         let agents = late.keys().cloned().collect();
         return unless_needed(lap, step, late, |late| Act::assign(Event::Assigned { agents }, late));
     }
-    let waits = met::forward(lap.plan, step, lap.fleet, lap.progress.since_ms);
     if !waits.is_empty() {
-        let instead = left_silent(lap, step, &waits).or_else(|| leaving::held_up(lap, step));
-        return instead.unwrap_or(Decision::Wait { blockers: waits, until: lap.deadline(step) });
+        return left_silent(lap, step, &waits).unwrap_or(Decision::Wait { blockers: waits, until: lap.deadline(step) });
     }
     if lap.plan.step(step) == Some(&Step::Lease) {
         match lease::forward(lap.plan, lap.progress, lap.fleet, lap.now) {
             Standing::Settled => {}
             Standing::Broken(reason) => return go_back(lap, step, reason),
-            other => return until_settled(lap, other),
+            other => return until_settled(lap, step, other),
         }
     }
     soak(lap, step).unwrap_or_else(|| enter(lap, step + 1))
@@ -73,10 +75,6 @@ pub(super) fn paused(lap: Lap<'_>, step: u32, by: &str, reason: &str) -> Decisio
     Decision::wait(Blocker { kind: BlockerKind::Paused, since_ms: lap.progress.since_ms, waiting_for })
 }
 
-fn pause(reason: String) -> Decision {
-    Act::only(Event::Paused { by: OURSELVES.to_owned(), reason, unmeasured: false })
-}
-
 /// The latch and the traffic's way back, in one transaction.
 fn go_back(lap: Lap<'_>, step: u32, reason: String) -> Decision {
     let place = Place::Back { step: BackStep::Routes, from_step: step };
@@ -85,11 +83,11 @@ fn go_back(lap: Lap<'_>, step: u32, reason: String) -> Decision {
 }
 
 /// What is done about a lease that is not where it should be.
-fn until_settled(lap: Lap<'_>, standing: Standing) -> Decision {
+fn until_settled(lap: Lap<'_>, step: u32, standing: Standing) -> Decision {
     match standing {
         Standing::Wait(blocker) => Decision::wait(blocker),
         Standing::Ask { intent, from, to } => lap.ask(intent, from, to),
-        Standing::Stuck(reason) | Standing::Broken(reason) => pause(reason),
+        Standing::Stuck(reason) | Standing::Broken(reason) => leaving::paused(lap, step, reason, None),
         Standing::Settled => Decision::wait(lease::on_its_way(lap.progress)),
     }
 }
@@ -101,13 +99,14 @@ fn unless_needed(
     changes: BTreeMap<AgentId, Assignment>,
     act: impl FnOnce(BTreeMap<AgentId, Assignment>) -> Decision,
 ) -> Decision {
-    if let Some(blocker) = floor_blocker(lap.plan, lap.fleet, &changes, lap.progress.since_ms) {
+    let short = floor_blocker(lap.plan, lap.fleet, &changes, lap.progress.since_ms);
+    if let Some(blocker) = short.or_else(|| leaving::needed(lap, step)) {
         return Decision::wait(blocker);
     }
     match lap.plan.step(step) {
         Some(Step::Leave { wave }) => match lease::away(lap.plan, lap.progress, lap.fleet, lap.now, *wave) {
             Standing::Settled => act(changes),
-            other => until_settled(lap, other),
+            other => until_settled(lap, step, other),
         },
         Some(Step::Start { .. }) if lap.plan.is_in_place() => {
             let (to, since_ms) = (Some(&lap.plan.to), lap.progress.since_ms);

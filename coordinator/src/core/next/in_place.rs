@@ -27,7 +27,15 @@ pub(super) fn turn(
     others: &BTreeMap<AgentId, Assignment>,
 ) -> Option<Assignment> {
     let Lap { plan, fleet, now, .. } = lap;
-    if !host.is_in_place() || step == BackStep::Lease || waits_for_the_lease(plan, step, host, fleet) {
+    if !host.is_in_place() {
+        return None;
+    }
+    if agent.assignment().is_some_and(|stored| stored.leaving)
+        && let Some(back) = given_back(lap, (host, agent), &end, others)
+    {
+        return Some(back);
+    }
+    if step == BackStep::Lease || waits_for_the_lease(plan, step, host, fleet) {
         return None;
     }
     if lease::frozen_with(fleet, &host.agent, plan.from.as_ref(), 0).is_some() {
@@ -40,6 +48,23 @@ pub(super) fn turn(
     let mut changes = others.clone();
     changes.insert(host.agent.clone(), next.clone());
     Some(next).filter(|_| floor::serving_after(fleet, &changes).len() >= plan.min_serving)
+}
+
+/// A host that has left, and may not be stopped since others are lost meanwhile, serves on with what it has; it leaves again
+/// when the floor holds. Whoever has left serves nobody yet, though it is given back in this lap, too.
+fn given_back(
+    lap: Lap<'_>,
+    (host, agent): (&Host, &Agent),
+    end: &Assignment,
+    others: &BTreeMap<AgentId, Assignment>,
+) -> Option<Assignment> {
+    let has_left = |id: &AgentId| lap.fleet.agents.get(id).and_then(Agent::assignment).is_some_and(|it| it.leaving);
+    let mut changes: BTreeMap<_, _> = others.clone();
+    changes.retain(|id, _| !has_left(id));
+    changes.insert(host.agent.clone(), end.clone());
+    let holds = floor::serving_after(lap.fleet, &changes).len() >= lap.plan.min_serving;
+    let stored = agent.assignment().filter(|_| !holds)?;
+    Some(Assignment { leaving: false, term: lap.now.term, ..stored.clone() })
 }
 
 /// Whether this host keeps its candidate until the lease has had its step.

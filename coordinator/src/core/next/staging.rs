@@ -19,7 +19,7 @@ use crate::core::staging::{Ask, HostEnd, HostStand, Requested, refusals, stand};
 /// Running at the step `step`, which is this one.
 pub(super) fn next(lap: Lap<'_>, step: u32) -> Decision {
     let Some(requested) = ours(lap) else { return ask(lap, step) };
-    let stands = lap.plan.hosts.iter().map(|host| (&host.agent, stand(lap.fleet, &host.agent, requested.serial)));
+    let stands = lap.plan.hosts.iter().map(|host| (&host.agent, stand(lap.fleet, &host.agent, requested)));
     let (mut waits, mut ends): (Vec<Blocker>, BTreeMap<&AgentId, HostEnd>) = Default::default();
     for (host, stand) in stands {
         waits.extend(stand.blocker(host, &lap.plan.to, lap.progress.since_ms));

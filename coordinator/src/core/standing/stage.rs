@@ -49,9 +49,13 @@ pub(super) fn begin(order: &StandingOrder, scene: &Scene<'_>) -> Result<Change, 
     Ok(asking(order, scene, version, hosts, phase, format!("asked {} to stage {version}", named(hosts))))
 }
 
-/// Until every host has ended.
+/// Until every host has ended, or a rollout begins.
 pub(super) fn next(order: &StandingOrder, scene: &Scene<'_>, since_ms: u64) -> Step {
     let What::Stage { version, hosts } = &order.what else { return Step::Rest };
+    if let Some(rollout) = scene.rollout {
+        let reason = format!("rollout {} runs, and what it may still start must not be pruned", rollout.id);
+        return taken_back(order, scene, reason).step();
+    }
     let requested = match &scene.fleet.staging {
         Some(requested) if requested.is_for(&cause(order)) => requested,
         Some(other) => {
@@ -65,11 +69,11 @@ pub(super) fn next(order: &StandingOrder, scene: &Scene<'_>, since_ms: u64) -> S
     };
     if let Some((host, end)) = news(order, scene, requested) {
         let mut next = order.then(scene.now, Phase::Staging { since_ms }, end.in_words(&host, version));
-        next.staged.insert(host, end);
+        next.staged.insert(host, end.in_short());
         return Change::of(next).step();
     }
     let open = hosts.iter().filter(|host| !order.staged.contains_key(*host));
-    let blockers = open.filter_map(|host| stand(scene.fleet, host, requested.serial).blocker(host, version, since_ms));
+    let blockers = open.filter_map(|host| stand(scene.fleet, host, requested).blocker(host, version, since_ms));
     // First those about whom somebody can do something.
     match blockers.min_by_key(|blocker| blocker.kind) {
         Some(blocker) => Step::Wait { blocker, until: None },
@@ -80,7 +84,7 @@ pub(super) fn next(order: &StandingOrder, scene: &Scene<'_>, since_ms: u64) -> S
 /// The first host that has ended, and is not written down yet.
 fn news(order: &StandingOrder, scene: &Scene<'_>, requested: &Requested) -> Option<(AgentId, HostEnd)> {
     let hosts = requested.request.hosts.iter().filter(|host| !order.staged.contains_key(*host));
-    let ended = |host: &AgentId| match stand(scene.fleet, host, requested.serial) {
+    let ended = |host: &AgentId| match stand(scene.fleet, host, requested) {
         HostStand::Ended(end) => Some((host.clone(), end)),
         HostStand::Away { .. } | HostStand::Asked { .. } | HostStand::Underway(_) => None,
     };
@@ -103,8 +107,12 @@ fn ended(order: &StandingOrder, scene: &Scene<'_>, version: &Version) -> Standin
 
 /// The order is taken back: hosts that have the version keep it, others stop.
 pub(super) fn cancel(order: &StandingOrder, scene: &Scene<'_>, by: &str) -> Change {
+    taken_back(order, scene, format!("cancelled by {by}"))
+}
+
+fn taken_back(order: &StandingOrder, scene: &Scene<'_>, reason: String) -> Change {
     let ours = scene.fleet.staging.as_ref().is_some_and(|requested| requested.is_for(&cause(order)));
-    let change = Change::of(order.ended(scene.now, Outcome::Undone, format!("cancelled by {by}")));
+    let change = Change::of(order.ended(scene.now, Outcome::Undone, reason));
     Change { staging: ours.then_some(Ask::Withdraw), ..change }
 }
 

@@ -77,6 +77,36 @@ fn a_soak_that_takes_as_long_as_it_was_planned_to_is_nothing_to_look_at() {
 }
 
 #[test]
+fn a_version_that_is_long_in_coming_is_no_failure_and_what_else_keeps_a_rollout_is() {
+    let mut status = with_rollout("running", NOW - 900_000);
+    status.blockers[0].kind = "staging".into();
+    let said = one(&status, rollout::findings);
+    assert!(
+        said.starts_with("warn") && said.contains("for 15 min") && said.contains("nothing has been touched"),
+        "{said}"
+    );
+    let kind = "agent-silent".into();
+    status.blockers.push(Blocker { kind, since_ms: NOW - 900_000, waiting_for: "app-03 to stage 1.5.0".into() });
+    let said = one(&status, rollout::findings);
+    assert!(said.starts_with("fail") && said.contains("stuck for 15 min, waiting for app-03"), "{said}");
+}
+
+#[test]
+fn an_order_to_stage_that_waits_for_somebody_is_named_with_what_ends_it() {
+    let order = |kind: &str, since_ms| {
+        let blocker = Blocker { kind: kind.into(), since_ms, waiting_for: "app-03 to stage 1.6.0".into() };
+        let (state, sentence) = ("staging".into(), "stage 1.6.0 on app-03".into());
+        let order = OrderStatus { number: 7, state, sentence, blocker: Some(blocker), ..OrderStatus::default() };
+        StatusReply { orders: vec![order], ..StatusReply::default() }
+    };
+    let said = one(&order("agent-silent", NOW - 900_000), rollout::findings);
+    let parts = ["order 7 (stage 1.6.0 on app-03)", "15 min", "app-03 to stage", "handover stage --cancel"];
+    assert!(said.starts_with("warn") && parts.into_iter().all(|part| said.contains(part)), "{said}");
+    assert_eq!(bad(&order("agent-silent", NOW - 30_000), rollout::findings), Vec::<String>::new());
+    assert_eq!(bad(&order("staging", NOW - 900_000), rollout::findings), Vec::<String>::new(), "it comes");
+}
+
+#[test]
 fn a_pause_is_as_old_as_it_is_whatever_else_is_waited_for() {
     let mut status = with_rollout("paused", NOW - 60_000);
     let kind = "readiness".into();

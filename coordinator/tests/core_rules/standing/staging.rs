@@ -8,6 +8,7 @@ use handover::core::standing::{Outcome, RunningRollout, What};
 use handover_proto::blocker::BlockerKind;
 use handover_proto::numbers::Serial;
 use handover_proto::staging::{Stages, StagingRefusal, StagingState};
+use handover_proto::stored::encode;
 
 use super::stage::{GIVEN, Stage, drain, handoff};
 use crate::world::{agent, version};
@@ -24,11 +25,13 @@ fn stage_on(hosts: impl IntoIterator<Item = u8>) -> What {
 
 /// The host says so, about what is asked for now.
 fn says(stage: &mut Stage, number: u8, state: StagingState) -> Serial {
-    let serial = stage.fleet.staging.as_ref().expect("something is asked for").serial;
+    let requested = stage.fleet.staging.as_ref().expect("something is asked for");
+    let (serial, version) = (requested.serial, Some(requested.request.version.clone()));
     let refusal = (state == StagingState::Refused).then_some(StagingRefusal::Artifact);
     let report = stage.fleet.agents.get_mut(&agent(number)).and_then(|host| host.report.as_mut()).expect("a report");
     let sentence = "its own words".to_owned();
-    report.staging = Some(Staging { serial, state, since_ms: GIVEN, done_bytes: 1, total_bytes: 4, refusal, sentence });
+    report.staging =
+        Some(Staging { serial, version, state, since_ms: GIVEN, done_bytes: 1, total_bytes: 4, refusal, sentence });
     serial
 }
 
@@ -97,6 +100,17 @@ fn an_answer_to_an_older_request_is_none() {
 }
 
 #[test]
+fn an_answer_about_another_version_is_none_though_a_restored_store_counts_the_same_again() {
+    let mut stage = site();
+    stage.give(stage_on([1]));
+    says(&mut stage, 1, StagingState::Staged);
+    let host = stage.fleet.agents.get_mut(&agent(1)).expect("a host");
+    let told = host.report.as_mut().and_then(|report| report.staging.as_mut()).expect("told");
+    told.version = Some(version("1.4.0"));
+    assert_eq!(stage.settle(), Some(BlockerKind::Delivery));
+}
+
+#[test]
 fn an_agent_that_cannot_read_the_request_is_waited_for_with_its_reason() {
     let mut stage = site();
     stage.give(stage_on([1]));
@@ -115,6 +129,21 @@ fn a_host_that_is_retired_meanwhile_is_no_reason_to_wait() {
     stage.settle();
     assert_eq!(stage.end().0, Outcome::Failed);
     assert_eq!(stage.order().staged[&agent(2)], HostEnd::Gone);
+}
+
+#[test]
+fn an_order_that_many_hosts_refuse_at_length_fits_into_the_store() {
+    let mut stage = site();
+    stage.give(stage_on(1..=3));
+    says(&mut stage, 1, StagingState::Refused);
+    let host = stage.fleet.agents.get_mut(&agent(1)).expect("a host");
+    host.report.as_mut().and_then(|report| report.staging.as_mut()).expect("told").sentence = "ä".repeat(5000);
+    stage.settle();
+    let entry = encode(&stage.order().staged).expect("json").len();
+    let line = encode(&stage.order().lines).expect("json").len();
+    assert!(entry < 600 && line < 3000, "{entry} and {line} bytes");
+    // 64 lines, two bytes for each of these characters, and etcd takes 1.5 MiB.
+    assert!(entry * 2000 + line * 64 < 3 << 19);
 }
 
 #[test]
@@ -141,6 +170,25 @@ fn a_staging_that_is_cancelled_asks_nothing_any_more() {
     stage.cancel().expect("it is open");
     assert_eq!(stage.fleet.staging, None);
     assert_eq!(stage.end(), (Outcome::Undone, "cancelled by bob".into()));
+}
+
+#[test]
+fn a_rollout_that_begins_ends_a_staging_whether_it_stages_itself_or_not() {
+    for stages_itself in [false, true] {
+        let mut stage = site();
+        stage.give(stage_on(1..=2));
+        let id = "7f3a2c".parse().expect("an id");
+        if stages_itself {
+            let requested = stage.fleet.staging.as_mut().expect("asked");
+            requested.request.cause.rollout = Some(id);
+        }
+        stage.rollout = Some(RunningRollout { id: "7f3a2c".parse().expect("an id"), moves_lease: false });
+        let theirs = stage.fleet.staging.clone().filter(|_| stages_itself);
+        stage.settle();
+        let (outcome, reason) = stage.end();
+        assert!(outcome == Outcome::Undone && reason.contains("rollout 7f3a2c runs"), "{reason}");
+        assert_eq!(stage.fleet.staging, theirs, "what the rollout asks for stays");
+    }
 }
 
 #[test]

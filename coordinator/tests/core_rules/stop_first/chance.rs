@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use handover::core::event::{Outcome, check_chain};
 use handover::core::next::Decision;
-use handover::core::order::{Order, order};
+use handover::core::order::Order;
 use handover::core::progress::{Progress, State};
 
+use super::leaving;
 use super::site::{FAULTS, Move, OURS, Site};
 
 /// Numbers that look random and are the same in every run (xorshift).
@@ -32,9 +33,9 @@ enum Weather {
     Foul,
 }
 
-fn storm(seed: u64, hosts: u8, floor: usize, weather: Weather) -> (Outcome, Site) {
+fn storm(seed: u64, (hosts, wave_size): (u8, u8), floor: usize, weather: Weather) -> (Outcome, Site) {
     let mut chance = Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    let mut site = Site::new(hosts, &format!("min_serving = {floor}\n"), true);
+    let mut site = Site::new(hosts, &format!("min_serving = {floor}\nwave_size = {wave_size}\n"), true);
     let fair = weather == Weather::Fair;
     site.good = weather != Weather::BadVersion;
     site.jobs = !fair && seed.is_multiple_of(2);
@@ -53,6 +54,9 @@ fn storm(seed: u64, hosts: u8, floor: usize, weather: Weather) -> (Outcome, Site
         }
         let all = site.faults > 0 || site.serving() >= floor;
         assert!(all, "seed {seed}: {:?} below {floor} at {:?}", site.versions(), site.world.progress.state);
+        let paused = matches!(site.world.progress.state, State::Paused { .. });
+        let out = (1..=hosts).find(|number| paused && leaving(&site, *number));
+        assert_eq!(out, None, "seed {seed}: out of its balancers for as long as the pause lasts");
     }
     site.world.fleet.lease.frozen = false;
     let outcome = to_the_end(&mut site);
@@ -77,18 +81,14 @@ fn to_the_end(site: &mut Site) -> Outcome {
 
 fn foul(site: &mut Site, chance: &mut Chance) {
     let number = chance.below(site.hosts.len());
-    match chance.below(10) {
-        0 => {
-            let progress = &site.world.progress;
-            if let Ok(event) = order(&site.world.plan, progress, Order::Rollback, "ann", "because") {
-                site.faults += 1;
-                site.world.journal(event);
-            }
-        }
+    match chance.below(12) {
+        0 => site.faults += u32::from(site.order(Order::Rollback).is_some()),
         1 => {
             site.faults += 1;
             site.world.fleet.lease.frozen ^= true;
         }
+        2 => drop(site.order(Order::Pause)),
+        3 => drop(site.order(Order::Resume)),
         _ => drop(site.step(number, FAULTS[chance.below(FAULTS.len())])),
     }
 }
@@ -110,7 +110,7 @@ fn ends_at(seed: u64, site: &Site, what: &str) {
 fn in_fair_weather_every_order_of_events_ends_with_the_new_version_and_never_below_the_floor() {
     for seed in 1..120 {
         let hosts = 2 + (seed % 3) as u8;
-        let (outcome, site) = storm(seed, hosts, usize::from(hosts) - 1, Weather::Fair);
+        let (outcome, site) = storm(seed, (hosts, 1), usize::from(hosts) - 1, Weather::Fair);
         assert_eq!(outcome, Outcome::Done, "seed {seed}");
         ends_at(seed, &site, "1.1.0");
     }
@@ -120,7 +120,7 @@ fn in_fair_weather_every_order_of_events_ends_with_the_new_version_and_never_bel
 fn a_version_that_never_becomes_ready_goes_back_in_place_and_never_below_the_floor() {
     for seed in 1..80 {
         let hosts = 2 + (seed % 3) as u8;
-        let (outcome, site) = storm(seed, hosts, usize::from(hosts) - 1, Weather::BadVersion);
+        let (outcome, site) = storm(seed, (hosts, 1), usize::from(hosts) - 1, Weather::BadVersion);
         assert_eq!(outcome, Outcome::RolledBack, "seed {seed}");
         ends_at(seed, &site, "1.0.0");
     }
@@ -132,7 +132,7 @@ fn with_faults_at_any_moment_our_own_acts_keep_the_floor_and_it_ends_with_one_ve
     for seed in 1..500 {
         let hosts = 2 + (seed % 3) as u8;
         let floor = usize::from(hosts) - 1 - usize::from(seed % 7 == 0);
-        let (outcome, site) = storm(seed, hosts, floor, Weather::Foul);
+        let (outcome, site) = storm(seed, (hosts, 1), floor, Weather::Foul);
         outcomes[outcome as usize] += 1;
         match outcome {
             Outcome::Done => ends_at(seed, &site, "1.1.0"),
@@ -144,12 +144,31 @@ fn with_faults_at_any_moment_our_own_acts_keep_the_floor_and_it_ends_with_one_ve
 }
 
 #[test]
+fn waves_of_two_hosts_do_so_in_every_weather() {
+    for seed in 1..50 {
+        let hosts = 3 + (seed % 3) as u8;
+        let floor = usize::from(hosts) - 2;
+        for (weather, end) in [
+            (Weather::Fair, Some((Outcome::Done, "1.1.0"))),
+            (Weather::BadVersion, Some((Outcome::RolledBack, "1.0.0"))),
+            (Weather::Foul, None),
+        ] {
+            let (outcome, site) = storm(seed, (hosts, 2), floor, weather);
+            if let Some((end, what)) = end {
+                assert_eq!(outcome, end, "seed {seed}");
+                ends_at(seed, &site, what);
+            }
+        }
+    }
+}
+
+#[test]
 fn the_only_host_holds_its_requests_and_goes_both_ways() {
     for seed in 1..80 {
         for (weather, end, what) in
             [(Weather::Fair, Outcome::Done, "1.1.0"), (Weather::BadVersion, Outcome::RolledBack, "1.0.0")]
         {
-            let (outcome, site) = storm(seed, 1, 0, weather);
+            let (outcome, site) = storm(seed, (1, 1), 0, weather);
             assert_eq!(outcome, end, "seed {seed}");
             ends_at(seed, &site, what);
         }

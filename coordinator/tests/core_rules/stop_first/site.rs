@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use handover::core::event::Event;
 use handover::core::fleet::{Assigned, Fleet, Heard, Instance, Process, Slot};
-use handover::core::next::{Act, Decision};
+use handover::core::next::{Act, Decision, MAX_ASSIGNMENTS};
+use handover::core::order::{Order, carried_out, order};
 use handover::core::plan::Plan;
 use handover_proto::assignment::{AtDeadline, LeaseWish};
 use handover_proto::ids::{AgentId, InstanceId, Version};
@@ -109,13 +110,25 @@ impl Site {
         &self.world.plan
     }
 
+    /// An operator's order, with whatever it is recorded with; none: it makes no sense now.
+    pub(crate) fn order(&mut self, what: Order) -> Option<()> {
+        self.sync();
+        let world = &self.world;
+        let event = order(&world.plan, &world.progress, what, "ann", "because").ok()?;
+        let acts = carried_out(&world.plan, &world.progress, &world.fleet, event, world.now.term);
+        acts.into_iter().for_each(|act| self.world.commit(act));
+        Some(())
+    }
+
     /// One lap of the coordinator over what is reported; what it does is checked before it is done.
     pub(crate) fn lap(&mut self) -> Decision {
         self.sync();
         let decision = self.world.decide();
         if let Decision::Do(act) = &decision {
+            assert!(act.assignments.len() <= MAX_ASSIGNMENTS, "more than a transaction takes: {:?}", act.event);
             self.takes_out_no_more_than_the_floor_lets(act);
             self.stops_no_frozen_holder(act);
+            self.stops_nobody_who_has_left_while_others_are_lost(act);
             self.world.commit((**act).clone());
         }
         decision
@@ -136,6 +149,21 @@ impl Site {
         let left = serving.iter().filter(|number| stays(number) && !self.told_to_go(**number)).count();
         let (goes, floor) = (goes.count(), self.plan().min_serving);
         assert!(goes == 0 || left >= floor, "{:?} leaves {left} of {floor}", act.event);
+    }
+
+    /// One that has left could serve again.
+    fn stops_nobody_who_has_left_while_others_are_lost(&self, act: &Act) {
+        let stopped = |number: &usize| {
+            let (id, host) = (agent(*number as u8 + 1), &self.hosts[*number]);
+            let has_left = self.world.fleet.agents[&id].assignment().expect("assigned").leaving;
+            let change = act.assignments.get(&id).filter(|_| has_left && host.heard);
+            let able = host.runs.as_ref().filter(|runs| runs.ready && runs.version == host.wants());
+            change.zip(able).is_some_and(|(change, runs)| change.slots[&slot("a")].version != runs.version)
+        };
+        let stopped = (0..self.hosts.len()).filter(stopped).count();
+        let serving = (0..self.hosts.len()).filter(|number| self.hosts[*number].serves() && !self.told_to_go(*number));
+        let (serving, floor) = (serving.count(), self.plan().min_serving);
+        assert!(stopped == 0 || serving >= floor, "{:?} stops {stopped} where {serving} of {floor} serve", act.event);
     }
 
     /// Its agent would not stop it, and its gate would hold requests, or its balancers miss it, as long as that lasts.

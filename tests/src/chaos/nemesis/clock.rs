@@ -1,4 +1,5 @@
-//! N10: the wall clock of one host jumps. libfaketime shows it to agent and service; deadlines count on another clock.
+//! N10: the wall clock of one host jumps, or runs at another rate. libfaketime shows it to agent and service; deadlines count
+//! on another clock. That one at another rate is the simulator's business: libfaketime cannot show it to a whole host.
 
 use anyhow::{Context, Result, bail};
 
@@ -25,22 +26,43 @@ pub fn env(file: &std::path::Path) -> Vec<(String, String)> {
 /// # Errors
 /// If the site was not started with movable clocks.
 pub fn step(scene: &mut Scene<'_>, seconds: i64) -> Result<(Deed, Undo)> {
+    show(scene, &moved(seconds), &format!("moves the wall clock by {seconds} s"))
+}
+
+/// Lets the clock of the holder's host run too fast by this part.
+///
+/// # Errors
+/// If the site was not started with movable clocks.
+pub fn slew(scene: &mut Scene<'_>, percent: i8) -> Result<(Deed, Undo)> {
+    let rate = 1.0 + f64::from(percent) / 100.0;
+    show(scene, &format!("+0 x{rate:.2}"), &format!("lets the wall clock run {rate:.2} times as fast"))
+}
+
+fn show(scene: &mut Scene<'_>, clock: &str, what: &str) -> Result<(Deed, Undo)> {
     let holder = scene.holder();
     if !scene.site.shared.clocks {
         bail!("the site's clocks cannot be moved");
     }
-    set(scene.site, holder, seconds)?;
-    let what = format!("moves the wall clock of {} by {seconds} s", scene.name(holder));
+    write(scene.site, holder, clock)?;
+    let what = format!("{what} at {}", scene.name(holder));
     Ok((Deed { what, after: RESUME, ..Deed::default() }, Undo::SetClock(holder)))
 }
 
-/// Sets a host's clock wrong by so much.
+fn moved(seconds: i64) -> String {
+    format!("{seconds:+}")
+}
+
+/// Sets a host's clock right.
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn set(site: &Site, host: usize, seconds: i64) -> Result<()> {
+pub fn set_right(site: &Site, host: usize) -> Result<()> {
+    write(site, host, &moved(0))
+}
+
+fn write(site: &Site, host: usize, clock: &str) -> Result<()> {
     let file = site.hosts[host].clock_file();
     let new = file.with_extension("new");
-    std::fs::write(&new, format!("{seconds:+}\n"))?;
+    std::fs::write(&new, format!("{clock}\n"))?;
     std::fs::rename(&new, &file).with_context(|| format!("cannot write {}", file.display()))
 }

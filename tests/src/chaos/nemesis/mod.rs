@@ -10,12 +10,14 @@
 //! | N16 the database | [`database`] |
 //! | N17 the service itself | [`app`] |
 //! | N18 two coordinators | [`coordinator`] |
+//! | several of them, each when the one before has come to its end | [`plot`] |
 
 pub mod app;
 pub mod clock;
 pub mod coordinator;
 pub mod database;
 pub mod network;
+pub mod plot;
 pub mod process;
 pub mod store;
 
@@ -33,6 +35,7 @@ use app::AppFault;
 use coordinator::Rival;
 use database::DatabaseFault;
 use network::{Bend, Cut};
+use plot::Plot;
 use process::Victim;
 use store::{Hand, StoreFault};
 
@@ -53,12 +56,16 @@ pub enum Nemesis {
     Operator(Hand),
     /// N10, at the holder's host: the wall clock moves by so many seconds.
     Clock(i64),
+    /// N10, at the holder's host: the wall clock runs so many per cent too fast; too slow, if negative.
+    Slew(i8),
     /// N16.
     Database(DatabaseFault),
     /// N17, at the holder's host.
     App(AppFault),
     /// N18.
     Coordinator(Rival),
+    /// N3 to N5, in several parts.
+    Plot(Plot),
 }
 
 impl Nemesis {
@@ -72,6 +79,11 @@ impl Nemesis {
         )
     }
 
+    /// Whether agents need wires to etcd that can be bent.
+    pub fn needs_wires(&self) -> bool {
+        matches!(self, Self::Wire(_) | Self::Plot(Plot::LateRelease | Plot::DeposedAnswer))
+    }
+
     /// Its number in `SAFETY.md` §3.1.
     pub fn number(&self) -> &'static str {
         match self {
@@ -81,16 +93,23 @@ impl Nemesis {
             Self::Wire(_) => "N4",
             Self::Store(StoreFault::StallWal) => "N5",
             Self::Store(
-                StoreFault::MoveLeader | StoreFault::LoseMember | StoreFault::LoseQuorum | StoreFault::RestartAll,
+                StoreFault::MoveLeader
+                | StoreFault::LoseMember
+                | StoreFault::ReplaceMember
+                | StoreFault::LoseQuorum
+                | StoreFault::RestartAll,
             ) => "N6",
             Self::Store(StoreFault::NoSpace | StoreFault::Compact | StoreFault::Restore | StoreFault::RestoreAlike) => {
                 "N7"
             }
             Self::Operator(_) => "N8",
-            Self::Clock(_) => "N10",
+            Self::Clock(_) | Self::Slew(_) => "N10",
             Self::Database(_) => "N16",
             Self::App(_) => "N17",
             Self::Coordinator(_) => "N18",
+            Self::Plot(Plot::Reborn) => "N3",
+            Self::Plot(Plot::LateRelease) => "N4",
+            Self::Plot(Plot::DeposedAnswer) => "N5",
         }
     }
 }
@@ -134,6 +153,10 @@ pub enum Undo {
     Heal(Vec<(String, String)>),
     /// Straighten the wires of a host.
     Straighten(usize),
+    /// Each of these.
+    All(Vec<Undo>),
+    /// Put a new member in the place of one that was removed.
+    NewMember(usize),
     /// End this helper of ours: a tracer, or a client that holds a lock.
     End(crate::fleet::Process),
     /// Start these members again.
@@ -167,19 +190,20 @@ pub struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    /// Index of the host whose agent says that it holds; else of one that has a token, though it may not use it; else the
-    /// first.
+    /// Index of the host whose turn it is in the store; else of one whose agent says that it holds; else of one that has a
+    /// token, though it may not use it; else the first.
     pub fn holder(&self) -> usize {
+        let said = |host: &super::site::host::Host| self.recorder.last_said(&host.spot.name).unwrap_or_default();
         let holds = |host: &super::site::host::Host| {
-            let said = self.recorder.last_said(&host.spot.name).unwrap_or_default();
-            ["holder", "starting", "quiescing"].contains(&said["lease"]["state"].as_str().unwrap_or_default())
+            ["holder", "starting", "quiescing"].contains(&said(host)["lease"]["state"].as_str().unwrap_or_default())
         };
         let has_token = |host: &super::site::host::Host| {
-            let said = self.recorder.last_said(&host.spot.name).unwrap_or_default();
-            said["lease"]["token"].as_str().is_some_and(|token| !token.is_empty())
+            said(host)["lease"]["token"].as_str().is_some_and(|token| !token.is_empty())
         };
         let hosts = &self.site.hosts;
-        hosts.iter().position(holds).or_else(|| hosts.iter().position(has_token)).unwrap_or(0)
+        let stored = self.recorder.holders_agent().and_then(|agent| self.site.host_of(&agent));
+        let says = || hosts.iter().position(holds).or_else(|| hosts.iter().position(has_token));
+        stored.or_else(says).unwrap_or(0)
     }
 
     /// The instance of a host, as its agent last said.
@@ -215,9 +239,11 @@ impl Scene<'_> {
             Nemesis::Store(fault) => store::begin(self, fault)?,
             Nemesis::Operator(hand) => store::meddle(self, hand)?,
             Nemesis::Clock(seconds) => clock::step(self, seconds)?,
+            Nemesis::Slew(percent) => clock::slew(self, percent)?,
             Nemesis::Database(fault) => database::begin(self, fault)?,
             Nemesis::App(fault) => app::begin(self, fault)?,
             Nemesis::Coordinator(rival) => coordinator::begin(self, rival)?,
+            Nemesis::Plot(plot) => plot::begin(self, plot)?,
         };
         deed.what = format!("{} {}", nemesis.number(), deed.what);
         deed.cause = format!("{} {nemesis:?}", nemesis.number());
@@ -231,6 +257,14 @@ impl Scene<'_> {
     /// # Errors
     /// If something does not come back: then the rest of the run is worth nothing.
     pub fn undo(&mut self, deed: &mut Deed, undo: Undo) -> Result<()> {
+        self.take_back(deed, undo)?;
+        if let Some(window) = &mut deed.window {
+            window.to = BootNs::now();
+        }
+        Ok(())
+    }
+
+    fn take_back(&mut self, deed: &mut Deed, undo: Undo) -> Result<()> {
         match undo {
             Undo::Nothing => {}
             Undo::Continue(groups) => process::go_on(&groups),
@@ -246,13 +280,12 @@ impl Scene<'_> {
             Undo::Coordinators(which) => coordinator::start(self, &which)?,
             Undo::Disarm => store::disarm(self)?,
             Undo::Delete(key) => deed.by_hand.extend(store::delete(self, &key)?),
-            Undo::SetClock(host) => clock::set(self.site, host, 0)?,
+            Undo::SetClock(host) => clock::set_right(self.site, host)?,
             Undo::Behave(host) => self.site.hosts[host].behave(&self.site.shared, "")?,
             Undo::Unlock(client) => drop(client),
             Undo::RaiseEra => coordinator::raise_era(self)?,
-        }
-        if let Some(window) = &mut deed.window {
-            window.to = BootNs::now();
+            Undo::All(all) => all.into_iter().try_for_each(|undo| self.take_back(deed, undo))?,
+            Undo::NewMember(member) => store::add_member(self, member)?,
         }
         Ok(())
     }

@@ -44,9 +44,11 @@ pub enum Bend {
     Tear,
 }
 
-type Pairs = Vec<(String, String)>;
+/// Who does not reach whom.
+pub type Pairs = Vec<(String, String)>;
 
-fn both(from: &str, to: &str) -> Pairs {
+/// Two hosts, both ways.
+pub fn both(from: &str, to: &str) -> Pairs {
     vec![(from.to_owned(), to.to_owned()), (to.to_owned(), from.to_owned())]
 }
 

@@ -23,6 +23,8 @@ pub enum StoreFault {
     MoveLeader,
     /// N6: a member is away.
     LoseMember,
+    /// N6: a member is lost with its data and removed; later a new one comes in its place, with none.
+    ReplaceMember,
     /// N6: two of three are.
     LoseQuorum,
     /// N6: all are killed at once.
@@ -84,6 +86,10 @@ pub fn begin(scene: &mut Scene<'_>, fault: StoreFault) -> Result<(Deed, Undo)> {
             scene.site.etcd.ctl(leader, &["move-leader", &to])?;
             (deed(format!("moves the leader away from {name}"), INVISIBLE), Undo::Nothing)
         }
+        StoreFault::ReplaceMember => {
+            scene.site.etcd.remove_member(leader)?;
+            (deed(format!("replaces the leader {name} by a new member"), RESUME), Undo::NewMember(leader))
+        }
         StoreFault::LoseMember => (deed(format!("loses the leader {name}"), RESUME), lose(scene, &[leader])?),
         StoreFault::LoseQuorum => {
             let lost = [leader, next];
@@ -105,8 +111,17 @@ pub fn begin(scene: &mut Scene<'_>, fault: StoreFault) -> Result<(Deed, Undo)> {
     })
 }
 
+/// Adds a new member with no data in the place of one that was removed, and waits for it.
+///
+/// # Errors
+/// If it does not come up.
+pub fn add_member(scene: &mut Scene<'_>, member: usize) -> Result<()> {
+    scene.site.etcd.add_member(member)?;
+    scene.site.etcd.wait_healthy()
+}
+
 /// As when a volume hangs: the member's process is in the call and does nothing else.
-fn stall(scene: &Scene<'_>, member: usize) -> Result<Process> {
+pub fn stall(scene: &Scene<'_>, member: usize) -> Result<Process> {
     let pid = scene.site.etcd.members[member].pid()?.to_string();
     let inject = format!("inject=fdatasync,fsync:delay_enter={STALL_US}");
     let args = ["-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync,fsync", "-e", &inject, "-p", &pid];
@@ -206,7 +221,17 @@ pub fn meddle(scene: &mut Scene<'_>, hand: Hand) -> Result<(Deed, Undo)> {
             (RESUME, Undo::Nothing)
         }
         Hand::RevokeDeafHolder => {
+            let deaf = scene.holder();
             let (_, cut) = network::cut(scene, Cut::HolderEtcd)?;
+            // In the moments before it is cut off it may still hand over.
+            let holder = ctl(&["get", "--print-value-only", &keys.holder()])?;
+            let holder: Value = serde_json::from_str(holder.trim()).context("nobody holds")?;
+            if holder["owner"]["agent"].as_str() != Some(&scene.name(deaf)) {
+                if let Undo::Heal(pairs) = &cut {
+                    scene.site.net.heal(pairs)?;
+                }
+                bail!("the lease went to another than {} at this moment", scene.name(deaf));
+            }
             revoke(scene, leader, &keys.holder())?;
             (BY_HAND, cut)
         }

@@ -26,6 +26,8 @@ pub struct Member {
     /// Its process, while it runs.
     pub process: Option<Process>,
     data: PathBuf,
+    /// How often one was removed there.
+    removed: u32,
 }
 
 /// The members.
@@ -67,7 +69,8 @@ impl Cluster {
     /// # Errors
     /// If a member does not come up.
     pub fn start(programs: &Path, dir: &Path, spots: Vec<Spot>) -> Result<Self> {
-        let member = |spot: Spot| Member { data: dir.join(format!("{}-0", spot.name)), spot, process: None };
+        let member =
+            |spot: Spot| Member { data: dir.join(format!("{}-0", spot.name)), spot, process: None, removed: 0 };
         let members = spots.into_iter().map(member).collect();
         let (programs, dir, token) = (programs.to_owned(), dir.to_owned(), "life-0".to_owned());
         let mut cluster = Self { members, programs, dir, life: 0, token };
@@ -83,6 +86,45 @@ impl Cluster {
     /// # Errors
     /// If the program cannot be started.
     pub fn start_member(&mut self, index: usize) -> Result<()> {
+        self.launch(index, "new")
+    }
+
+    /// Kills a member and removes it from the others' list; its data is gone.
+    ///
+    /// # Errors
+    /// If no other member agrees.
+    pub fn remove_member(&mut self, index: usize) -> Result<()> {
+        let id = self.id(index)?;
+        if let Some(mut process) = self.members[index].process.take() {
+            process.kill()?;
+        }
+        let other = (index + 1) % self.members.len();
+        wait_for(&format!("{} to be removed", self.members[index].spot.name), || {
+            Ok(self.ctl(other, &["member", "remove", &id]).is_ok()
+                || !self.ctl(other, &["member", "list"])?.contains(&id))
+        })?;
+        self.members[index].removed += 1;
+        let member = &mut self.members[index];
+        member.data = self.dir.join(format!("{}-{}-{}", member.spot.name, self.life, member.removed));
+        Ok(())
+    }
+
+    /// Adds a new member at the address of one that was removed.
+    ///
+    /// # Errors
+    /// If the others do not agree: they do once they have been together for five seconds.
+    pub fn add_member(&mut self, index: usize) -> Result<()> {
+        let (name, peer) = (self.members[index].spot.name.clone(), self.members[index].peer());
+        let other = (index + 1) % self.members.len();
+        wait_for(&format!("a new {name} to be added"), || {
+            let added = self.ctl(other, &["member", "add", &name, &format!("--peer-urls={peer}")]);
+            let known = || self.ctl(other, &["member", "list"]).is_ok_and(|list| list.contains(&peer));
+            added.map(drop).or_else(|error| if known() { Ok(()) } else { Err(error) }).map(|()| true)
+        })?;
+        self.launch(index, "existing")
+    }
+
+    fn launch(&mut self, index: usize, state: &str) -> Result<()> {
         let initial = self.initial();
         let life = self.token.clone();
         let member = &mut self.members[index];
@@ -97,6 +139,7 @@ impl Cluster {
             ("--initial-advertise-peer-urls", &peer),
             ("--initial-cluster", &initial),
             ("--initial-cluster-token", &life),
+            ("--initial-cluster-state", state),
         ];
         let args = args.iter().flat_map(|(name, value)| [(*name).to_owned(), (*value).to_owned()]).collect();
         let program = self.programs.join("etcd");

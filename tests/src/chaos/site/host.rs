@@ -11,7 +11,8 @@ use serde_json::Value;
 use super::launch;
 use super::net::Spot;
 use crate::chaos::nemesis::clock;
-use crate::chaos::wire::Shape;
+use crate::chaos::wire::{self, Shape};
+use crate::clock::BootNs;
 use crate::fleet::{Binaries, Process};
 
 /// Ports are the same on every host: each has a network of its own.
@@ -108,6 +109,14 @@ impl Host {
         let (new, file) = (self.shape_file().with_extension("new"), self.shape_file());
         std::fs::write(&new, serde_json::to_string(shape)?)?;
         std::fs::rename(&new, &file).with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    /// When its wire to this member was last dialled, if ever.
+    pub fn last_dial(&self, member: usize) -> Option<BootNs> {
+        let noted = std::fs::read_to_string(wire::dials(&self.shape_file())).ok()?;
+        let dials = noted.lines().rev().filter_map(|line| line.split_once(' '));
+        let mut of_member = dials.filter(|(number, _)| *number == member.to_string());
+        of_member.find_map(|(_, at)| at.parse().ok().map(BootNs))
     }
 
     /// Puts a relay before each member of the store.
