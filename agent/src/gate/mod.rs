@@ -38,6 +38,7 @@ mod endpoint;
 mod forward;
 mod grpc;
 mod headers;
+mod heap;
 mod keep_alive;
 mod multiplex;
 mod open_files;
