@@ -117,7 +117,11 @@ pub(super) struct Judge {
 
 impl Judge {
     pub(super) fn new() -> Self {
-        let mut looks = interval(LOOK_EVERY);
+        Self::every(LOOK_EVERY)
+    }
+
+    fn every(pause: Duration) -> Self {
+        let mut looks = interval(pause);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self { looks }
     }
@@ -195,6 +199,8 @@ mod tests {
     use std::io::{BufRead, BufReader};
     use std::os::unix::process::CommandExt;
     use std::process::{Child, Command, Stdio};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
     fn a_size_is_a_whole_number_with_a_unit_and_at_least_a_mebibyte() {
@@ -299,15 +305,32 @@ mod tests {
         assert!((50_000_000..max.bytes).contains(&used), "{used} of {sum}");
     }
 
+    /// Above this, three looks have been taken, and two of them judged.
+    const LOOKS: usize = 3;
+
     #[tokio::test]
     async fn who_stays_below_the_limit_is_left_alone_and_who_does_not_is_found() {
-        let me = || Ok(vec![std::process::id().cast_signed()]);
+        let looks = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&looks);
+        let me = move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Ok(vec![std::process::id().cast_signed()])
+        };
+        let seen = async |at_least| {
+            while looks.load(Ordering::SeqCst) < at_least {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
         let max = |bytes| Some(MemoryMax { bytes, by: LimitedBy::Config });
-        let mut judge = Judge::new();
-        let long = LOOK_EVERY * 2;
-        assert!(tokio::time::timeout(long, judge.exceeded(None, me)).await.is_err());
-        assert!(tokio::time::timeout(long, judge.exceeded(max(1 << 40), me)).await.is_err());
+        let mut judge = Judge::every(Duration::from_millis(1));
+        tokio::select! {
+            over = judge.exceeded(max(1 << 40), me.clone()) => panic!("{over:?}"),
+            () = seen(LOOKS) => {}
+        }
         let over = judge.exceeded(max(1), me).await;
         assert!(over.used_bytes > 100 * KIB, "{over:?}");
+        let nobody = || -> io::Result<Vec<i32>> { panic!("without a limit nobody looks") };
+        let unlimited = tokio::time::timeout(Duration::from_millis(10), judge.exceeded(None, nobody)).await;
+        assert!(unlimited.is_err());
     }
 }
