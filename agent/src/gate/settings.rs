@@ -1,5 +1,7 @@
 //! What an operator can set about the gate. Every number has a default and a reason.
 
+mod http2;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -269,6 +271,21 @@ pub enum SettingsError {
     /// A path that no request can have.
     #[error("gate setting `ready_path` is {0:?}, but must begin with \"/\" and have no \"?\", or be empty for none")]
     ReadyPath(String),
+    /// A number that must be below another is not.
+    #[error("gate setting `{setting}` is {given}, but must be at most {most}: {why}")]
+    TooLarge {
+        /// Which.
+        setting: &'static str,
+        /// What was given.
+        given: u64,
+        /// What would do.
+        most: u64,
+        /// Why.
+        why: &'static str,
+    },
+    /// The state file is written aside under a name that ends so, and then put in place.
+    #[error("gate setting `state_file` is {}, but must not end in \".new\": a new state is written beside it under that name", .0.display())]
+    StateFile(PathBuf),
     /// The gate passes bytes as they are.
     #[error(
         "gate setting `tls` does not go with mode = \"tcp\", in which the service itself speaks TLS; leave [gate.tls] away"
@@ -320,6 +337,10 @@ impl GateSettings {
         {
             return Err(SettingsError::ReadyPath(self.ready_path.clone()));
         }
+        if self.state_file.extension().is_some_and(|extension| extension == "new") {
+            return Err(SettingsError::StateFile(self.state_file.clone()));
+        }
+        http2::check(&self.http2)?;
         let limits = &self.limits;
         at_least("limits.connections", limits.connections as u64, 1, "nobody could connect")?;
         at_least("limits.in_flight", limits.in_flight, 1, "every request would be refused")?;
