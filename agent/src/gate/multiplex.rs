@@ -34,6 +34,7 @@ const SEND_BUFFER_BYTES: usize = 64 << 10;
 pub(super) struct Place {
     sender: SendRequest<RequestBody>,
     taken: Arc<Taken>,
+    quiet: Arc<Quiet>,
 }
 
 impl Place {
@@ -41,6 +42,7 @@ impl Place {
     pub(super) async fn send(&mut self, mut request: Request<RequestBody>) -> Result<Response<Incoming>, SendFailure> {
         // A service may answer before it has taken the body, whose stream is then still open.
         request.body_mut().takes(Arc::clone(&self.taken));
+        let _waiting = self.quiet.ask();
         self.sender.try_send_request(request).await.map_err(|mut failure| match failure.take_message() {
             Some(request) => SendFailure::NotWritten(Box::new(request), failure.into_error()),
             None => {
@@ -80,8 +82,7 @@ impl Shared {
     }
 
     fn place(&self) -> Place {
-        self.quiet.asked();
-        Place { sender: self.sender.clone(), taken: self.places.take() }
+        Place { sender: self.sender.clone(), taken: self.places.take(), quiet: Arc::clone(&self.quiet) }
     }
 }
 
