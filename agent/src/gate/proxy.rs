@@ -39,6 +39,9 @@ pub(super) async fn serve(
 ) -> Result<Response<ResponseBody>, Infallible> {
     let running = line.begin();
     let http2 = request.version() == Version::HTTP_2;
+    if request.version() < Version::HTTP_11 {
+        line.is_old();
+    }
     let offer = offer(&gate, &mut request);
     let (mut head, body) = request.into_parts();
     let asked = Asked {

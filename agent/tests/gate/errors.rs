@@ -8,7 +8,7 @@ use hyper::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::bench::{Service, TestGate, until};
+use crate::bench::{PATIENCE, Service, TestGate, until};
 use crate::visitor::{get, raw, read};
 
 /// An upstream on a port that nobody listens on.
@@ -273,4 +273,28 @@ async fn an_answer_that_is_no_http_is_a_502_and_the_next_request_has_a_new_conne
     let unasked = answers_once_with("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n").await;
     gate.open(&[Upstream { address: unasked, ..a.upstream(1, 1) }]).await;
     assert_eq!(get(gate.address, "/").await.expect("no panic").status, 502);
+}
+
+#[tokio::test]
+async fn a_request_that_cannot_wait_for_reach_is_a_502() {
+    let gate = TestGate::start_with(|settings| settings.hold.count = 0).await;
+    gate.open(&[nobody(1).await]).await;
+    let answer = gate.client().await.post("/").await;
+    assert_eq!((answer.status, answer.header("handover-gate")), (502, "connect"));
+}
+
+#[tokio::test]
+async fn a_broken_answer_to_http_1_0_does_not_look_whole() {
+    let (gate, a) = (TestGate::start().await, Service::start(1).await);
+    gate.open(&[a.upstream(1, 1)]).await;
+    let mut stream = TcpStream::connect(gate.address).await.expect("connected");
+    stream.write_all(b"GET /break HTTP/1.0\r\nHost: a\r\n\r\n").await.expect("written");
+    let mut answer = Vec::new();
+    while !String::from_utf8_lossy(&answer).contains("first,") {
+        assert!(stream.read_buf(&mut answer).await.expect("bytes") > 0, "closed");
+    }
+    assert!(!String::from_utf8_lossy(&answer).to_ascii_lowercase().contains("content-length"), "the close is its end");
+    a.release(1);
+    let rest = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it ends");
+    rest.expect_err("a close would be the end of a whole answer");
 }
