@@ -21,7 +21,7 @@ use super::grpc;
 use super::headers::{self, Hop};
 use super::reply::{self, Asked};
 use super::settings::UpstreamProtocol;
-use super::ticket::Gate;
+use super::ticket::{Gate, Patience};
 use super::tunnel::Tunnel;
 use super::upload::RequestBody;
 
@@ -66,8 +66,9 @@ pub(super) async fn serve(
         upgrade: offer.is_some(),
         deadline: gate.settings.limits.request_time.map(|time| Instant::now() + time),
     };
+    let mut patience = Patience::default();
     let entered = match line.share.is_within(gate.settings.limits.in_flight_of_a_peer()) {
-        true => forward::in_time(way.deadline, gate.enter(ask, &line.share)).await,
+        true => forward::in_time(way.deadline, gate.enter(ask, &line.share, &mut patience)).await,
         false => Err(Reason::PeerLimit),
     };
     let ticket = match entered {
@@ -84,7 +85,7 @@ pub(super) async fn serve(
     };
     headers::to_upstream(&mut head, &hop);
     let request = Request::from_parts(head, body);
-    Ok(match forward::forward(&gate, way, &line.share, ticket, request).await {
+    Ok(match forward::forward(&gate, way, &line.share, patience, ticket, request).await {
         Ok(answer) => pass_on(&gate, &line, answer, running, asked, way, offer),
         Err(reason) => reply::own(&gate, reason, None, running, &asked),
     })

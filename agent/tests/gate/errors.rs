@@ -61,10 +61,14 @@ async fn with_no_upstream_to_connect_to_the_answer_says_that_the_gate_made_it_an
     let (gate, a, b) = (short, nobody(1).await, nobody(2).await);
     gate.open(&[a, b]).await;
     let answer = gate.client().await.post("/").await;
-    assert_eq!((answer.status, answer.header("handover-gate")), (502, "connect"));
+    assert_eq!(
+        (answer.status, answer.header("handover-gate"), answer.header("retry-after")),
+        (503, "hold-expired", "1")
+    );
     let body: serde_json::Value = serde_json::from_str(&answer.body).expect("json");
-    assert_eq!(body["error"], "connect");
-    let report = gate.report_when("both were tried", |report| report.own_answers.contains_key(&Reason::Connect)).await;
+    assert_eq!(body["error"], "hold-expired");
+    let report =
+        gate.report_when("both were tried", |report| report.own_answers.contains_key(&Reason::HoldExpired)).await;
     assert!(report.upstreams.iter().all(|one| one.writes.connect_errors >= 1 && one.in_flight == 0), "{report:?}");
     assert_eq!(report.held, 0);
 }

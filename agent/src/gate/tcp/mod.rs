@@ -22,7 +22,7 @@ use super::counts::Event;
 use super::cut::About;
 use super::keep_alive;
 use super::peers::Share;
-use super::ticket::{Gate, Ticket};
+use super::ticket::{Gate, Patience, Ticket};
 
 /// Serves one client until either side has had enough.
 pub(super) async fn serve(gate: Arc<Gate>, client: TcpStream, peer: SocketAddr) {
@@ -78,9 +78,9 @@ async fn reach(gate: &Arc<Gate>, share: &Arc<Share>) -> Result<(TcpStream, Ticke
             Err(Reason::Connect) => {
                 // Out of every book while it waits: it is in flight nowhere.
                 drop(ticket);
-                gate.wait_for_reach(&mut patience, share).await?;
+                gate.wait_for_reach(Reason::Connect, &mut patience, share).await?;
                 tried.clear();
-                gate.enter(Class::Write, share).await?
+                gate.enter(Class::Write, share, &mut patience).await?
             }
             other => other?,
         };
