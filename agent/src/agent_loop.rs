@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use handover_proto::blocker::{Blocker, BlockerKind};
 use handover_proto::ids::InstanceId;
 use handover_proto::numbers::Term;
 use handover_proto::wire::Report;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::balancer::Balancers;
@@ -34,6 +35,8 @@ const LAPS: usize = 32;
 /// A report goes out at least this often, though nothing changed: an observation older than two seconds decides nothing
 /// at the coordinator (`SAFETY.md` R1). It comes from the main loop itself, so that it proves that the loop turns.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// How long an agent that ends waits for the answer to a start, which takes milliseconds. Its watchdog has three seconds.
+const STARTS_HEARD: Duration = Duration::from_secs(2);
 
 /// All that the loop owns.
 pub(crate) struct AgentLoop {
@@ -99,6 +102,7 @@ impl AgentLoop {
                 told = driver.recv() => self.driver_told(&told.context("the driver ended")?),
                 link = gate.changed() => link.context("the link to the gate ended")?,
                 ended = changed(&mut keeper) => ended.context("the lease keeper ended; its last words are in the log")?,
+                why = self.stager.broken() => bail!("what has versions in place ahead of their window ended: {why}"),
                 () = wake.notified() => {}
                 () = tokio::time::sleep(until) => {}
                 () = stop.recv() => break,
@@ -107,12 +111,17 @@ impl AgentLoop {
         const GOES_ON: &str = "instances, gate and lease go on without the agent";
         info!("stopping; {GOES_ON}");
         self.manager.stopping(GOES_ON);
+        if timeout(STARTS_HEARD, self.host.await_starts(&mut driver)).await.is_err() {
+            warn!("a start is still under way; the next agent looks what became of it");
+        }
         self.stager.stop().await;
         Ok(())
     }
 
     /// Laps until nothing is left to do now. Returns when to look again though nothing happened.
     fn settle(&mut self) -> Option<Duration> {
+        // What it holds up is the next agent's adoption, and nothing of this one's work.
+        let unrecorded = self.host.record_again();
         let mut trouble = self.host.note_readiness();
         self.offer_again();
         for _ in 0..LAPS {
@@ -129,7 +138,7 @@ impl AgentLoop {
             self.tell_keeper(Some(&decided));
             if decided.effects.is_empty() || trouble.is_some() {
                 self.note_reached(&decided);
-                self.publish(&observed, trouble.or(decided.waiting.clone()));
+                self.publish(&observed, trouble.or(unrecorded).or(decided.waiting.clone()));
                 return [decided.wake_at, self.host.trust_ends(clock::boot())].into_iter().flatten().min();
             }
             for effect in &decided.effects {
@@ -164,7 +173,7 @@ impl AgentLoop {
                     ready: running.ready(),
                     unmet: running.unmet(),
                     left: running.left.clone(),
-                    refused: running.refused.as_ref().map(|(_, why)| why.clone()),
+                    refused: running.refused().map(str::to_owned),
                     ledger,
                     draining_since: running.draining_since,
                     holds_lease: keeper.as_ref().is_some_and(|status| holds(status, &id)),

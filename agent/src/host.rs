@@ -18,7 +18,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::core::next::{Effect, LeaseStand, Waiting};
 use crate::core::observed::{Boot, Process};
-use crate::driver::{Adopted, Driver, DriverError, Exit, Order, ProcessRecord};
+use crate::driver::{Adopted, Driver, DriverError, Exit, Found, Order, ProcessRecord};
 use crate::durable::DurableError;
 use crate::ending::{ended, plain};
 use crate::lease::wanted::{Life, LocalInstance, Wanted};
@@ -29,6 +29,7 @@ mod start;
 mod told;
 mod trouble;
 
+pub use told::KILLED_AGAIN;
 use trouble::disk;
 
 /// Crashes that are this far apart are not a row.
@@ -132,8 +133,7 @@ impl Host {
     /// anything. What it finds so has to become ready first: nothing is known of it.
     async fn adopt_orphans(&mut self, known: &BTreeMap<SlotId, InstanceRecord>) -> Result<(), TakeOverError> {
         for found in self.driver.find_running().await? {
-            let recorded = known.values().any(|record| record.instance == found.instance && record.process.is_some());
-            if recorded {
+            if known.values().any(|record| is_recorded(record, &found)) {
                 continue;
             }
             let free = self.places.get(&found.slot).is_some_and(|place| place.running.is_none());
@@ -196,10 +196,26 @@ impl Host {
         let (slot, running) = (slot.clone(), place.running.as_ref()?);
         let record = InstanceRecord { process: Some(process.clone()), ..running.record.clone() };
         let saved = self.save(&slot, &record);
-        if let (Ok(()), Some(running)) = (&saved, self.running(&slot)) {
-            running.record = record;
+        if let Some(running) = self.running(&slot) {
+            // It is so whether the disk takes it or not: it is not said again.
+            (running.record, running.unrecorded) = (record, saved.is_err());
         }
         saved.err()
+    }
+
+    /// Records what the disk did not take when it was said.
+    pub fn record_again(&mut self) -> Option<Waiting> {
+        let of = |(slot, place): (&SlotId, &Place)| {
+            let running = place.running.as_ref().filter(|running| running.unrecorded)?;
+            Some((slot.clone(), running.record.clone()))
+        };
+        let unrecorded: Vec<_> = self.places.iter().filter_map(of).collect();
+        for (slot, record) in unrecorded {
+            if let Err(trouble) = self.save(&slot, &record) {
+                return Some(trouble);
+            }
+        }
+        None
     }
 
     fn set_lifecycle(&mut self, slot: &SlotId, event: Option<Event>) -> Option<Waiting> {
@@ -229,6 +245,9 @@ impl Host {
     /// Writes ahead: what is not in the file has not happened.
     fn save(&mut self, slot: &SlotId, record: &InstanceRecord) -> Result<(), Waiting> {
         let saved = self.file.change(|state| drop(state.instances.insert(slot.clone(), record.clone())));
+        if let (Ok(()), Some(running)) = (&saved, self.running(slot)) {
+            running.unrecorded = false;
+        }
         saved.map_err(|error| disk(&error))
     }
 
@@ -363,4 +382,13 @@ impl Host {
         }
         Wanted { instances }
     }
+}
+
+/// By its id, or by the unit's start where its id cannot be read: a program may write over its own environment.
+fn is_recorded(record: &InstanceRecord, found: &Found) -> bool {
+    let start = |process: &ProcessRecord| process.unit.as_ref().map(|unit| unit.invocation.clone()).unwrap_or_default();
+    record.process.as_ref().is_some_and(|process| {
+        let same_start = !start(process).is_empty() && found.main.as_ref().map(start) == Some(start(process));
+        record.instance == found.instance || same_start
+    })
 }

@@ -34,8 +34,10 @@ pub struct Place {
 
 /// One running instance.
 pub struct Running {
-    /// As it stands in the state file.
+    /// As it stands in the state file, or is to: see `unrecorded`.
     pub record: InstanceRecord,
+    /// What its driver said of its process is not in the state file yet.
+    pub(crate) unrecorded: bool,
     /// What its process does.
     pub process: Process,
     /// It had been told to stop when its main process ended.
@@ -86,6 +88,7 @@ impl Running {
         Self {
             process: if record.process.is_some() { Process::Running } else { Process::Starting },
             record,
+            unrecorded: false,
             wanted_end: false,
             left: None,
             refused: None,
@@ -106,6 +109,11 @@ impl Running {
             self.probes.look_now();
         }
         self.awaits = awaits;
+    }
+
+    /// What its driver could not do, in words.
+    pub fn refused(&self) -> Option<&str> {
+        self.refused.as_ref().map(|(_, why)| why.as_str())
     }
 
     /// What the probes say.

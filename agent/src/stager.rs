@@ -13,6 +13,7 @@ use handover_proto::numbers::Serial;
 use handover_proto::wire::StagingReport;
 use handover_store::client::Store;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -31,6 +32,8 @@ pub struct Stager {
     told: Arc<Told>,
     stop: CancellationToken,
     rests: watch::Receiver<bool>,
+    /// What follows the key, and what acts on it. Neither ends before the agent does.
+    tasks: JoinSet<()>,
 }
 
 impl Stager {
@@ -40,10 +43,19 @@ impl Stager {
         let (resting, rests) = watch::channel(true);
         let (said, requests) = watch::channel(Requested::Known(None));
         let keys = EnvKeys::new(&config.env).service(&config.service);
-        tokio::spawn(follow_staging(store, keys, said));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(follow_staging(store, keys, said));
         let task = Task { config, wake, told: told.clone(), stop: stop.clone(), resting, job: None, answered: None };
-        tokio::spawn(task.go(requests));
-        Self { told, stop, rests }
+        tasks.spawn(task.go(requests));
+        Self { told, stop, rests, tasks }
+    }
+
+    /// Returns if one of its tasks has ended, which would leave its last word standing for good; why. Cancel safe.
+    pub(crate) async fn broken(&mut self) -> String {
+        match self.tasks.join_next().await {
+            Some(Err(error)) => error.to_string(),
+            Some(Ok(())) | None => "it stopped by itself".to_owned(),
+        }
     }
 
     /// What the agent reports of it; none: nothing is asked of this agent.
@@ -144,5 +156,22 @@ async fn ended(job: &mut Option<Job>) -> End {
     match job {
         Some(job) => job.end().await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_breaks_off_is_noticed() {
+        let (resting, rests) = watch::channel(true);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(std::future::pending());
+        tasks.spawn(async { panic!("a fault") });
+        let mut stager = Stager { told: Arc::default(), stop: CancellationToken::new(), rests, tasks };
+        let broken = tokio::time::timeout(Duration::from_secs(30), stager.broken()).await.expect("noticed");
+        assert!(broken.contains("panic"), "{broken}");
+        drop(resting);
     }
 }

@@ -50,6 +50,21 @@ fn the_drop_in_for_agents_that_start_instances_themselves_takes_the_whole_sandbo
 }
 
 #[test]
+fn an_agent_that_is_not_root_is_less_exposed_than_one_that_is() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for (unit, drop_in, ceiling) in
+        [("handover-agent@.service", "agent.conf", 20), ("handover-gate@.service", "gate.conf", 16)]
+    {
+        let text = std::fs::read_to_string(units().join(unit)).expect("the unit");
+        let more = std::fs::read_to_string(units().join("examples/unprivileged").join(drop_in)).expect("the drop-in");
+        std::fs::write(dir.path().join(unit), format!("{text}\n{more}")).expect("written");
+        let found = exposure(&dir.path().join(unit));
+        println!("{unit} with {drop_in}: {}.{}", found / 10, found % 10);
+        assert!(found <= ceiling, "{unit} with {drop_in} has {found} tenths, {ceiling} are accounted for");
+    }
+}
+
+#[test]
 fn purging_the_agents_package_takes_the_agents_state_and_nothing_else() {
     let root = tempfile::tempdir().expect("a directory");
     let state = root.path().join("var/lib/handover");

@@ -35,6 +35,9 @@ pub enum Why {
     /// It is not there.
     #[error("the server answered 404: it is not there; is the version published whole?")]
     NotThere,
+    /// The server cannot for now, as it says itself: 500 and above.
+    #[error("the server answered {0}")]
+    Unable(String),
     /// Another answer.
     #[error("the server answered {0}")]
     Status(String),
@@ -54,6 +57,12 @@ impl Why {
     pub fn is_absence(&self) -> bool {
         matches!(self, Self::NotThere)
     }
+
+    /// A fault on the way, which may be gone the next time. What a command says is its own affair: it knows better what is
+    /// worth another try.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self, Self::Late(_) | Self::Unable(_) | Self::Http(_))
+    }
 }
 
 impl Fetch {
@@ -65,7 +74,8 @@ impl Fetch {
         let (how, fetched) = match &self.by {
             By::Exec(command) => {
                 let words: Vec<String> = command.iter().map(|word| word.as_argument(wanted)).collect();
-                let fetched = tokio::time::timeout(self.timeout, exec::fetch(&words, &wanted.to)).await;
+                let fetched =
+                    tokio::time::timeout(self.timeout, exec::fetch(&words, &wanted.to, wanted.most_bytes)).await;
                 (words.join(" "), fetched)
             }
             By::Http { url, ca } => {

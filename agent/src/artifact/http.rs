@@ -31,6 +31,7 @@ pub(super) async fn fetch(url: &str, ca: &Path, to: &Path, most_bytes: u64) -> R
             let to = response.headers().get(LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("elsewhere");
             Err(Why::Status(format!("{status} to {to}; name that place in `fetch.url`: redirections are not followed")))
         }
+        status if status.is_server_error() => Err(Why::Unable(status.to_string())),
         status => Err(Why::Status(status.to_string())),
     }
 }

@@ -4,6 +4,7 @@
 //! [`check`] verifies it again before each start; [`prune`] takes away what is neither in use nor among the newest. What is
 //! right and what is wrong is decided in [`handover_artifact`].
 
+pub(crate) mod alone;
 pub mod check;
 pub mod exec;
 pub mod fetch;

@@ -1,6 +1,5 @@
 //! How far a staging is, for whoever looks from beside it.
 
-use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Written by the staging, read by anybody.
@@ -13,14 +12,14 @@ struct Inner {
     verifying: bool,
     total_bytes: u64,
     whole_bytes: u64,
-    /// The file that comes now, and its size.
-    coming: Option<(PathBuf, u64)>,
+    /// Of the file that comes now: what is here of it, and its size.
+    coming: Option<(u64, u64)>,
 }
 
 /// How far it is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Far {
-    /// Why it cannot begin yet.
+    /// Why it cannot begin, or go on, yet.
     pub waiting: Option<String>,
     /// All files are here, and are being verified.
     pub verifying: bool,
@@ -31,24 +30,26 @@ pub struct Far {
 }
 
 impl Progress {
-    /// How far it is now. A command that fetches tells nothing, so the file itself is looked at.
+    /// How far it was when the staging looked last. Touches no file system, which may hang: the agent's loop asks.
     pub fn now(&self) -> Far {
         let inner = self.held();
-        let coming = inner
-            .coming
-            .as_ref()
-            .map_or(0, |(path, size_bytes)| std::fs::metadata(path).map_or(0, |about| about.len()).min(*size_bytes));
+        let here = inner.coming.map_or(0, |(here_bytes, _)| here_bytes);
         Far {
             waiting: inner.waiting.clone(),
             verifying: inner.verifying,
-            done_bytes: inner.whole_bytes.saturating_add(coming),
+            done_bytes: inner.whole_bytes.saturating_add(here),
             total_bytes: inner.total_bytes,
         }
     }
 
-    /// It cannot begin yet.
+    /// It cannot begin, or go on, yet.
     pub(crate) fn waits(&self, why: String) {
         self.held().waiting = Some(why);
+    }
+
+    /// What it waited for is over.
+    pub(super) fn goes_on(&self) {
+        self.held().waiting = None;
     }
 
     /// It begins, perhaps not for the first time.
@@ -61,9 +62,16 @@ impl Progress {
         self.held().total_bytes = total_bytes;
     }
 
-    /// A file is on its way.
-    pub(super) fn comes(&self, path: &Path, size_bytes: u64) {
-        self.held().coming = Some((path.to_owned(), size_bytes));
+    /// A file of this size is on its way.
+    pub(super) fn comes(&self, size_bytes: u64) {
+        self.held().coming = Some((0, size_bytes));
+    }
+
+    /// So much of it is here.
+    pub(super) fn has(&self, here_bytes: u64) {
+        if let Some((here, size_bytes)) = &mut self.held().coming {
+            *here = here_bytes.min(*size_bytes);
+        }
     }
 
     /// It is here.
@@ -89,18 +97,16 @@ mod tests {
 
     #[test]
     fn what_is_here_of_a_file_that_comes_counts_but_never_more_than_it_has() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let file = dir.path().join("run");
         let progress = Progress::default();
         progress.will_be(100);
-        progress.comes(&dir.path().join("first"), 40);
+        progress.comes(40);
         progress.came();
-        progress.comes(&file, 60);
+        progress.comes(60);
         let far = |done_bytes| Far { done_bytes, total_bytes: 100, ..Far::default() };
-        assert_eq!(progress.now(), far(40), "it is not there yet");
-        std::fs::write(&file, [0; 10]).expect("written");
+        assert_eq!(progress.now(), far(40), "nobody has looked yet");
+        progress.has(10);
         assert_eq!(progress.now(), far(50));
-        std::fs::write(&file, [0; 90]).expect("written");
+        progress.has(90);
         assert_eq!(progress.now(), far(100));
         progress.begins();
         assert_eq!(progress.now(), Far::default());

@@ -12,7 +12,7 @@ const BLOCK_BYTES: u64 = 4096;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "it needs {need_bytes} bytes ({keep_free_bytes} of them to stay free: `keep_free_bytes` in [artifact]), and only \
-     {free_bytes} are free there; make room, or lower `keep`"
+     {free_bytes} are free there, without the older versions beyond `keep`; make room, or lower `keep` and start the agent anew"
 )]
 pub struct NoSpace {
     /// What is needed.

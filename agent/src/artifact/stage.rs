@@ -1,17 +1,19 @@
 //! Staging a version: fetched, verified, and only then renamed into place, so that there is never half of one.
 
+use std::convert::Infallible;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use handover_artifact::verify::{MANIFEST_BYTES, SIGNATURE_BYTES, believe};
 use handover_artifact::{Entry, EntryPath, Expected, MANIFEST, Manifest, Refused, SIGNATURE, Verified, verify};
 use handover_proto::ids::Version;
-use nix::fcntl::{Flock, FlockArg};
 use tracing::warn;
 
+use super::alone::alone;
 use super::fetch::FetchError;
 use super::neighbours;
 use super::pattern::Wanted;
@@ -20,6 +22,13 @@ use super::prune::{self, ASIDE};
 use super::settings::{ArtifactSettings, Fetch};
 use super::space::{self, NoSpace};
 use crate::config::Config;
+
+/// Before a file is asked for again that a fault on the way has held up: one of ten thousand requests of a fleet must not
+/// end a rollout.
+const RESTS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
+
+/// Between two looks at a file that comes: the agent reports once a second.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// A version that could not be staged. What was there before is there still.
 #[derive(Debug, thiserror::Error)]
@@ -35,8 +44,11 @@ pub enum StageError {
         /// Where it should be.
         builds: PathBuf,
     },
-    /// Another `stage` runs.
-    #[error("cannot stage {version}: another `handover-agent stage` works in {builds}; try again when it is done", builds = builds.display())]
+    /// Another staging runs.
+    #[error(
+        "cannot stage {version}: another staging works in {builds} (`handover-agent stage`, or the agent of another service that \
+         shares this directory); try again when it is done", builds = builds.display()
+    )]
     Busy {
         /// Which.
         version: Version,
@@ -145,11 +157,8 @@ pub async fn stage_watched(config: &Config, version: &Version, progress: &Progre
     clear_leftovers(builds)?;
     let aside = aside(builds, version);
     let staging = Staging { config, settings, fetch, version, expected, aside, progress };
-    let verified = staging.go(&place).await?;
-    let (pruned, not_pruned) = match prune(config, settings, version) {
-        Ok(pruned) => (pruned, None),
-        Err(reason) => (Vec::new(), Some(reason)),
-    };
+    let (verified, mut pruned) = staging.go(&place).await?;
+    let not_pruned = prune(config, settings, version).map(|more| pruned.extend(more)).err();
     Ok(Staged { already: false, verified, pruned, not_pruned })
 }
 
@@ -159,14 +168,6 @@ fn aside(builds: &Path, version: &Version) -> PathBuf {
     let (process, number) = (std::process::id(), STAGINGS.fetch_add(1, Ordering::Relaxed));
     let since = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis());
     builds.join(format!("{ASIDE}staging-{version}-{since:x}-{process}-{number}"))
-}
-
-/// Until dropped, no other staging works in this directory.
-fn alone(builds: &Path, version: &Version) -> Result<Flock<File>, StageError> {
-    let path = builds.join(format!("{ASIDE}stage.lock"));
-    let file = File::create(&path).map_err(disk("open", &path))?;
-    let busy = |_| StageError::Busy { version: version.clone(), builds: builds.to_owned() };
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(busy)
 }
 
 /// What a staging or a pruning that was killed has left.
@@ -201,15 +202,11 @@ impl Drop for Staging<'_> {
 }
 
 impl Staging<'_> {
-    async fn go(&self, place: &Path) -> Result<Verified, StageError> {
+    /// Puts it in place; what had to go for that.
+    async fn go(&self, place: &Path) -> Result<(Verified, Vec<Version>), StageError> {
         self.directory(&self.aside)?;
         let manifest = self.manifest().await?;
-        let free = space::free_bytes(&self.aside).map_err(disk("ask for free space in", &self.aside))?;
-        space::fits(&manifest, free, self.settings.keep_free_bytes).map_err(|why| StageError::Space {
-            version: self.version.clone(),
-            builds: self.config.driver.builds().to_owned(),
-            why,
-        })?;
+        let pruned = self.room_for(&manifest)?;
         self.progress.will_be(manifest.size_bytes());
         for (path, entry) in &manifest.files {
             self.bring(path, entry).await?;
@@ -220,7 +217,26 @@ impl Staging<'_> {
         fs::rename(&self.aside, place).map_err(disk("rename into place", place))?;
         let builds = self.config.driver.builds();
         File::open(builds).and_then(|builds| builds.sync_all()).map_err(disk("sync the directory", builds))?;
-        Ok(verified)
+        Ok((verified, pruned))
+    }
+
+    /// Makes sure that it fits. If need be older versions go first, which would go afterwards: a disk that holds as many as
+    /// it can would take no other for good.
+    fn room_for(&self, manifest: &Manifest) -> Result<Vec<Version>, StageError> {
+        let builds = self.config.driver.builds();
+        let fits = || {
+            let free = space::free_bytes(&self.aside).map_err(disk("ask for free space in", &self.aside))?;
+            Ok(space::fits(manifest, free, self.settings.keep_free_bytes))
+        };
+        if fits()?.is_ok() {
+            return Ok(Vec::new());
+        }
+        let pruned = prune(self.config, self.settings, self.version).unwrap_or_else(|reason| {
+            warn!(builds = %builds.display(), reason, "older versions were not pruned");
+            Vec::new()
+        });
+        let refused = |why| StageError::Space { version: self.version.clone(), builds: builds.to_owned(), why };
+        fits()?.map(|()| pruned).map_err(refused)
     }
 
     /// Manifest and signature first: nothing else is asked for before they are believed.
@@ -258,8 +274,32 @@ impl Staging<'_> {
             to: file.under(&self.aside),
             most_bytes,
         };
-        let fetched = self.fetch.fetch(&wanted).await;
-        fetched.map_err(|source| StageError::Fetch { version: self.version.clone(), source })
+        let mut fetched = self.fetch.fetch(&wanted).await;
+        for rest in RESTS {
+            match fetched {
+                Err(error) if error.why.may_pass() => {
+                    warn!(%error, "trying again in {rest:?}");
+                    self.progress.waits(format!("another try in {} s: {error}", rest.as_secs()));
+                }
+                done => return done.map_err(|source| self.not_fetched(source)),
+            }
+            tokio::time::sleep(rest).await;
+            self.progress.goes_on();
+            fetched = self.fetch.fetch(&wanted).await;
+        }
+        fetched.map_err(|source| self.not_fetched(source))
+    }
+
+    fn not_fetched(&self, source: FetchError) -> StageError {
+        StageError::Fetch { version: self.version.clone(), source }
+    }
+
+    /// Looks again and again at how much of a file has come: a command that fetches tells nothing.
+    async fn look_at(&self, file: &Path) -> Infallible {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            self.progress.has(fs::metadata(file).map_or(0, |about| about.len()));
+        }
     }
 
     async fn bring(&self, path: &EntryPath, entry: &Entry) -> Result<(), StageError> {
@@ -270,8 +310,11 @@ impl Staging<'_> {
         match entry {
             Entry::Link { target } => std::os::unix::fs::symlink(target, &to).map_err(disk("link", &to)),
             Entry::File { size_bytes, executable, .. } => {
-                self.progress.comes(&to, *size_bytes);
-                self.fetched(path, *size_bytes).await?;
+                self.progress.comes(*size_bytes);
+                tokio::select! {
+                    fetched = self.fetched(path, *size_bytes) => fetched?,
+                    never = self.look_at(&to) => match never {},
+                }
                 self.progress.came();
                 let mode = if *executable { 0o555 } else { 0o444 };
                 let kept = File::open(&to).and_then(|file| {
@@ -332,7 +375,7 @@ fn absent(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
-fn disk(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StageError {
+pub(super) fn disk(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StageError {
     let path = path.to_owned();
     move |why| StageError::Disk { operation, path, why }
 }

@@ -70,8 +70,11 @@ impl Watched {
 
     /// The client's side took bytes, or takes none now.
     pub(super) fn wrote(&self, taken: bool) {
-        let now = self.gate.now();
-        self.line().wrote(taken, now);
+        let mut line = self.line();
+        // Not worth a look at the clock for each write.
+        if line.heeds_write(taken) {
+            line.wrote(taken, self.gate.now());
+        }
     }
 
     /// The head of an upstream's answer is on its way, and when the time for all of it is over.

@@ -225,8 +225,7 @@ async fn time_is_over(gate: &Gate, way: Way, upload: &Upload, has_upload: bool) 
     let limit = gate.settings.limits.answer_time;
     let mut since = gate.now();
     loop {
-        let wait = (since + limit).saturating_sub(gate.now());
-        let overdue = Instant::now() + wait;
+        let overdue = gate.instant(since + limit);
         if let Some(deadline) = way.deadline.filter(|deadline| *deadline < overdue) {
             tokio::time::sleep_until(deadline).await;
             return Reason::RequestTimeout;

@@ -24,15 +24,10 @@ pub(super) const OWN: HeaderName = HeaderName::from_static("handover-gate");
 /// The request's id, to the service and back to the client.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Fields that concern one connection only (RFC 9110 §7.6.1), beside those that `Connection` names.
-const HOP_BY_HOP: [HeaderName; 6] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+/// Whether a field (in lower case) concerns one connection only (RFC 9110 §7.6.1); so do those that `Connection` names.
+fn is_hop_by_hop(name: &[u8]) -> bool {
+    matches!(name, b"connection" | b"keep-alive" | b"proxy-connection" | b"te" | b"transfer-encoding" | b"upgrade")
+}
 
 /// Checks what hyper and h2 let through. hyper itself refuses wrong or differing lengths and an encoding that does not end
 /// in chunked; with both a length and chunked it drops the length and closes after the answer (RFC 9112 §6.3), and what goes
@@ -109,7 +104,17 @@ fn check_authority(
 
 fn is_host(value: &HeaderValue) -> bool {
     let bytes = value.as_bytes();
-    bytes.is_empty() || (!bytes.contains(&b'@') && uri::Authority::try_from(bytes).is_ok())
+    bytes.is_empty() || is_plain_host(bytes) || (!bytes.contains(&b'@') && uri::Authority::try_from(bytes).is_ok())
+}
+
+/// A name or an IPv4 address, with or without a port: nearly every host, seen without a copy of it.
+fn is_plain_host(bytes: &[u8]) -> bool {
+    let (name, port) = match bytes.iter().position(|byte| *byte == b':') {
+        Some(colon) => (&bytes[..colon], &bytes[colon + 1..]),
+        None => (bytes, &b"80"[..]),
+    };
+    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"-.".contains(byte);
+    !name.is_empty() && name.iter().all(fits) && !port.is_empty() && port.iter().all(u8::is_ascii_digit)
 }
 
 /// hyper takes any list that ends in `chunked`, and the other side would be told of that one alone (RFC 9112 §6.1).
@@ -153,7 +158,9 @@ pub(super) fn is_websocket(protocol: &HeaderValue) -> bool {
 /// Takes out what concerns one connection only.
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let lists = headers.get_all(header::CONNECTION).iter();
-    let named: Vec<HeaderName> = lists.flat_map(items).filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
+    // `keep-alive`, which most say, ends here anyway: it need not be made a name.
+    let named = lists.flat_map(items).filter(|name| !is_hop_by_hop(name));
+    let named: Vec<HeaderName> = named.filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
     for name in named {
         // These frame, address and name the message, and say through whom it came; a client must not be able to have them
         // taken away.
@@ -163,7 +170,8 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in &HOP_BY_HOP {
+    // Few messages have more than one of them, so that looking through the names costs less than looking each one up.
+    while let Some(name) = headers.keys().find(|name| is_hop_by_hop(name.as_str().as_bytes())).cloned() {
         headers.remove(name);
     }
 }

@@ -61,6 +61,11 @@ impl Line {
         self.idle_since = now;
     }
 
+    /// Whether [`Line::wrote`] would change anything: not for a client that takes all that it is told.
+    pub fn heeds_write(&self, taken: bool) -> bool {
+        if taken { self.blocked_since.is_some() || self.ended_since.is_some() } else { self.blocked_since.is_none() }
+    }
+
     /// A write was taken, or was refused for now.
     pub fn wrote(&mut self, taken: bool, now: Duration) {
         if taken && self.ended_since.is_some() {
@@ -198,6 +203,20 @@ mod tests {
         line.wrote(true, S(69));
         line.wrote(false, S(69));
         assert_eq!(line.fate(&limits(), &Http2Limits::default(), None, S(70)), Fate::KeepUntil(S(129)));
+    }
+
+    #[test]
+    fn a_write_that_is_not_heeded_would_change_nothing() {
+        for (blocked_since, ended_since) in
+            [(None, None), (Some(S(1)), None), (None, Some(S(2))), (Some(S(1)), Some(S(2)))]
+        {
+            let before = Line { blocked_since, ended_since, ..Line::default() };
+            for taken in [true, false] {
+                let mut after = before;
+                after.wrote(taken, S(3));
+                assert_eq!(before.heeds_write(taken), after != before, "{before:?} {taken}");
+            }
+        }
     }
 
     #[test]

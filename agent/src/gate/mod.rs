@@ -39,6 +39,7 @@ mod endpoint;
 mod forward;
 mod grpc;
 mod headers;
+mod heap;
 mod keep_alive;
 mod multiplex;
 mod open_files;

@@ -16,6 +16,7 @@ use tokio::task::AbortHandle;
 use super::multiplex::Place;
 use super::places::Taken;
 use super::upload::RequestBody;
+use super::wire::Wire;
 use super::{keep_alive, places};
 
 /// What carries one request to an upstream. Dropping it lets a request body that is still being passed on come to its end.
@@ -73,7 +74,7 @@ impl Link {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
             keep_alive::ask(&stream, patience);
-            http1::handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)
+            http1::handshake(TokioIo::new(Wire::new(stream))).await.map_err(std::io::Error::other)
         };
         let (sender, connection) = tokio::time::timeout(limit, connecting).await??;
         // Ends when the sender is dropped or the upstream closes. Its error reaches the request that it concerns.
@@ -146,9 +147,15 @@ impl Pool {
     pub(super) fn take(&self, key: u64) -> Option<Link> {
         let mut idle = self.lock();
         let links = idle.get_mut(&key)?;
-        links.retain(|one| one.is_fresh(self.age));
-        let ready = links.iter().rposition(|one| one.link.idle().is_some_and(SendRequest::is_ready))?;
-        Some(links.remove(ready).link)
+        // They stand in the order of their last use. Only as many are looked at as it takes: the sweep sees to the others.
+        for at in (0..links.len()).rev() {
+            if !links[at].is_fresh(self.age) {
+                links.remove(at);
+            } else if links[at].link.idle().is_some_and(SendRequest::is_ready) {
+                return Some(links.remove(at).link);
+            }
+        }
+        None
     }
 
     /// Takes back a connection whose answer has ended. Beyond the cap it is dropped, which closes it; so is a place on a

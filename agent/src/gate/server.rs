@@ -23,7 +23,7 @@ use super::handover::take::{TakeOver, TakeOverError};
 use super::settings::{GateSettings, SettingsError};
 use super::ticket::Gate;
 use super::tls::{Tls, TlsError};
-use super::{open_files, report, saving};
+use super::{heap, open_files, report, saving};
 use crate::notify::ServiceManager;
 
 /// How long the last report may take to reach those who listen.
@@ -118,6 +118,7 @@ impl Server {
         settings.check()?;
         let tls = settings.tls.as_ref().map(Tls::open).transpose()?.map(Arc::new);
         open_files::allow_for(&settings.limits);
+        heap::keep_what_is_freed();
         let listening = Listening::get(&settings, beginning.given, beginning.replace).await?;
         let gate = Gate::new(settings, tls);
         let control = Arc::new(ControlSocket::bind(&gate.settings.control, &gate.start_id)?);

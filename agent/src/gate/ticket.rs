@@ -132,6 +132,11 @@ impl Gate {
         self.started.elapsed()
     }
 
+    /// The runtime's name for a time of the gate's clock.
+    pub(super) fn instant(&self, at: Duration) -> tokio::time::Instant {
+        (self.started + at).into()
+    }
+
     /// The core, for a few lines; never across an await. A panic in another task leaves counts that are still usable.
     pub(super) fn core(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use super::keep_alive;
 use super::pipe::Pipe;
@@ -18,6 +17,7 @@ use super::socket::Socket;
 use super::ticket::{Gate, Ticket};
 use super::upgraded::{self, Fate, UpgradedSettings};
 use super::websocket::Frames;
+use super::wire::Wire;
 
 /// How long the two connections may take to be handed over, which hyper does as soon as the answer's head is written.
 const HAND_OVER: Duration = Duration::from_secs(10);
@@ -35,7 +35,7 @@ pub(super) struct Tunnel {
 /// Both ends, and the two directions between them.
 struct Open {
     client: Socket,
-    upstream: TcpStream,
+    upstream: Wire,
     up: Pipe,
     down: Pipe,
 }
@@ -66,7 +66,7 @@ impl Tunnel {
 impl Open {
     fn of(client: Upgraded, upstream: Upgraded, websocket: bool) -> Option<Self> {
         let client = client.downcast::<TokioIo<Socket>>().ok()?;
-        let upstream = upstream.downcast::<TokioIo<TcpStream>>().ok()?;
+        let upstream = upstream.downcast::<TokioIo<Wire>>().ok()?;
         let frames = websocket.then(Frames::default);
         Some(Self {
             up: Pipe::new(&client.read_buf, None),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use handover_proto::ids::{InstanceId, SlotId};
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::Host;
@@ -11,9 +12,10 @@ use crate::clock;
 use crate::core::next::Waiting;
 use crate::core::observed::Process;
 use crate::driver::{Order, ProcessRecord, Told};
+use crate::place::Place;
 
 /// A kill that was refused is ordered again after this: what refuses is mostly busy, and every try costs it more.
-const KILLED_AGAIN: Duration = Duration::from_secs(1);
+pub const KILLED_AGAIN: Duration = Duration::from_secs(1);
 
 impl Host {
     /// Takes in what the driver says.
@@ -24,6 +26,18 @@ impl Host {
             Told::Ordered { instance, order, failed: None } => self.obeyed(instance, *order),
             Told::Ordered { instance, order, failed: Some(why) } => self.refused(instance, *order, why),
             Told::Exit(exit) => self.exited(exit),
+        }
+    }
+
+    /// Hears the driver until no start is under way. What an agent that ends does not hear, the next one finds no record of.
+    pub async fn await_starts(&mut self, driver: &mut mpsc::Receiver<Told>) {
+        let starting =
+            |place: &Place| place.running.as_ref().is_some_and(|running| running.process == Process::Starting);
+        while self.places.values().any(starting) {
+            let Some(told) = driver.recv().await else { return };
+            if let Some(trouble) = self.told(&told) {
+                warn!(reason = trouble.sentence, "what became of an instance could not be recorded");
+            }
         }
     }
 
@@ -58,6 +72,10 @@ impl Host {
             Order::Kill => "trying again",
         };
         let running = self.running(&slot)?;
+        if let (Order::Stop, Process::Stopping { killed: true, .. }) = (order, running.process) {
+            // It comes late: what is to be said is what became of the kill.
+            return None;
+        }
         running.refused = Some((order, format!("could not be {order}: {why}; {follows}")));
         if let (Order::Kill, Process::Stopping { .. }) = (order, running.process) {
             running.process = Process::Stopping { kill_at: clock::boot() + KILLED_AGAIN, killed: false };

@@ -43,7 +43,12 @@ impl SignalRouting {
         self.silent.subscribe()
     }
 
+    /// A drain that these routes take back is over from here on, whoever has heard of it: ordered once more, it has to be
+    /// confirmed anew.
     pub(crate) fn tell(&mut self, routes: &Routes) {
+        if self.applied.as_ref().is_some_and(|(applied, _)| take_back(routes, applied)) {
+            self.applied = None;
+        }
         self.told = Some(routes.clone());
     }
 
@@ -52,7 +57,8 @@ impl SignalRouting {
         self.told.as_ref()
     }
 
-    /// What was told counts as applied once every balancer says so, and stays so until something else does.
+    /// What was told counts as applied once every balancer says so, and stays so until something else does or a drain of
+    /// it is taken back.
     pub(crate) fn seen(&mut self, front: &FrontSeen, slots: &mut dyn Iterator<Item = &SlotId>) -> GateSeen {
         if let Some(told) = &self.told
             && self.applied.as_ref().is_none_or(|(applied, _)| applied != told)
@@ -69,10 +75,19 @@ impl SignalRouting {
     }
 
     pub(crate) fn ledger(&self, instance: &InstanceId) -> Ledger {
-        let cut_off = self
-            .applied
-            .as_ref()
-            .filter(|(routes, _)| routes.of(instance).is_none_or(|route| route.reads + route.writes == 0));
+        let cut_off = self.applied.as_ref().filter(|(routes, _)| weight(routes, instance) == 0);
         self.counter.ledger(instance, cut_off.map(|(_, since)| *since))
     }
 }
+
+fn weight(routes: &Routes, instance: &InstanceId) -> u32 {
+    routes.of(instance).map_or(0, |route| route.reads + route.writes)
+}
+
+/// Whether something gets traffic that got none.
+fn take_back(told: &Routes, applied: &Routes) -> bool {
+    told.local.iter().any(|route| weight(told, &route.instance) > 0 && weight(applied, &route.instance) == 0)
+}
+
+#[cfg(test)]
+mod tests;

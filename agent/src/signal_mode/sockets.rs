@@ -128,12 +128,12 @@ fn open() -> io::Result<OwnedFd> {
 
 /// On a thread that ends with it: a thread that has entered a namespace stays there.
 fn open_in(namespace: &File) -> io::Result<OwnedFd> {
-    let entered = std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
+    std::thread::scope(|scope| {
+        // The builder says that there is no thread to be had; `scope.spawn` would panic.
+        let thread = std::thread::Builder::new().spawn_scoped(scope, || {
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
             open()
-        });
-        thread.join()
-    });
-    entered.unwrap_or_else(|_| Err(io::Error::other("the thread that enters it ended")))
+        })?;
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that enters it ended")))
+    })
 }

@@ -106,6 +106,16 @@ async fn a_command_that_fails_is_quoted() {
 }
 
 #[tokio::test]
+async fn a_command_that_writes_more_than_was_announced_is_ended_and_not_believed() {
+    let of = |script: &str| format!("exec = [\"sh\", \"-c\", '{script} # {{file}}']\ntimeout = \"20s\"");
+    for script in ["head -c 1001 /dev/zero > {to}", "head -c 100000 /dev/zero > {to}; sleep 300"] {
+        let (text, why) = fetched(&of(script)).await.expect_err("too large");
+        assert!(matches!(why, Why::TooLarge(1000)), "{script}: {text}");
+    }
+    assert_eq!(fetched(&of("head -c 1000 /dev/zero > {to}")).await.expect("as announced").len(), 1000);
+}
+
+#[tokio::test]
 async fn with_https_only_a_server_that_the_authority_vouches_for_is_believed() {
     let dir = tempfile::tempdir().expect("a directory");
     let authority = || {

@@ -25,7 +25,12 @@ pub(crate) fn version(text: &str) -> Version {
 
 impl Site {
     pub(crate) fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
+        Self::within(&std::env::temp_dir())
+    }
+
+    /// On another file system.
+    pub(crate) fn within(place: &Path) -> Self {
+        let dir = tempfile::tempdir_in(place).expect("a directory");
         for name in ["builds", "published", "state", "run"] {
             fs::create_dir(dir.path().join(name)).expect("made");
         }

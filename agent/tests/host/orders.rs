@@ -1,7 +1,11 @@
 //! Orders are carried out beside the host, and what becomes of them is heard.
 
-use handover_agent::core::next::Effect;
+use handover_agent::clock;
+use handover_agent::core::next::{Effect, Waiting};
 use handover_agent::core::observed::Process;
+use handover_agent::driver::{Order, ProcessRecord, Told};
+use handover_agent::host::KILLED_AGAIN;
+use handover_proto::blocker::BlockerKind;
 
 use crate::site::{Site, slot};
 
@@ -27,9 +31,10 @@ async fn a_kill_that_is_refused_is_due_again_and_works_in_the_end() {
     site.host.act(&Effect::Terminate { slot: slot(), kill_at: Default::default() });
     site.host.act(&Effect::Kill { slot: slot() });
     assert!(killed(&site), "ordered");
+    let ordered = clock::boot();
     site.until("the refusal", |site| !killed(site)).await;
     let Process::Stopping { kill_at, .. } = site.running().process else { panic!("it stops") };
-    assert!(kill_at > Default::default(), "not at once");
+    assert!(kill_at >= ordered + KILLED_AGAIN, "not at once: {ordered:?} {kill_at:?}");
     site.unset("busy");
     site.host.act(&Effect::Kill { slot: slot() });
     site.until("its end", |site| site.place().running.is_none()).await;
@@ -46,6 +51,61 @@ async fn a_kill_that_takes_long_holds_up_nothing() {
     assert!(site.pid().is_some() && killed(&site));
     site.unset("hold-kill");
     site.until("its end", |site| site.place().running.is_none()).await;
+}
+
+#[tokio::test]
+async fn a_stop_that_is_refused_after_the_kill_was_ordered_says_nothing_any_more() {
+    let mut site = up().await;
+    let refused = |order, why: &str| Told::Ordered {
+        instance: site.running().record.instance.clone(),
+        order,
+        failed: Some(why.to_owned()),
+    };
+    let (stop, kill) = (refused(Order::Stop, "the engine is deaf"), refused(Order::Kill, "the engine is busy"));
+    let says = |site: &Site, what: &str| {
+        let observed = site.running().refused().unwrap_or_default();
+        observed.contains(what)
+    };
+    site.host.act(&Effect::Terminate { slot: slot(), kill_at: Default::default() });
+    assert_eq!(site.host.told(&stop), None);
+    assert!(says(&site, "deaf"), "before it is killed");
+    site.set("hold-kill");
+    site.host.act(&Effect::Kill { slot: slot() });
+    assert_eq!(site.host.told(&stop), None);
+    assert!(!says(&site, "deaf"));
+    assert_eq!(site.host.told(&kill), None);
+    assert!(says(&site, "busy"));
+}
+
+#[tokio::test]
+async fn what_the_disk_did_not_take_is_known_all_the_same_and_recorded_later() {
+    let mut site = up().await;
+    let now = site.running().record.process.clone().expect("known");
+    let began = ProcessRecord { command: Some("another name".into()), ..now };
+    let (state, away) = (site.dir.path().join("state"), site.dir.path().join("away"));
+    std::fs::rename(&state, &away).expect("moved away");
+    let disk = |trouble: Option<Waiting>| trouble.is_some_and(|trouble| trouble.kind == BlockerKind::Disk);
+    assert!(disk(site.host.told(&Told::Began(began.clone()))), "the disk does not take it");
+    assert_eq!(site.running().record.process.as_ref(), Some(&began), "it is so all the same");
+    assert!(disk(site.host.record_again()), "and told with every lap");
+    assert_ne!(site.pid(), Some("another name"));
+    std::fs::rename(&away, &state).expect("put back");
+    assert_eq!(site.host.record_again(), None);
+    assert_eq!(site.pid(), Some("another name"));
+}
+
+#[tokio::test]
+async fn an_agent_that_ends_hears_first_what_became_of_its_starts() {
+    let mut site = Site::new().await;
+    site.await_starts().await;
+    site.set("hold-start");
+    assert_eq!(site.host.act(&Site::start()), None);
+    assert_eq!(site.running().process, Process::Starting, "it is under way");
+    let known = |site: &Site| site.host.file.state.instances[&slot()].process.is_some();
+    assert!(!known(&site));
+    site.unset("hold-start");
+    site.await_starts().await;
+    assert!(site.running().process == Process::Running && known(&site), "the next agent adopts it");
 }
 
 #[tokio::test]

@@ -94,6 +94,12 @@ impl Site {
         record.command.as_deref().filter(|name| !name.is_empty())
     }
 
+    /// As an agent that ends.
+    pub(crate) async fn await_starts(&mut self) {
+        let heard = self.host.await_starts(&mut self.told);
+        tokio::time::timeout(LONG, heard).await.expect("no start is under way");
+    }
+
     /// Hears the driver, as the agent's loop does, until something holds.
     pub(crate) async fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
         let end = Instant::now() + LONG;

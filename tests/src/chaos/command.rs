@@ -43,7 +43,7 @@ struct Run {
     /// Which etcd: 3.4 as Debian 12 ships it, or 3.5 from .tools/etcd35.
     #[arg(long, default_value = "3.4")]
     etcd: String,
-    /// A planted mistake: check=plain|key-share|outside|none, behaviour=TOML, or NAME=VALUE for the environment of
+    /// A planted mistake: check=plain|key-share|outside|none, behaviour=TOML, lease=TOML, or NAME=VALUE for the environment of
     /// agents and services.
     #[arg(long = "plant", value_name = "MISTAKE")]
     planted: Vec<String>,
@@ -147,12 +147,14 @@ fn inside(dir: &Path, run: &Run) -> Result<ExitCode> {
         programs: run.programs.clone(),
         check: String::new(),
         behaviour: String::new(),
+        lease: String::new(),
         env: Vec::new(),
     };
     for mistake in &run.planted {
         let (name, value) = mistake.split_once('=').with_context(|| format!("--plant {mistake}: no NAME=VALUE"))?;
         match name {
             "behaviour" => value.clone_into(&mut order.behaviour),
+            "lease" => value.clone_into(&mut order.lease),
             "check" => order.check = format!("#{value}"),
             _ => order.env.push((name.to_owned(), value.to_owned())),
         }

@@ -106,10 +106,10 @@ pub const ALL: [Mistake; 15] = [
         &["single-holder", "fence", "darkness"],
     ),
     mistake("create-revision-as-token", &["HANDOVER_PLANT=create-revision-as-token"], PLANNED, &["darkness", "fence"]),
-    // As above.
+    // As above; and a busy machine answers the read in time.
     mistake(
         "no-term-check",
-        &["HANDOVER_PLANT=no-term-check,no-quarantine", "check=none"],
+        &["HANDOVER_PLANT=no-term-check,no-quarantine", "check=none", "lease=attempt = \"1500ms\""],
         DEPOSED,
         &["single-holder"],
     ),

@@ -46,7 +46,7 @@ pub struct Plan {
 
 /// Every fault there is, with how long it lasts in milliseconds, from and to. A seed's remainder picks the first fault of
 /// its schedule, so that as many schedules as there are faults have each of them.
-pub const FAULTS: [(Nemesis, u64, u64); 57] = [
+pub const FAULTS: [(Nemesis, u64, u64); 58] = [
     (Nemesis::Kill(Victim::HolderAgent), 200, 2000),
     (Nemesis::Freeze(Victim::HolderHost), 3000, 28_000),
     (Nemesis::Cut(Cut::HolderEtcd), 3000, 28_000),
@@ -104,6 +104,7 @@ pub const FAULTS: [(Nemesis, u64, u64); 57] = [
     (Nemesis::Slew(-10), 6000, 16_000),
     (Nemesis::Plot(Plot::LateRelease), 6000, 14_000),
     (Nemesis::Plot(Plot::DeposedAnswer), 16_000, 24_000),
+    (Nemesis::Operator(Hand::RevokeDeafHolder), 4000, 14_000),
 ];
 
 /// Faults that come second, beside or after any other: they end by themselves, and what they cost is short.

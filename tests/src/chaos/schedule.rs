@@ -51,6 +51,8 @@ pub struct Order {
     pub check: String,
     /// How every service behaves.
     pub behaviour: String,
+    /// More of every agent's `[lease]`.
+    pub lease: String,
     /// Variables for agents and services: planted mistakes.
     pub env: Vec<(String, String)>,
 }
@@ -74,6 +76,7 @@ pub fn run(order: &Order) -> Result<Outcome> {
         env: order.env.clone(),
         check: order.check.clone(),
         behaviour: order.behaviour.clone(),
+        lease: order.lease.clone(),
         programs: order.programs.clone(),
         wires: plan.wires(),
         clocks: plan.clocks(),

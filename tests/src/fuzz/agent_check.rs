@@ -2,7 +2,7 @@
 //! three bytes each, of two HAProxies, an operator and the agent. At the end both HAProxies go on asking.
 //!
 //! What must hold: an answer is `drain` or `up N%`, with `ready` only where our own drain stands; so an operator's drain
-//! survives. A drain is told to one who knows of a target that serves (`SAFETY.md` R8). What counts as known is what every
+//! survives. A drain is told to one who knows of a target that serves (`SAFETY.md` R8), or has never asked about one. What counts as known is what every
 //! HAProxy that asks was told last. Whoever goes on asking ends with what was meant, and nothing of ours is left behind,
 //! however often the agent dies. What is asked for is the first line, whatever the pieces in which it comes.
 
@@ -150,7 +150,7 @@ impl World {
     fn ask(&mut self, which: u8) -> Outcome {
         let at = self.at(which);
         let Some(wishes) = self.wishes.clone() else { return Ok(()) };
-        let wish = self.askers.wish(&at.0, at.1).ok_or("there are wishes, and no answer")?;
+        let wish = self.askers.wish(&at.0, at.1, SETTLE, self.now).ok_or("there are wishes, and no answer")?;
         let serves = |(target, wish): (&Target, &Wish)| {
             *wish != Wish::Drain
                 && self.lines.get(&(target.clone(), at.1)).and_then(|line| line.told).map(|told| told.0) == Some(*wish)
@@ -158,8 +158,13 @@ impl World {
         let needed = wishes.values().any(|wish| *wish != Wish::Drain);
         let before = self.lines.get(&at).copied().unwrap_or_default();
         let news = before.told.is_some_and(|(told, _)| told != Wish::Drain);
+        // One that has had the time to ask about another, and never has, is told all the same.
+        let asked = |(target, wish): (&Target, &Wish)| {
+            *wish != Wish::Drain && self.lines.get(&(target.clone(), at.1)).is_some_and(|line| line.told.is_some())
+        };
+        let asks_for_no_other = self.now >= self.since + SETTLE && !wishes.iter().any(asked);
         must!(
-            wish != Wish::Drain || !news || !needed || wishes.iter().any(serves),
+            wish != Wish::Drain || !news || !needed || asks_for_no_other || wishes.iter().any(serves),
             "{at:?} is drained before another serves"
         );
         let drained = self.ours.contains(&at);

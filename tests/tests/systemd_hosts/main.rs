@@ -10,6 +10,7 @@ mod programs;
 mod readme;
 mod stop_first;
 mod units;
+mod unprivileged;
 mod upgrade;
 
 use handover_tests::booted::site;

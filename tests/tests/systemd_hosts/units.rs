@@ -90,3 +90,27 @@ fn a_unit_that_would_kill_a_draining_service_early_is_refused_with_both_numbers(
     let said = host.run(&run).expect("run");
     assert!(said.code == 1 && said.err.contains("Restart=always"), "{said:?}");
 }
+
+/// Holds up whoever starts after it, until it is stopped.
+const HOLD: &str = "[Service]\nType=oneshot\nExecStart=/bin/sleep 4712\n";
+
+#[test]
+fn an_order_that_waits_for_its_turn_while_an_agent_begins_is_taken_back() {
+    let Some(site) = Site::serving(1) else { return };
+    let host = site.hosts.host(0);
+    host.must(&["systemctl", "stop", "handover-agent@billing"]).expect("stopped");
+    host.put("/etc/systemd/system/hold.service", HOLD).expect("written");
+    host.put("/etc/systemd/system/billing@.service.d/hold.conf", "[Unit]\nAfter=hold.service\n").expect("written");
+    host.must(&["systemctl", "daemon-reload"]).expect("reloaded");
+    for unit in ["hold", "billing@b"] {
+        host.must(&["systemctl", "start", "--no-block", unit]).expect("ordered");
+    }
+    let ordered = || host.must(&["systemctl", "list-jobs", "--no-legend"]).expect("listed").contains("billing@b");
+    assert!(ordered(), "an agent that ended here would leave this to the next one");
+    host.must(&["systemctl", "start", "handover-agent@billing"]).expect("started");
+    until("the order to be taken back", || !ordered());
+    until("what serves to be adopted", || site.serving_count("1.0.0") == 1);
+    host.must(&["systemctl", "stop", "hold"]).expect("stopped");
+    let said = host.run(&["systemctl", "is-active", "billing@b"]).expect("asked");
+    assert_eq!(said.out.trim(), "inactive", "nothing runs that no agent knows of");
+}

@@ -43,13 +43,29 @@ impl Askers {
 
     /// What to answer about a target. A drain waits until the same asker knows of one that is to serve (`SAFETY.md` R8): in
     /// between it would have nobody to send to.
-    pub fn wish(&self, target: &Target, asker: IpAddr) -> Option<Wish> {
-        let (wishes, _) = self.told.as_ref()?;
-        let wish = wishes.get(target).copied()?;
-        let heard = |target: &Target| self.seen.get(&(target.clone(), asker)).and_then(|asker| asker.heard);
-        let mut serve = wishes.iter().filter(|(_, wish)| **wish != Wish::Drain).peekable();
-        let covered = serve.peek().is_none() || serve.any(|(other, wish)| heard(other) == Some(*wish));
-        if wish == Wish::Drain && !covered { heard(target).or(Some(wish)) } else { Some(wish) }
+    pub fn wish(&self, target: &Target, asker: IpAddr, settle: Duration, now: Boot) -> Option<Wish> {
+        let wish = self.told.as_ref()?.0.get(target).copied()?;
+        match (wish, self.first_to_hear_of(asker, settle, now)) {
+            (Wish::Drain, Some(_)) => self.heard(target, asker).or(Some(wish)),
+            (wish, _) => Some(wish),
+        }
+    }
+
+    /// What this asker must be told of before anything is drained. Nothing for one that has never asked about any that is
+    /// to serve, though it has had the time: it was not told to drain those, and is not going to hear of them.
+    fn first_to_hear_of(&self, asker: IpAddr, settle: Duration, now: Boot) -> Option<&Target> {
+        let (wishes, since) = self.told.as_ref()?;
+        let serve = || wishes.iter().filter(|(_, wish)| **wish != Wish::Drain);
+        let asked_about = |(other, _): &(&Target, &Wish)| self.seen.contains_key(&((*other).clone(), asker));
+        if serve().any(|(other, wish)| self.heard(other, asker) == Some(*wish)) {
+            return None;
+        }
+        let first = serve().find(asked_about);
+        first.or_else(|| serve().next().filter(|_| now < *since + settle)).map(|(other, _)| other)
+    }
+
+    fn heard(&self, target: &Target, asker: IpAddr) -> Option<Wish> {
+        self.seen.get(&(target.clone(), asker))?.heard
     }
 
     /// All targets.
@@ -82,16 +98,26 @@ impl Askers {
         for target in wishes.keys() {
             let of_target = self.seen.iter().filter(|((it, _), _)| it == target);
             let present: Vec<_> = of_target.filter(|(_, asker)| asker.last + GONE > now).collect();
+            let about = about(target);
             if present.is_empty() {
                 let sentence = match now >= *since + settle {
-                    true => "no HAProxy asks the agent-check port; is `agent-check agent-port` in its server line?",
-                    false => "HAProxy to ask the agent-check port",
+                    true => {
+                        format!(
+                            "no HAProxy asks the agent-check port{about}; is `agent-check agent-port` in its server line?"
+                        )
+                    }
+                    false => format!("HAProxy to ask the agent-check port{about}"),
                 };
-                return unknown(BlockerKind::BalancerUnreachable, sentence.to_owned());
+                return unknown(BlockerKind::BalancerUnreachable, sentence);
             }
             let wish = wishes.get(target).copied();
             if let Some(((_, address), _)) = present.iter().find(|(_, asker)| asker.heard != wish) {
-                let sentence = format!("HAProxy at {address} to ask the agent-check port again");
+                let first = self.first_to_hear_of(*address, settle, now).filter(|_| wish == Some(Wish::Drain));
+                let again = match first {
+                    Some(first) => format!("{}, before it is told to drain", self::about(first)),
+                    None => format!("{about} again"),
+                };
+                let sentence = format!("HAProxy at {address} to ask the agent-check port{again}");
                 return unknown(BlockerKind::BalancerNotConfirmed, sentence);
             }
         }
@@ -103,95 +129,13 @@ impl Askers {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SETTLE: Duration = Duration::from_secs(1);
-    const ALL: Wish = Wish::Serve { percent: 100 };
-
-    fn at(seconds: u64) -> Boot {
-        Duration::from_secs(1000 + seconds)
-    }
-
-    fn one() -> (Target, IpAddr) {
-        (Target::Host, IpAddr::from([10, 0, 0, 1]))
-    }
-
-    fn two() -> (Target, IpAddr) {
-        (Target::Host, IpAddr::from([10, 0, 0, 2]))
-    }
-
-    fn host(wish: Wish) -> Wishes {
-        Wishes::from([(Target::Host, wish)])
-    }
-
-    #[test]
-    fn a_drain_is_known_once_everybody_who_asks_was_told_and_the_time_to_ask_is_over() {
-        let mut askers = Askers::default();
-        assert_eq!(askers.known(SETTLE, at(0)), Ok(None), "nothing is told before anything is assigned");
-        askers.tell(&host(ALL), at(0));
-        askers.answered(one(), ALL, false, SETTLE, at(0));
-        askers.answered(two(), ALL, false, SETTLE, at(0));
-        askers.tell(&host(Wish::Drain), at(5));
-        assert!(askers.known(SETTLE, at(7)).is_err(), "they have not asked since");
-        askers.answered(one(), Wish::Drain, false, SETTLE, at(5));
-        let waits = askers.known(SETTLE, at(7)).expect_err("the second has not");
-        assert!(waits.sentence.contains("10.0.0.2"), "{}", waits.sentence);
-        askers.answered(two(), Wish::Drain, false, SETTLE, at(5));
-        assert!(askers.known(SETTLE, at(5)).is_err(), "a third may be about to ask for the first time");
-        assert_eq!(askers.known(SETTLE, at(6)), Ok(Some(host(Wish::Drain))));
-    }
-
-    #[test]
-    fn nobody_who_asks_is_a_reason_of_its_own_and_one_who_is_gone_is_not_waited_for() {
-        let mut askers = Askers::default();
-        askers.tell(&host(Wish::Drain), at(0));
-        let waits = askers.known(SETTLE, at(2)).expect_err("nobody asks");
-        assert_eq!(waits.kind, BlockerKind::BalancerUnreachable);
-        askers.answered(two(), ALL, false, SETTLE, at(0));
-        askers.answered(one(), Wish::Drain, false, SETTLE, at(30));
-        assert!(askers.known(SETTLE, at(59)).is_err(), "silent, perhaps only slow");
-        assert!(askers.known(SETTLE, at(61)).is_ok());
-    }
-
-    #[test]
-    fn nobody_is_drained_before_the_asker_knows_of_one_that_serves() {
-        let slot = |name: &str| Target::Slot(name.parse().expect("slot"));
-        let (a, b, asker) = (slot("a"), slot("b"), one().1);
-        let mut askers = Askers::default();
-        askers.tell(&[(a.clone(), ALL), (b.clone(), Wish::Drain)].into(), at(0));
-        for target in [&a, &b] {
-            let wish = askers.wish(target, asker).expect("a wish");
-            askers.answered((target.clone(), asker), wish, false, SETTLE, at(0));
-        }
-        askers.tell(&[(a.clone(), Wish::Drain), (b.clone(), ALL)].into(), at(1));
-        assert_eq!(askers.wish(&a, asker), Some(ALL), "b has not been asked for yet");
-        assert_eq!(askers.wish(&a, two().1), Some(Wish::Drain), "one that was never told otherwise");
-        askers.answered((b.clone(), asker), ALL, false, SETTLE, at(1));
-        assert_eq!(askers.wish(&a, asker), Some(Wish::Drain));
-        askers.tell(&[(a.clone(), Wish::Drain), (b, Wish::Drain)].into(), at(2));
-        assert_eq!(askers.wish(&a, asker), Some(Wish::Drain), "where nobody is to serve, at once");
-    }
-
-    #[test]
-    fn an_undo_is_said_for_a_while_and_then_forgotten() {
-        let mut askers = Askers::default();
-        assert!(!askers.answered(one(), Wish::Drain, true, SETTLE, at(0)), "a drain undoes nothing");
-        assert!(!askers.answered(one(), ALL, true, SETTLE, at(1)));
-        assert!(!askers.answered(two(), ALL, true, SETTLE, at(2)), "each for itself");
-        assert!(askers.answered(one(), ALL, true, SETTLE, at(2)));
-        assert!(!askers.answered(one(), ALL, false, SETTLE, at(9)), "nothing of ours is there");
-    }
-
-    #[test]
-    fn many_addresses_are_not_remembered_without_end() {
-        let mut askers = Askers::default();
-        for n in 0..10_000_u32 {
-            askers.answered((Target::Host, IpAddr::from(n.to_be_bytes())), ALL, false, SETTLE, at(0));
-        }
-        assert_eq!(askers.seen.len(), LIMIT);
-        askers.answered(one(), ALL, false, SETTLE, at(100));
-        assert_eq!(askers.seen.len(), 1);
+/// Several are told apart by the slot.
+fn about(target: &Target) -> String {
+    match target {
+        Target::Host => String::new(),
+        Target::Slot(slot) => format!(" about slot {slot}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -137,7 +137,7 @@ impl Desk {
     fn question(&self, sent: &[u8], peer: IpAddr) -> Option<(Target, Wish)> {
         let askers = self.askers();
         let target = asked(sent, askers.wishes()?)?;
-        let wish = askers.wish(&target, peer)?;
+        let wish = askers.wish(&target, peer, self.settle, clock::boot())?;
         Some((target, wish))
     }
 }

@@ -10,7 +10,9 @@ use tokio::time::timeout;
 use tokio_stream::StreamExt;
 use zbus::connection::Builder;
 use zbus::message::Type;
-use zbus::{Connection, MatchRule, Message, MessageStream, OwnedMatchRule, OwnedObjectPath, OwnedVariant, Variant};
+use zbus::{
+    Connection, DBusError, MatchRule, Message, MessageStream, OwnedMatchRule, OwnedObjectPath, OwnedVariant, Variant,
+};
 
 use super::check::UnitFile;
 use super::unit::{Seen, State};
@@ -39,14 +41,29 @@ impl BusError {
     /// systemd's own word. After any other error nobody knows whether it was done.
     pub(super) fn is_refusal(&self) -> bool {
         let unanswered = ["NoReply", "Timeout", "TimedOut", "Disconnected"];
+        self.name().is_some_and(|name| !unanswered.contains(&by_the_bus(&name)))
+    }
+
+    /// This user may not have it done.
+    pub(super) fn is_denial(&self) -> bool {
+        let denials = ["AccessDenied", "InteractiveAuthorizationRequired"];
+        self.name().is_some_and(|name| denials.contains(&by_the_bus(&name)))
+    }
+
+    /// What the answer is called; none: there was none.
+    fn name(&self) -> Option<String> {
         match &self.source {
-            zbus::Error::MethodError(name, ..) => {
-                let by_the_bus = name.as_str().strip_prefix("org.freedesktop.DBus.Error.");
-                !by_the_bus.is_some_and(|kind| unanswered.contains(&kind))
-            }
-            _ => false,
+            zbus::Error::MethodError(name, ..) => Some(name.to_string()),
+            // Errors that every service may answer with have a type of their own.
+            zbus::Error::FDO(error) => Some(error.name().to_string()),
+            _ => None,
         }
     }
+}
+
+/// An error's name without what all of the bus's own begin with.
+fn by_the_bus(name: &str) -> &str {
+    name.strip_prefix("org.freedesktop.DBus.Error.").unwrap_or_default()
 }
 
 fn failed<E: Into<zbus::Error>>(operation: impl Into<String>) -> impl FnOnce(E) -> BusError {
@@ -186,6 +203,7 @@ impl Bus {
             invocation: hexadecimal(&generic, "InvocationID"),
             cgroup: text(&service, "ControlGroup"),
             memory_max: size(&service, "MemoryMax"),
+            ordered: is_ordered(&generic),
         })
     }
 
@@ -332,6 +350,12 @@ fn size(properties: &Properties, name: &str) -> Option<u64> {
         Some(Variant::U64(bytes)) if *bytes != u64::MAX => Some(*bytes),
         _ => None,
     }
+}
+
+/// `(uo)`: the order's number, and 0 for none.
+fn is_ordered(properties: &Properties) -> bool {
+    let Some(Variant::Structure(order)) = properties.get("Job").map(|value| &**value) else { return false };
+    matches!(order.fields(), [Variant::U32(1..), ..])
 }
 
 /// Microseconds, of which the greatest number means no limit.

@@ -201,7 +201,7 @@ impl SystemdDriver {
         let path = self.bus.load(&about.name).await?;
         self.bus.keep(&about.name).await?;
         let signals = self.bus.listen(&about.name, &path).await?;
-        let seen = self.bus.look(&about.name, &path).await?;
+        let seen = self.settled(&about.name, &path).await?;
         let ours = seen.invocation == about.invocation || self.bears_marks_of(&seen, record);
         if seen.at_rest() {
             let cgroup = Some(about.cgroup.as_str()).filter(|path| !path.is_empty()).map(cgroup::Cgroup::of);
@@ -227,6 +227,30 @@ impl SystemdDriver {
         };
         self.follow(record.clone(), &about.name, path, (stage, None), (awaits, signals));
         Ok(Adopted::Running(record))
+    }
+
+    /// How a unit is for which no start waits. An order that an earlier agent gave, or somebody past it, may wait still: what
+    /// it began later nobody would know of, so that it is taken back.
+    async fn settled(&self, unit: &str, path: &OwnedObjectPath) -> Result<Seen, DriverError> {
+        let seen = self.bus.look(unit, path).await?;
+        if !seen.awaits_its_turn() {
+            return Ok(seen);
+        }
+        tracing::warn!(unit, "an order that no agent knows of waits for its turn; taking it back");
+        let mut signals = self.bus.listen(unit, path).await?;
+        self.bus.stop(unit).await?;
+        let settled = async {
+            loop {
+                let seen = self.bus.look(unit, path).await?;
+                if !seen.awaits_its_turn() || signals.next().await.is_none() {
+                    return Ok::<_, BusError>(seen);
+                }
+            }
+        };
+        match tokio::time::timeout(PATIENCE, settled).await {
+            Ok(seen) => Ok(seen?),
+            Err(_) => Ok(self.bus.look(unit, path).await?),
+        }
     }
 
     /// An agent that died right after the order to start never learned which invocation it began.
@@ -261,7 +285,7 @@ impl SystemdDriver {
         for slot in &self.opening.slots {
             let unit = self.settings.unit(slot);
             let path = self.bus.load(&unit).await?;
-            let seen = self.bus.look(&unit, &path).await?;
+            let seen = self.settled(&unit, &path).await?;
             if seen.at_rest() {
                 continue;
             }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use handover_proto::ids::InstanceId;
 use tokio::time::sleep;
 
-use super::bus::Bus;
+use super::bus::{Bus, BusError};
 use super::cgroup::Cgroup;
 use crate::driver::{DriverError, Owner};
 
@@ -29,9 +29,23 @@ pub(super) async fn kill_time(bus: &Bus, owner: &Owner) -> Result<Duration, Driv
     Ok(longest)
 }
 
+/// The name of a unit with two processes that has been started. Root makes one; whoever is not may not, since a unit of one's
+/// own could do anything, and starts one that the operator has installed.
+async fn started(bus: &Bus, owner: &Owner) -> Result<String, BusError> {
+    let id = InstanceId::random();
+    let made = format!("handover-trial-{}-{id}.service", owner.service);
+    match bus.start_trial(&made).await {
+        Ok(()) => Ok(made),
+        Err(error) if error.is_denial() => {
+            let installed = format!("handover-trial@{}-{id}.service", owner.service);
+            bus.start(&installed).await.map(|_| installed)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 async fn once(bus: &Bus, owner: &Owner) -> Result<Duration, DriverError> {
-    let unit = format!("handover-trial-{}-{}.service", owner.service, InstanceId::random());
-    bus.start_trial(&unit).await?;
+    let unit = started(bus, owner).await?;
     let path = bus.load(&unit).await?;
     let late =
         |what: &str| DriverError::system(format!("try how long a kill takes: {unit} {what}"))(io::Error::other("late"));

@@ -28,6 +28,8 @@ pub(super) struct Seen {
     pub(super) cgroup: String,
     /// `MemoryMax` in bytes; none: no limit.
     pub(super) memory_max: Option<u64>,
+    /// `Job`: systemd has an order for it that waits or is carried out.
+    pub(super) ordered: bool,
 }
 
 /// `ActiveState`.
@@ -55,9 +57,14 @@ impl State {
 }
 
 impl Seen {
-    /// Nothing of it runs, and systemd is about to do nothing.
+    /// Nothing of it runs. An order may wait for its turn.
     pub(super) fn at_rest(&self) -> bool {
         matches!(self.active, State::Inactive | State::Failed)
+    }
+
+    /// Nothing of it runs yet, and systemd is about to start it.
+    pub(super) fn awaits_its_turn(&self) -> bool {
+        self.at_rest() && self.ordered
     }
 }
 

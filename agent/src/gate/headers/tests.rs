@@ -2,6 +2,7 @@ use super::*;
 use crate::gate::control::Upstream;
 use crate::gate::settings::Forwarded;
 use hyper::{Request, Response};
+use proptest::prelude::*;
 
 fn upstream() -> Upstream {
     Upstream {
@@ -291,4 +292,44 @@ fn an_offer_to_switch_is_passed_on_only_where_it_can_be_kept() {
         (text(&sent.headers, "connection"), text(&sent.headers, "upgrade")),
         (vec!["upgrade"], vec!["websocket"])
     );
+}
+
+#[test]
+fn ids_are_the_processs_number_and_a_count_in_hex() {
+    let ids = RequestIds::new("00ff");
+    let of = |_| ids.of(&mut HeaderMap::new(), Forwarded::Replace);
+    let made: Vec<HeaderValue> = (0..300).map(of).collect();
+    let expected: Vec<String> = (1..=300).map(|count| format!("00ff-{count:x}")).collect();
+    assert_eq!(made, expected);
+}
+
+const NAMES: [&str; 9] =
+    ["Keep-Alive", "keep-alive", "TE", "upgrade", "Proxy-Connection", "transfer-encoding", "x-a", "X-B", "x-c"];
+
+proptest! {
+    #[test]
+    fn a_host_that_is_taken_at_sight_would_be_taken_after_a_long_look_too(host in "[a-z0-9.:@%\\[\\]-]{0,12}") {
+        if is_plain_host(host.as_bytes()) {
+            prop_assert!(uri::Authority::try_from(host.as_str()).is_ok(), "{host:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_one_connection_is_left_however_it_is_written(
+        named in proptest::collection::vec(prop::sample::select(&NAMES[..]), 0..4),
+        fields in proptest::collection::vec(prop::sample::select(&NAMES[..]), 0..8),
+    ) {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONNECTION, named.join(", ").parse().expect("a value"));
+        for name in &fields {
+            headers.append(HeaderName::from_bytes(name.as_bytes()).expect("a name"), HeaderValue::from_static("1"));
+        }
+        strip_hop_by_hop(&mut headers);
+        let is_named = |name: &str| named.iter().any(|other| other.eq_ignore_ascii_case(name));
+        for name in ["x-a", "x-b", "x-c"] {
+            let sent = fields.iter().filter(|field| field.eq_ignore_ascii_case(name)).count();
+            prop_assert_eq!(headers.get_all(name).iter().count(), if is_named(name) { 0 } else { sent });
+        }
+        prop_assert!(headers.keys().all(|name| name.as_str().starts_with("x-")), "{:?}", headers);
+    }
 }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use handover_proto::ids::RolloutId;
 use handover_proto::keys::EnvKeys;
 use handover_store::client::Store;
@@ -34,9 +34,9 @@ struct Restart {
 }
 
 impl Restart {
-    /// What is neither the service's stop nor its start.
-    fn rest(&self) -> Duration {
-        self.step.saturating_sub(self.start + self.stop)
+    /// What is neither the service's stop nor its start; none if the step was shorter than these, which cannot be.
+    fn rest(&self) -> Option<Duration> {
+        self.step.checked_sub(self.start + self.stop)
     }
 }
 
@@ -117,10 +117,10 @@ fn print(in_place: &[Restart], beside: &[Restart], alone: Vec<Duration>, failed:
     let mut rows = Vec::new();
     let ways = [(in_place, "restart in place", "stop and start"), (beside, "start beside", "start")];
     for (all, what, own) in ways {
-        let part = |of: fn(&Restart) -> Duration| Spread::of(what, all.iter().map(of));
-        let (rest, step) = (part(Restart::rest)?, part(|one| one.step)?);
+        let rest: Option<Vec<Duration>> = all.iter().map(Restart::rest).collect();
+        let rest = rest.with_context(|| format!("a step was shorter than the stop and start in it: {all:?}"))?;
+        let (rest, step) = (Spread::of(what, rest)?, Spread::of(what, all.iter().map(|one| one.step))?);
         let count = rest.count();
-        ensure!(all.iter().all(|one| one.step >= one.start), "a step was shorter than the start in it: {all:?}");
         let row = |label: &str, q: f64| {
             let name = format!("{what}, all but the service's own {own}: {label} of {count}");
             Row::span(name, rest.quantile(q)).beside_span("the whole step", step.quantile(q))
@@ -167,6 +167,9 @@ mod tests {
         let value = |name: &str| rows.iter().find(|row| row.name.contains(name)).expect("a row").value;
         assert_eq!(value("restart in place"), 80.0);
         assert_eq!(value("start beside"), 70.0);
-        assert!(print(&[one(50, 90, 0)], &[one(150, 80, 0)], vec![Duration::ZERO], 0).is_err(), "that cannot be");
+        for cannot_be in [one(50, 90, 0), one(100, 90, 30)] {
+            let error = print(&[cannot_be], &[one(150, 80, 0)], vec![Duration::ZERO], 0).expect_err("and is not shown");
+            assert!(error.to_string().contains("shorter than the stop and start"), "{error}");
+        }
     }
 }

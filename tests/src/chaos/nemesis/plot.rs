@@ -20,6 +20,7 @@ use crate::chaos::bounds;
 use crate::chaos::site::host::ask;
 use crate::chaos::stand_in;
 use crate::chaos::wire::Shape;
+use crate::clock::BootNs;
 
 /// What happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -45,22 +46,24 @@ const READS: Duration = Duration::from_secs(3);
 const SENT: Duration = Duration::from_secs(1);
 /// A call without an answer is given up after 2 s.
 const GIVEN_UP: Duration = Duration::from_secs(3);
-/// How long a request is on its way to the deposed leader: a keep-alive and a read that follows it fit into a renewal's
-/// second, and as long as this passes between the one's answer and the other's arrival.
-const THERE: Duration = Duration::from_millis(370);
+/// How long a request is on its way to the deposed leader: a keep-alive and a read that follows it fit into a renewal of
+/// 1.5 s, and as long as this passes between the one's answer and the other's arrival.
+const THERE: Duration = Duration::from_millis(500);
 /// A tracer takes hold of a process, and a write is in its hands.
 const STALLS: Duration = Duration::from_secs(10);
-/// From the beginning of the stall: the holder's own deadline is past, and its etcd lease, which the new leader counts
-/// anew, is not.
-const STALLED: Duration = Duration::from_millis(7800);
-/// An attempt at each of three members takes a second.
-const ATTEMPTS: Duration = Duration::from_millis(3500);
-/// A renewal and the connection that it makes are seen within this.
-const TOGETHER: Duration = Duration::from_millis(80);
+/// From the beginning of the stall: what a false renewal adds from here on lasts longer than the etcd lease, which the new
+/// leader counts anew.
+const STALLED: Duration = Duration::from_millis(6500);
+/// An attempt at each of three members, of 1.5 s; and the etcd lease still lives.
+const ATTEMPTS: Duration = Duration::from_millis(4500);
+/// A renewal makes its connection within this.
+const TOGETHER: Duration = Duration::from_millis(40);
 /// From a renewal's beginning: the keep-alive has been answered, and the read has not arrived.
-const ANSWERED: Duration = Duration::from_millis(420);
+const ANSWERED: Duration = Duration::from_millis(520);
+/// The read has been answered.
+const READ: Duration = Duration::from_millis(1200);
 /// The next attempt's keep-alive has not arrived.
-const BEFORE_NEXT: Duration = Duration::from_millis(1300);
+const BEFORE_NEXT: Duration = Duration::from_millis(1550);
 
 /// Begins it.
 ///
@@ -149,11 +152,11 @@ fn deposed_answer(scene: &mut Scene<'_>, host: usize) -> Result<Undo> {
     let began = deposed(scene, leader)?;
     let there_ms = u64::try_from(THERE.as_millis())?;
     scene.site.hosts[host].shape_wires(&Shape { there_ms, ..Shape::default() })?;
-    std::thread::sleep(STALLED.saturating_sub(began.elapsed()));
-    let renews = renewal_at(scene, host, leader, began + STALLED + ATTEMPTS);
+    let renews = renewal_at(scene, host, leader, (began + STALLED, began + STALLED + ATTEMPTS));
     std::thread::sleep(ANSWERED.saturating_sub(renews.elapsed()));
     // Whatever it says: it goes on from here.
     let _ended = tracer.kill();
+    std::thread::sleep(READ.saturating_sub(renews.elapsed()));
     works(scene, host, renews + BEFORE_NEXT);
     scene.site.net.cut(&leaders)?;
     let all = others.into_iter().chain(leaders).collect();
@@ -175,25 +178,32 @@ fn deposed(scene: &Scene<'_>, leader: usize) -> Result<Instant> {
     }
 }
 
-/// When a renewal through this member began: the agent says so in its log, and dials it, since the attempt before was given
-/// up and its connection with it. `until`, if there is none.
-fn renewal_at(scene: &Scene<'_>, host: usize, member: usize, until: Instant) -> Instant {
+/// Waits until `from`, and then for a renewal through this member; when that began. `until`, if none is told apart.
+///
+/// The agent says in its log that a renewal begins, and not with whom. None is answered, so each goes to the next member,
+/// and most make a connection there: those before `from` tell which one is whose.
+fn renewal_at(scene: &Scene<'_>, host: usize, member: usize, (from, until): (Instant, Instant)) -> Instant {
+    let members = scene.site.etcd.members.len();
     let host = &scene.site.hosts[host];
     let log = host.agent.as_ref().map(|agent| agent.log.clone()).unwrap_or_default();
     let renewals = || std::fs::read_to_string(&log).unwrap_or_default().matches("step=\"Renew\"").count();
-    let (mut seen, mut renewed) = ((renewals(), host.last_dial(member)), None);
-    let mut dialled = None;
+    // By how much a renewal's number is ahead of its member's: how often it was seen so.
+    let (mut votes, mut seen) = (vec![0; members], renewals());
     while Instant::now() < until {
-        let (now, look) = (Instant::now(), (renewals(), host.last_dial(member)));
-        renewed = if look.0 == seen.0 { renewed } else { Some(now) };
-        dialled = if look.1 == seen.1 { dialled } else { Some(now) };
-        seen = look;
-        if let (Some(renewed), Some(dialled)) = (renewed, dialled)
-            && now < renewed.min(dialled) + TOGETHER
-        {
-            return renewed.min(dialled);
-        }
         std::thread::sleep(LOOK);
+        let (now, count) = (Instant::now(), renewals());
+        if count == seen {
+            continue;
+        }
+        seen = count;
+        let most = (0..members).max_by_key(|ahead| votes[*ahead]).filter(|ahead| votes[*ahead] > 1);
+        if now >= from && most.is_some_and(|ahead| (member + ahead) % members == count % members) {
+            return now;
+        }
+        std::thread::sleep(TOGETHER);
+        let before = TOGETHER + 2 * LOOK;
+        let just = |at: &usize| host.last_dial(*at).is_some_and(|dial| BootNs::now().since(dial) < before);
+        (0..members).filter(just).for_each(|dialled| votes[(count + members - dialled) % members] += 1);
     }
     until
 }

@@ -41,6 +41,8 @@ pub struct Shared {
     pub clocks: bool,
     /// How every service behaves, whatever else is wrong with it.
     pub behaviour: String,
+    /// More of every agent's `[lease]`.
+    pub lease: String,
 }
 
 /// One host.
@@ -226,6 +228,7 @@ fall = 3
 
 [lease]
 c_unit = "500ms"
+{lease}
 
 [[slot]]
 name = "a"
@@ -243,6 +246,7 @@ port = 9002
             gate = self.gate_listen,
             builds = shared.dir.join("builds").display(),
             ledger = shared.ledger,
+            lease = shared.lease,
             activity = shared.dir.join("activity.jsonl").display(),
             behaviour = self.behaviour().display(),
         )

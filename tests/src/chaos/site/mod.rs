@@ -40,6 +40,8 @@ pub struct Wanted {
     pub check: String,
     /// How every service behaves (`billing/faults.rs`).
     pub behaviour: String,
+    /// More of every agent's `[lease]`.
+    pub lease: String,
     /// Agents reach etcd through wires that can be bent (N4).
     pub wires: bool,
     /// Hosts have wall clocks that can be moved (N10).
@@ -99,6 +101,7 @@ impl Site {
             env: wanted.env.clone(),
             clocks: wanted.clocks,
             behaviour: wanted.behaviour.clone(),
+            lease: wanted.lease.clone(),
         };
         let mut site = Self { hosts: Vec::new(), shared, etcd, database, net, coordinators };
         for spot in places {
