@@ -20,9 +20,10 @@ use super::admission::Ask;
 use super::control::Reason;
 use super::counts::Event;
 use super::headers;
+use super::patience::Patience;
 use super::peers::Share;
 use super::pool::{Cutter, Link, SendFailure};
-use super::ticket::{Gate, Patience, Ticket};
+use super::ticket::{Gate, Ticket};
 use super::upload::{RequestBody, Upload};
 
 /// An answer's head with what its body will need.

@@ -81,8 +81,9 @@ impl Shared {
         self.places.taken().filter(|taken| *taken < room && !self.quiet.is_silent())
     }
 
-    fn place(&self) -> Place {
-        Place { sender: self.sender.clone(), taken: self.places.take(), quiet: Arc::clone(&self.quiet) }
+    fn place(&self) -> Option<Place> {
+        let (sender, taken) = (self.sender.clone(), self.places.take()?);
+        Some(Place { sender, taken, quiet: Arc::clone(&self.quiet) })
     }
 }
 
@@ -120,7 +121,7 @@ impl Multiplex {
                 return Ok(place);
             }
             let shared = connect(address, patience).await?;
-            let place = shared.place();
+            let place = shared.place().ok_or(std::io::ErrorKind::ConnectionAborted)?;
             upstream.lock().push(shared);
             Ok(place)
         };
@@ -148,7 +149,7 @@ impl Upstream {
         // One that got a GOAWAY is closed for new requests.
         shared.retain(|one| !one.sender.is_closed());
         let with_room = shared.iter().filter_map(|one| Some((one.with_room()?, one)));
-        with_room.min_by_key(|(requests, _)| *requests).map(|(_, one)| one.place())
+        with_room.min_by_key(|(requests, _)| *requests).and_then(|(_, one)| one.place())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Shared>> {

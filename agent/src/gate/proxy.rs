@@ -19,9 +19,10 @@ use super::cut::About;
 use super::forward::{self, Answer, Way};
 use super::grpc;
 use super::headers::{self, Hop};
+use super::patience::Patience;
 use super::reply::{self, Asked};
 use super::settings::UpstreamProtocol;
-use super::ticket::{Gate, Patience};
+use super::ticket::Gate;
 use super::tunnel::Tunnel;
 use super::upload::RequestBody;
 

@@ -13,38 +13,11 @@ use super::cut::{About, CutLog, Passed, millis};
 use super::handover::succession::Succession;
 use super::headers::RequestIds;
 use super::multiplex::Multiplex;
+use super::patience::Patience;
 use super::peers::{Peers, Share, Waiting};
 use super::pool::Pool;
 use super::settings::GateSettings;
 use super::tls::Tls;
-
-/// Between two tries to connect: an agent tells of an end within milliseconds, so this is for a gate without one.
-const RECONNECT: Duration = Duration::from_millis(100);
-
-/// The same for an upstream that refuses, which is there: twice as long each time, up to this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-
-/// How much longer a request may wait in all, whatever for, from its first wait on.
-#[derive(Debug, Default)]
-pub(super) struct Patience {
-    until: Option<tokio::time::Instant>,
-    refusals: u32,
-}
-
-impl Patience {
-    fn until(&mut self, time: Duration) -> tokio::time::Instant {
-        *self.until.get_or_insert_with(|| tokio::time::Instant::now() + time)
-    }
-
-    /// How long to wait until the next try.
-    fn pause(&mut self, why: Reason) -> Duration {
-        if why != Reason::Refused {
-            return RECONNECT;
-        }
-        self.refusals += 1;
-        RECONNECT.saturating_mul(1 << (self.refusals - 1).min(8)).min(LONGEST_PAUSE)
-    }
-}
 
 /// How saving the applied state stands.
 #[derive(Debug, Clone, Default)]
@@ -252,7 +225,7 @@ impl Gate {
         patience: &mut Patience,
         share: &Arc<Share>,
     ) -> Result<(), Reason> {
-        let (now, has_waited) = (tokio::time::Instant::now(), patience.until.is_some());
+        let (now, has_waited) = (tokio::time::Instant::now(), patience.has_begun());
         let until = patience.until(self.settings.hold.time);
         if now >= until {
             // A client that was made to wait is told that it may come again.
@@ -421,25 +394,5 @@ impl Drop for Ticket {
             tally.say("their instance was drained");
         }
         self.gate.tell(news);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_refuses_is_asked_ever_more_seldom_and_who_cannot_be_connected_to_in_an_even_pace() {
-        let mut patience = Patience::default();
-        let pauses = [(); 7].map(|()| patience.pause(Reason::Refused).as_millis());
-        assert_eq!(pauses, [100, 200, 400, 800, 1600, 2000, 2000]);
-        assert_eq!(patience.pause(Reason::Connect), RECONNECT);
-    }
-
-    #[test]
-    fn all_waits_of_a_request_end_at_the_same_moment() {
-        let mut patience = Patience::default();
-        let until = patience.until(Duration::from_secs(10));
-        assert_eq!(patience.until(Duration::from_secs(99)), until);
     }
 }

@@ -21,8 +21,9 @@ use super::control::Reason;
 use super::counts::Event;
 use super::cut::About;
 use super::keep_alive;
+use super::patience::Patience;
 use super::peers::Share;
-use super::ticket::{Gate, Patience, Ticket};
+use super::ticket::{Gate, Ticket};
 
 /// Serves one client until either side has had enough.
 pub(super) async fn serve(gate: Arc<Gate>, client: TcpStream, peer: SocketAddr) {
