@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 
@@ -22,6 +23,15 @@ const RETRY: Duration = Duration::from_millis(100);
 /// How long what is cut off may take to let go, and how often that is looked at. It takes a few turns of the runtime.
 const LET_GO: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(5);
+
+/// How many errors may come between those who wait when the gate leaves. Mostly each is of a client that has gone.
+const WAITING_TRIES: usize = 100;
+
+/// Whether the system has no descriptor or memory for another connection, rather than that this one is broken.
+fn is_out_of_room(error: &std::io::Error) -> bool {
+    let full = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| full.contains(&errno))
+}
 
 /// The open client connections.
 pub(super) struct Clients {
@@ -51,7 +61,9 @@ impl Clients {
                     Ok((stream, peer)) => self.welcome(stream, peer),
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a client");
-                        tokio::time::sleep(RETRY).await;
+                        if is_out_of_room(&error) {
+                            tokio::time::sleep(RETRY).await;
+                        }
                     }
                 },
             }
@@ -62,8 +74,21 @@ impl Clients {
     pub(super) async fn accept_the_waiting(&mut self, listener: &TcpListener) {
         // Lets the runtime learn from the kernel who waits.
         tokio::task::yield_now().await;
-        while let Poll::Ready(Ok((stream, peer))) = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await {
-            self.welcome(stream, peer);
+        let mut tries = WAITING_TRIES;
+        while let Poll::Ready(accepted) = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await {
+            match accepted {
+                Ok((stream, peer)) => self.welcome(stream, peer),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a client that waits");
+                    tries -= 1;
+                    if tries == 0 {
+                        return;
+                    }
+                    if is_out_of_room(&error) {
+                        tokio::time::sleep(RETRY).await;
+                    }
+                }
+            }
         }
     }
 
@@ -130,5 +155,17 @@ impl Clients {
         tracing::debug!(?all, "cut off");
         self.gate.sum_up_cuts();
         Err(GateError::CutOff { requests, connections, after })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_lack_of_room_lets_others_wait() {
+        let is_out = |errno: Errno| is_out_of_room(&errno.into());
+        assert!(is_out(Errno::MFILE) && is_out(Errno::NFILE));
+        assert!(!is_out(Errno::CONNABORTED) && !is_out(Errno::PERM));
     }
 }

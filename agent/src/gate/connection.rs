@@ -33,6 +33,7 @@ pub(super) struct Watched {
     line: Mutex<Line>,
     /// What the connection becomes when HTTP is over on it.
     tunnel: Mutex<Option<Tunnel>>,
+    old: AtomicBool,
     gate: Arc<Gate>,
     pub(super) peer: SocketAddr,
     /// Where its requests come from.
@@ -80,6 +81,11 @@ impl Watched {
     pub(super) fn answers(&self, deadline: Option<Instant>) {
         let until = deadline.map(|at| self.gate.now() + at.saturating_duration_since(Instant::now()));
         self.line().answers(until);
+    }
+
+    /// Its requests are of HTTP/1.0, whose answers may end with the connection.
+    pub(super) fn is_old(&self) {
+        self.old.store(true, Ordering::Relaxed);
     }
 
     /// Keeps a tunnel for when hyper lets go of the connection.
@@ -154,6 +160,7 @@ pub(super) async fn serve(gate: Arc<Gate>, stream: TcpStream, peer: SocketAddr) 
     let watched = Arc::new(Watched {
         line,
         tunnel: Mutex::default(),
+        old: AtomicBool::new(false),
         gate: Arc::clone(&gate),
         peer,
         origin,
@@ -186,7 +193,13 @@ async fn open(gate: &Gate, stream: Wire, watched: Arc<Watched>) -> io::Result<(S
         let http2 = socket.speaks_http2().await?;
         return Ok((socket, http2));
     };
-    let stream = tokio::time::timeout(tls.handshake_time(), tls.acceptor.accept(stream)).await??;
+    let shaken = async {
+        stream.heard().await?;
+        watched.line().handshaking = true;
+        tls.acceptor.accept(stream).await
+    };
+    let stream = tokio::time::timeout(tls.handshake_time(), shaken).await??;
+    watched.line().handshaking = false;
     let agreed = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     watched.line().idle_since = gate.now();
     let mut socket = Socket::new(Stream::Tls(Box::new(stream)), watched);
@@ -223,6 +236,8 @@ async fn serve_http1(
     if let Some(tunnel) = watched.tunnel() {
         drop(wire);
         tunnel.run(gate).await;
+    } else if watched.old.load(Ordering::Relaxed) && ended.as_ref().is_some_and(|ended| ended.is_err()) {
+        wire.breaks();
     } else if ended.is_some() && !was_idle {
         // After hyper's last word, a 400 or 431 of its own or an answer that says `close`, more may have been sent.
         wire.linger().await;

@@ -20,6 +20,7 @@ use super::admission::Ask;
 use super::control::Reason;
 use super::counts::Event;
 use super::headers;
+use super::patience::Patience;
 use super::peers::Share;
 use super::pool::{Cutter, Link, SendFailure};
 use super::ticket::{Gate, Ticket};
@@ -63,8 +64,8 @@ impl Drop for CutOnDrop {
 
 enum Attempt {
     Answered(Response<Incoming>, Link, Arc<Upload>),
-    /// The upstream is out of reach; the request is whole.
-    OutOfReach(Request<RequestBody>),
+    /// The upstream is out of reach, or refuses; the request is whole.
+    OutOfReach(Request<RequestBody>, Reason),
     Failed(Reason),
 }
 
@@ -73,12 +74,12 @@ pub(super) async fn forward(
     gate: &Arc<Gate>,
     way: Way,
     share: &Arc<Share>,
+    mut patience: Patience,
     ticket: Ticket,
     mut request: Request<RequestBody>,
 ) -> Result<Answer, Reason> {
     let mut ticket = Arc::new(ticket);
     let mut tried = Vec::new();
-    let mut patience = None;
     loop {
         request.body_mut().hold(&ticket);
         match attempt(gate, way, &ticket, request).await {
@@ -91,7 +92,7 @@ pub(super) async fn forward(
                 ticket.record(if client_did_it { Event::ClientLeft } else { Event::NoAnswer });
                 return Err(reason);
             }
-            Attempt::OutOfReach(mut whole) => {
+            Attempt::OutOfReach(mut whole, why) => {
                 ticket.record(Event::ConnectFailed);
                 whole.body_mut().release();
                 tried.push(ticket.key());
@@ -100,9 +101,9 @@ pub(super) async fn forward(
                         // Out of every book while it waits: nothing of it is in flight anywhere.
                         let about = ticket.known();
                         drop(ticket);
-                        in_time(way.deadline, gate.wait_for_reach(&mut patience, share)).await?;
+                        in_time(way.deadline, gate.wait_for_reach(why, &mut patience, share)).await?;
                         tried.clear();
-                        Arc::new(in_time(way.deadline, gate.enter(way.ask, share)).await?.about(about))
+                        Arc::new(in_time(way.deadline, gate.enter(way.ask, share, &mut patience)).await?.about(about))
                     }
                     other => Arc::new(other?),
                 };
@@ -131,22 +132,23 @@ async fn attempt(gate: &Gate, way: Way, ticket: &Ticket, mut request: Request<Re
     {
         match send(gate, way, link, request).await {
             Ok(answer) => return answer,
-            Err(whole) => request = whole,
+            Err((whole, _)) => request = whole,
         }
     }
+    let mut why = Reason::Connect;
     for _ in 0..if way.http2 { SHARED_TRIES } else { 1 } {
         match connect(gate, way, ticket).await {
             Ok(link) => match send(gate, way, link, request).await {
                 Ok(answer) => return answer,
-                Err(whole) => request = whole,
+                Err((whole, reason)) => (request, why) = (whole, reason),
             },
             Err(error) => {
                 tracing::debug!(instance = %upstream.instance, address = %upstream.address, %error, "cannot connect to upstream");
-                return Attempt::OutOfReach(request);
+                return Attempt::OutOfReach(request, Reason::Connect);
             }
         }
     }
-    Attempt::OutOfReach(request)
+    Attempt::OutOfReach(request, why)
 }
 
 async fn connect(gate: &Gate, way: Way, ticket: &Ticket) -> std::io::Result<Link> {
@@ -159,13 +161,13 @@ async fn connect(gate: &Gate, way: Way, ticket: &Ticket) -> std::io::Result<Link
     }
 }
 
-/// One request on one connection. The error is the request, whole: nothing of it was processed.
+/// One request on one connection. The error is the request, whole, and why: nothing of it was processed.
 async fn send(
     gate: &Gate,
     way: Way,
     mut link: Link,
     mut request: Request<RequestBody>,
-) -> Result<Attempt, Request<RequestBody>> {
+) -> Result<Attempt, (Request<RequestBody>, Reason)> {
     let has_upload = !request.body().is_end_stream();
     let upload = request.body().upload();
     let again = way.http2.then(|| (head_of(&request), request.body_mut().replayable()));
@@ -188,12 +190,12 @@ async fn send(
         Ok(response) => Attempt::Answered(response, link, upload),
         Err(SendFailure::NotWritten(whole, error)) => {
             tracing::debug!(%error, "a connection was closed before the request was written");
-            return Err(*whole);
+            return Err((*whole, Reason::Connect));
         }
         Err(SendFailure::Refused(error)) => {
             tracing::debug!(%error, "the upstream did not process a request");
             let Some(whole) = rewound(again).await else { return Ok(Attempt::Failed(Reason::Refused)) };
-            return Err(whole);
+            return Err((whole, Reason::Refused));
         }
         Err(SendFailure::Written(error)) => {
             let reason = upload.failed().unwrap_or(Reason::NoAnswer);

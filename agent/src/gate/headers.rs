@@ -162,9 +162,11 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named = lists.flat_map(items).filter(|name| !is_hop_by_hop(name));
     let named: Vec<HeaderName> = named.filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
     for name in named {
-        // These frame, address and name the message; a client must not be able to have them taken away. (What else only the gate
-        // says is said afterwards.)
-        if name != header::CONTENT_LENGTH && name != header::HOST && name != REQUEST_ID {
+        // These frame, address and name the message, and say through whom it came; a client must not be able to have them
+        // taken away.
+        if ![header::CONTENT_LENGTH, header::HOST, REQUEST_ID].contains(&name)
+            && !forwarded::is_said_by_balancers(&name)
+        {
             headers.remove(name);
         }
     }

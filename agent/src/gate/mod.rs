@@ -43,6 +43,7 @@ mod heap;
 mod keep_alive;
 mod multiplex;
 mod open_files;
+mod patience;
 mod peers;
 mod pipe;
 mod places;

@@ -34,6 +34,7 @@ const SEND_BUFFER_BYTES: usize = 64 << 10;
 pub(super) struct Place {
     sender: SendRequest<RequestBody>,
     taken: Arc<Taken>,
+    quiet: Arc<Quiet>,
 }
 
 impl Place {
@@ -41,6 +42,7 @@ impl Place {
     pub(super) async fn send(&mut self, mut request: Request<RequestBody>) -> Result<Response<Incoming>, SendFailure> {
         // A service may answer before it has taken the body, whose stream is then still open.
         request.body_mut().takes(Arc::clone(&self.taken));
+        let _waiting = self.quiet.ask();
         self.sender.try_send_request(request).await.map_err(|mut failure| match failure.take_message() {
             Some(request) => SendFailure::NotWritten(Box::new(request), failure.into_error()),
             None => {
@@ -79,9 +81,9 @@ impl Shared {
         self.places.taken().filter(|taken| *taken < room && !self.quiet.is_silent())
     }
 
-    fn place(&self) -> Place {
-        self.quiet.asked();
-        Place { sender: self.sender.clone(), taken: self.places.take() }
+    fn place(&self) -> Option<Place> {
+        let (sender, taken) = (self.sender.clone(), self.places.take()?);
+        Some(Place { sender, taken, quiet: Arc::clone(&self.quiet) })
     }
 }
 
@@ -119,7 +121,7 @@ impl Multiplex {
                 return Ok(place);
             }
             let shared = connect(address, patience).await?;
-            let place = shared.place();
+            let place = shared.place().ok_or(std::io::ErrorKind::ConnectionAborted)?;
             upstream.lock().push(shared);
             Ok(place)
         };
@@ -147,7 +149,7 @@ impl Upstream {
         // One that got a GOAWAY is closed for new requests.
         shared.retain(|one| !one.sender.is_closed());
         let with_room = shared.iter().filter_map(|one| Some((one.with_room()?, one)));
-        with_room.min_by_key(|(requests, _)| *requests).map(|(_, one)| one.place())
+        with_room.min_by_key(|(requests, _)| *requests).and_then(|(_, one)| one.place())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Shared>> {

@@ -7,10 +7,10 @@ use super::settings::Limits;
 /// Descriptors beside connections: standard streams, listener, control sockets, the runtime's own, files being saved.
 const OTHERS: u64 = 64;
 
-/// What the limits need at their fullest: a descriptor per client and one per request in flight to its upstream; idle ones to
-/// upstreams are among the latter as a rule.
+/// What the limits need at their fullest: two descriptors per client, whose connection may be a tunnel, and one per request in
+/// flight to its upstream; idle ones to upstreams are among the latter as a rule.
 fn needed(limits: &Limits) -> u64 {
-    limits.connections as u64 + limits.in_flight + OTHERS
+    2 * limits.connections as u64 + limits.in_flight + OTHERS
 }
 
 /// The soft limit to ask for: what is needed, as far as the hard limit goes, and never less than there is.
@@ -52,10 +52,10 @@ mod tests {
     #[test]
     fn the_soft_limit_is_raised_to_what_is_needed_and_never_above_the_hard_one_or_down() {
         let with = |current, maximum| wanted(&limits(), &Rlimit { current, maximum });
-        assert_eq!(with(Some(1024), Some(1_000_000)), Some(6064));
-        assert_eq!(with(Some(1024), None), Some(6064));
+        assert_eq!(with(Some(1024), Some(1_000_000)), Some(10_064));
+        assert_eq!(with(Some(1024), None), Some(10_064));
         assert_eq!(with(Some(1024), Some(4096)), Some(4096));
-        assert_eq!(with(Some(8192), Some(1_000_000)), None);
+        assert_eq!(with(Some(16_384), Some(1_000_000)), None);
         assert_eq!(with(None, None), None, "there is no limit");
     }
 }

@@ -41,6 +41,8 @@ pub(super) struct Pipe {
     kept: Vec<u8>,
     written: usize,
     unflushed: bool,
+    /// Who is written to takes no more.
+    refused: bool,
     /// For a direction that may have to be told to leave, and speaks WebSocket.
     frames: Option<Frames>,
 }
@@ -48,7 +50,8 @@ pub(super) struct Pipe {
 impl Pipe {
     /// Begins with bytes that were read already.
     pub(super) fn new(already: &[u8], frames: Option<Frames>) -> Self {
-        let mut pipe = Self { state: State::Open, kept: already.to_vec(), written: 0, unflushed: false, frames };
+        let mut pipe =
+            Self { state: State::Open, kept: already.to_vec(), written: 0, unflushed: false, refused: false, frames };
         if let Some(frames) = &mut pipe.frames {
             frames.pass(already);
         }
@@ -72,6 +75,22 @@ impl Pipe {
         self.state = State::Told;
     }
 
+    /// After an error: if it was that who is written to takes no more, what comes is from now on read and thrown away. False:
+    /// it was something else, or that was known.
+    pub(super) fn discard(&mut self) -> bool {
+        if !self.refused || self.state == State::Told {
+            return false;
+        }
+        (self.state, self.kept, self.written, self.unflushed) = (State::Told, Vec::new(), 0, false);
+        true
+    }
+
+    /// Notes when writing failed.
+    fn wrote<T>(&mut self, written: io::Result<T>) -> io::Result<T> {
+        self.refused |= written.is_err();
+        written
+    }
+
     /// Passes on what there is; ready once the direction has ended. `moved` is set if a byte passed.
     pub(super) fn poll<R, W>(
         &mut self,
@@ -89,7 +108,9 @@ impl Pipe {
             match self.state {
                 State::Ended => return Poll::Ready(Ok(())),
                 State::Ending => {
-                    ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
+                    if !self.refused {
+                        ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
+                    }
                     self.state = State::Ended;
                     return Poll::Ready(Ok(()));
                 }
@@ -99,7 +120,8 @@ impl Pipe {
                 Poll::Ready(result) => result?,
                 Poll::Pending => {
                     if self.unflushed {
-                        ready!(Pin::new(&mut *to).poll_flush(cx))?;
+                        let flushed = ready!(Pin::new(&mut *to).poll_flush(cx));
+                        self.wrote(flushed)?;
                         self.unflushed = false;
                     }
                     return Poll::Pending;
@@ -115,7 +137,8 @@ impl Pipe {
         moved: &mut bool,
     ) -> Poll<io::Result<()>> {
         while let Some(rest) = self.kept.get(self.written..).filter(|rest| !rest.is_empty()) {
-            let count = ready!(Pin::new(&mut *to).poll_write(cx, rest))?;
+            let written = ready!(Pin::new(&mut *to).poll_write(cx, rest));
+            let count = self.wrote(written)?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -154,7 +177,7 @@ impl Pipe {
             if !bytes.is_empty()
                 && let Poll::Ready(written) = Pin::new(to).poll_write(cx, bytes)
             {
-                taken = written?;
+                taken = self.wrote(written)?;
                 self.unflushed = true;
                 *moved = true;
             }

@@ -26,6 +26,13 @@ pub(super) struct Places {
 struct Counts {
     taken: usize,
     given_up: usize,
+    closed: bool,
+}
+
+impl Counts {
+    fn takes_more(&self) -> bool {
+        self.given_up == 0 && !self.closed
+    }
 }
 
 /// One request's place, until its answer and its request body are gone.
@@ -36,16 +43,19 @@ pub(super) struct Taken {
 }
 
 impl Places {
-    /// Takes one.
-    pub(super) fn take(self: &Arc<Self>) -> Arc<Taken> {
-        self.lock().taken += 1;
-        Arc::new(Taken { on: Arc::clone(self), given_up: AtomicBool::new(false) })
+    /// Takes one; none if the connection is to have no more.
+    pub(super) fn take(self: &Arc<Self>) -> Option<Arc<Taken>> {
+        let mut counts = self.lock();
+        counts.takes_more().then(|| {
+            counts.taken += 1;
+            Arc::new(Taken { on: Arc::clone(self), given_up: AtomicBool::new(false) })
+        })
     }
 
     /// How many are taken; none if the connection is to have no more.
     pub(super) fn taken(&self) -> Option<usize> {
         let counts = self.lock();
-        (counts.given_up == 0 && !self.closed.is_cancelled()).then_some(counts.taken)
+        counts.takes_more().then_some(counts.taken)
     }
 
     /// Spawns what serves the connection; it is dropped when the connection is to be closed.
@@ -58,6 +68,7 @@ impl Places {
         let mut counts = self.lock();
         change(&mut counts);
         let useless = counts.given_up > 0 && counts.given_up == counts.taken;
+        counts.closed |= useless;
         drop(counts);
         if useless {
             tracing::debug!("a shared connection is closed: the service takes nothing of what is left on it");
@@ -115,10 +126,14 @@ impl<F: Future + Send + 'static> hyper::rt::Executor<F> for Runner {
 mod tests {
     use super::*;
 
+    fn take(places: &Arc<Places>) -> Arc<Taken> {
+        places.take().expect("a place")
+    }
+
     #[test]
     fn a_connection_is_closed_when_only_what_was_given_up_is_left_on_it() {
         let places = Arc::new(Places::default());
-        let (stuck, other, last) = (places.take(), places.take(), places.take());
+        let (stuck, other, last) = (take(&places), take(&places), take(&places));
         assert_eq!(places.taken(), Some(3));
         stuck.give_up();
         stuck.give_up();
@@ -138,7 +153,7 @@ mod tests {
     #[test]
     fn a_connection_whose_stuck_request_ended_after_all_is_used_again() {
         let places = Arc::new(Places::default());
-        let (stuck, other) = (places.take(), places.take());
+        let (stuck, other) = (take(&places), take(&places));
         stuck.give_up();
         drop(stuck);
         assert_eq!((places.taken(), places.closed.is_cancelled()), (Some(1), false));

@@ -19,6 +19,7 @@ use super::cut::About;
 use super::forward::{self, Answer, Way};
 use super::grpc;
 use super::headers::{self, Hop};
+use super::patience::Patience;
 use super::reply::{self, Asked};
 use super::settings::UpstreamProtocol;
 use super::ticket::Gate;
@@ -39,6 +40,9 @@ pub(super) async fn serve(
 ) -> Result<Response<ResponseBody>, Infallible> {
     let running = line.begin();
     let http2 = request.version() == Version::HTTP_2;
+    if request.version() < Version::HTTP_11 {
+        line.is_old();
+    }
     let offer = offer(&gate, &mut request);
     let (mut head, body) = request.into_parts();
     let asked = Asked {
@@ -63,8 +67,9 @@ pub(super) async fn serve(
         upgrade: offer.is_some(),
         deadline: gate.settings.limits.request_time.map(|time| Instant::now() + time),
     };
+    let mut patience = Patience::default();
     let entered = match line.share.is_within(gate.settings.limits.in_flight_of_a_peer()) {
-        true => forward::in_time(way.deadline, gate.enter(ask, &line.share)).await,
+        true => forward::in_time(way.deadline, gate.enter(ask, &line.share, &mut patience)).await,
         false => Err(Reason::PeerLimit),
     };
     let ticket = match entered {
@@ -81,7 +86,7 @@ pub(super) async fn serve(
     };
     headers::to_upstream(&mut head, &hop);
     let request = Request::from_parts(head, body);
-    Ok(match forward::forward(&gate, way, &line.share, ticket, request).await {
+    Ok(match forward::forward(&gate, way, &line.share, patience, ticket, request).await {
         Ok(answer) => pass_on(&gate, &line, answer, running, asked, way, offer),
         Err(reason) => reply::own(&gate, reason, None, running, &asked),
     })

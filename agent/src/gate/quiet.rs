@@ -3,13 +3,13 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Nothing heard for so long since something was asked: new requests go over another connection. To make one shows at once
+/// Nothing heard for so long while a head was waited for: new requests go over another connection. To make one shows at once
 /// whether the host is there; what was asked here is still waited for. A service whose every answer takes longer costs a few
 /// connections more.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -18,29 +18,47 @@ const SILENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Quiet {
     began: Instant,
-    /// In milliseconds since then, when something was asked first after the last byte was heard; 0: nothing was.
-    asked_ms: AtomicU64,
+    /// Requests whose answers' heads have not come.
+    waiting: AtomicUsize,
+    /// When the last byte was heard, or the first of those was sent after that; in milliseconds since `began`.
+    since_ms: AtomicU64,
 }
+
+/// A request that waits for the head of its answer.
+#[derive(Debug)]
+pub(super) struct Waiting<'a>(&'a Quiet);
 
 impl Quiet {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { began: Instant::now(), asked_ms: AtomicU64::new(0) })
+        Arc::new(Self { began: Instant::now(), waiting: AtomicUsize::new(0), since_ms: AtomicU64::new(0) })
     }
 
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn begin_anew(&self) {
+        self.since_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
     /// Something is asked on it.
-    pub(super) fn asked(&self) {
-        // Another was first.
-        let _earlier = self.asked_ms.compare_exchange(0, self.now_ms(), Ordering::Relaxed, Ordering::Relaxed);
+    pub(super) fn ask(&self) -> Waiting<'_> {
+        if self.waiting.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.begin_anew();
+        }
+        Waiting(self)
     }
 
     /// Whether it has said nothing for too long.
     pub(super) fn is_silent(&self) -> bool {
-        let asked_ms = self.asked_ms.load(Ordering::Relaxed);
-        asked_ms > 0 && Duration::from_millis(self.now_ms().saturating_sub(asked_ms)) >= SILENCE
+        let silent_ms = self.now_ms().saturating_sub(self.since_ms.load(Ordering::Relaxed));
+        self.waiting.load(Ordering::Relaxed) > 0 && Duration::from_millis(silent_ms) >= SILENCE
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -55,7 +73,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.quiet.asked_ms.store(0, Ordering::Relaxed);
+            self.quiet.begin_anew();
         }
         polled
     }

@@ -1,11 +1,15 @@
 //! What an operator can set about the gate. Every number has a default and a reason.
 
+mod error;
+mod http2;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::error::SettingsError;
 use super::class::{Class, ClassRule};
 use super::pin::PinSettings;
 use super::streams::Http2Limits;
@@ -226,56 +230,6 @@ impl Limits {
     }
 }
 
-/// Settings that cannot work; the message names the setting and what would do.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SettingsError {
-    /// A header or cookie that cannot bind a client to a version.
-    #[error("gate setting `{setting}` is {given:?}, which {rule}")]
-    Pin {
-        /// Which.
-        setting: &'static str,
-        /// What was given.
-        given: String,
-        /// What it must be.
-        rule: &'static str,
-    },
-    /// A number that must be above another is not.
-    #[error("gate setting `{setting}` is {given}, but must be at least {least}: {why}")]
-    TooSmall {
-        /// Which.
-        setting: &'static str,
-        /// What was given.
-        given: String,
-        /// What would do.
-        least: String,
-        /// Why.
-        why: &'static str,
-    },
-    /// One address may have more than there is in all.
-    #[error(
-        "gate setting `{setting}` is {given}, but `{of}` is {all}: one address cannot have more than all together; lower the \
-         first, or raise the second"
-    )]
-    MoreThanAll {
-        /// What one address may have.
-        setting: &'static str,
-        /// What was given.
-        given: u64,
-        /// What all may have.
-        of: &'static str,
-        /// How much that is.
-        all: u64,
-    },
-    /// A path that no request can have.
-    #[error("gate setting `ready_path` is {0:?}, but must begin with \"/\" and have no \"?\", or be empty for none")]
-    ReadyPath(String),
-    /// The gate passes bytes as they are.
-    #[error(
-        "gate setting `tls` does not go with mode = \"tcp\", in which the service itself speaks TLS; leave [gate.tls] away"
-    )]
-    TlsInTcp,
-}
-
 impl GateSettings {
     /// Settings with every default.
     pub fn new(listen: SocketAddr, control: PathBuf, state_file: PathBuf) -> Self {
@@ -320,6 +274,10 @@ impl GateSettings {
         {
             return Err(SettingsError::ReadyPath(self.ready_path.clone()));
         }
+        if self.state_file.extension().is_some_and(|extension| extension == "new") {
+            return Err(SettingsError::StateFile(self.state_file.clone()));
+        }
+        http2::check(&self.http2)?;
         let limits = &self.limits;
         at_least("limits.connections", limits.connections as u64, 1, "nobody could connect")?;
         at_least("limits.in_flight", limits.in_flight, 1, "every request would be refused")?;

@@ -13,13 +13,11 @@ use super::cut::{About, CutLog, Passed, millis};
 use super::handover::succession::Succession;
 use super::headers::RequestIds;
 use super::multiplex::Multiplex;
+use super::patience::Patience;
 use super::peers::{Peers, Share, Waiting};
 use super::pool::Pool;
 use super::settings::GateSettings;
 use super::tls::Tls;
-
-/// Between two tries to connect: an agent tells of an end within milliseconds, so this is for a gate without one.
-const RECONNECT: Duration = Duration::from_millis(100);
 
 /// How saving the applied state stands.
 #[derive(Debug, Clone, Default)]
@@ -169,17 +167,27 @@ impl Gate {
     }
 
     /// Lets a request in, at once or after it was held.
-    pub(super) async fn enter(self: &Arc<Self>, ask: impl Into<Ask>, share: &Arc<Share>) -> Result<Ticket, Reason> {
+    pub(super) async fn enter(
+        self: &Arc<Self>,
+        ask: impl Into<Ask>,
+        share: &Arc<Share>,
+        patience: &mut Patience,
+    ) -> Result<Ticket, Reason> {
         let ask = ask.into();
         let first = self.core().admit(ask, Arrival::New, self.now());
         match first {
             Verdict::Go(route) => Ok(Ticket::new(Arc::clone(self), route)),
             Verdict::Refuse(reason) => Err(reason),
-            Verdict::Hold => self.wait_to_enter(ask, share).await,
+            Verdict::Hold => self.wait_to_enter(ask, share, patience).await,
         }
     }
 
-    async fn wait_to_enter(self: &Arc<Self>, ask: Ask, share: &Arc<Share>) -> Result<Ticket, Reason> {
+    async fn wait_to_enter(
+        self: &Arc<Self>,
+        ask: Ask,
+        share: &Arc<Share>,
+        patience: &mut Patience,
+    ) -> Result<Ticket, Reason> {
         let waiting = share.wait(self.settings.hold.of_a_peer());
         let allowed = waiting.is_some();
         let mut place = HeldPlace { gate: Arc::clone(self), given_up: true, _waiting: waiting };
@@ -187,7 +195,7 @@ impl Gate {
             return Err(Reason::PeerLimit);
         }
         let mut changes = self.applied.subscribe();
-        let deadline = tokio::time::Instant::now() + self.settings.hold.time;
+        let deadline = patience.until(self.settings.hold.time);
         loop {
             // Asked again after subscribing, so that a state applied in between is not missed.
             let verdict = self.core().admit(ask, Arrival::Held, self.now());
@@ -209,24 +217,28 @@ impl Gate {
         }
     }
 
-    /// No ready upstream could be connected to. Waits until another state is in force, or it is time to try again.
-    ///
-    /// `patience` begins with the first such wait of a request, and is as long as a held request's.
+    /// No ready upstream could be connected to, or took the request: `why`. Waits until another state is in force, or it is
+    /// time to try again.
     pub(super) async fn wait_for_reach(
         self: &Arc<Self>,
-        patience: &mut Option<tokio::time::Instant>,
+        why: Reason,
+        patience: &mut Patience,
         share: &Arc<Share>,
     ) -> Result<(), Reason> {
-        let now = tokio::time::Instant::now();
-        let until = *patience.get_or_insert(now + self.settings.hold.time);
+        let (now, has_waited) = (tokio::time::Instant::now(), patience.has_begun());
+        let until = patience.until(self.settings.hold.time);
+        if now >= until {
+            // A client that was made to wait is told that it may come again.
+            return Err(if has_waited && why == Reason::Connect { Reason::HoldExpired } else { why });
+        }
         let waiting = share.wait(self.settings.hold.of_a_peer());
-        if now >= until || waiting.is_none() || !self.core().begin_hold() {
-            return Err(Reason::Connect);
+        if waiting.is_none() || !self.core().begin_hold() {
+            return Err(why);
         }
         let _place = HeldPlace { gate: Arc::clone(self), given_up: true, _waiting: waiting };
         let mut changes = self.applied.subscribe();
         // That it ran out of time, and that the gate ends, both show at the next try.
-        let _either = tokio::time::timeout_at(until.min(now + RECONNECT), changes.changed()).await;
+        let _either = tokio::time::timeout_at(until.min(now + patience.pause(why)), changes.changed()).await;
         Ok(())
     }
 

@@ -121,7 +121,13 @@ impl Open {
     /// Passes bytes. Ready with true when both directions have ended, with false when one of them has.
     fn poll(&mut self, cx: &mut Context<'_>, gate: &Gate, known: &mut upgraded::Tunnel) -> Poll<io::Result<bool>> {
         let mut moved = false;
-        let up = self.up.poll(cx, &mut self.client, &mut self.upstream, &mut moved)?;
+        let up = match self.up.poll(cx, &mut self.client, &mut self.upstream, &mut moved) {
+            // What the service said before it closed is still to be passed on.
+            Poll::Ready(Err(_)) if self.up.discard() => {
+                self.up.poll(cx, &mut self.client, &mut self.upstream, &mut moved)?
+            }
+            other => other?,
+        };
         let down = self.down.poll(cx, &mut self.upstream, &mut self.client, &mut moved)?;
         if moved {
             known.moved = gate.now();

@@ -37,6 +37,17 @@ impl Wire {
         let _either = self.0.ready(Interest::ERROR).await;
     }
 
+    /// Ends when something has come from the client; it is not read.
+    pub(super) async fn heard(&self) -> io::Result<()> {
+        self.0.readable().await
+    }
+
+    /// Lets the end of this connection be a reset, which no client can take for the end of an answer.
+    pub(super) fn breaks(&self) {
+        // One that refuses is broken already.
+        drop(self.0.set_zero_linger());
+    }
+
     /// Whether the client has ended its side, read or not, as far as the runtime has heard; asks nobody.
     pub(super) fn has_ended(&self) -> bool {
         let known = pin!(self.0.ready(Interest::READABLE)).poll(&mut Context::from_waker(Waker::noop()));

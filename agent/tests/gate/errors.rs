@@ -8,7 +8,7 @@ use hyper::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::bench::{Service, TestGate, until};
+use crate::bench::{PATIENCE, Service, TestGate, until};
 use crate::visitor::{get, raw, read};
 
 /// An upstream on a port that nobody listens on.
@@ -61,10 +61,14 @@ async fn with_no_upstream_to_connect_to_the_answer_says_that_the_gate_made_it_an
     let (gate, a, b) = (short, nobody(1).await, nobody(2).await);
     gate.open(&[a, b]).await;
     let answer = gate.client().await.post("/").await;
-    assert_eq!((answer.status, answer.header("handover-gate")), (502, "connect"));
+    assert_eq!(
+        (answer.status, answer.header("handover-gate"), answer.header("retry-after")),
+        (503, "hold-expired", "1")
+    );
     let body: serde_json::Value = serde_json::from_str(&answer.body).expect("json");
-    assert_eq!(body["error"], "connect");
-    let report = gate.report_when("both were tried", |report| report.own_answers.contains_key(&Reason::Connect)).await;
+    assert_eq!(body["error"], "hold-expired");
+    let report =
+        gate.report_when("both were tried", |report| report.own_answers.contains_key(&Reason::HoldExpired)).await;
     assert!(report.upstreams.iter().all(|one| one.writes.connect_errors >= 1 && one.in_flight == 0), "{report:?}");
     assert_eq!(report.held, 0);
 }
@@ -273,4 +277,28 @@ async fn an_answer_that_is_no_http_is_a_502_and_the_next_request_has_a_new_conne
     let unasked = answers_once_with("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n").await;
     gate.open(&[Upstream { address: unasked, ..a.upstream(1, 1) }]).await;
     assert_eq!(get(gate.address, "/").await.expect("no panic").status, 502);
+}
+
+#[tokio::test]
+async fn a_request_that_cannot_wait_for_reach_is_a_502() {
+    let gate = TestGate::start_with(|settings| settings.hold.count = 0).await;
+    gate.open(&[nobody(1).await]).await;
+    let answer = gate.client().await.post("/").await;
+    assert_eq!((answer.status, answer.header("handover-gate")), (502, "connect"));
+}
+
+#[tokio::test]
+async fn a_broken_answer_to_http_1_0_does_not_look_whole() {
+    let (gate, a) = (TestGate::start().await, Service::start(1).await);
+    gate.open(&[a.upstream(1, 1)]).await;
+    let mut stream = TcpStream::connect(gate.address).await.expect("connected");
+    stream.write_all(b"GET /break HTTP/1.0\r\nHost: a\r\n\r\n").await.expect("written");
+    let mut answer = Vec::new();
+    while !String::from_utf8_lossy(&answer).contains("first,") {
+        assert!(stream.read_buf(&mut answer).await.expect("bytes") > 0, "closed");
+    }
+    assert!(!String::from_utf8_lossy(&answer).to_ascii_lowercase().contains("content-length"), "the close is its end");
+    a.release(1);
+    let rest = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it ends");
+    rest.expect_err("a close would be the end of a whole answer");
 }

@@ -308,6 +308,22 @@ async fn a_request_that_was_refused_unseen_is_sent_again_unless_too_much_of_its_
 }
 
 #[tokio::test]
+async fn a_service_that_refuses_every_stream_is_asked_ever_more_seldom_and_the_client_is_told_that_it_refused() {
+    let gate = TestGate::start_with(|settings| {
+        settings.upstream = UpstreamProtocol::Http2;
+        settings.hold.time = Duration::from_millis(1500);
+    })
+    .await;
+    let a = Service::start(1).await;
+    gate.open(&[handover_agent::gate::control::Upstream { address: refuser().await, ..a.upstream(1, 1) }]).await;
+    let answer = gate.client().await.get("/").await;
+    assert_eq!((answer.status, answer.header("handover-gate"), answer.header("retry-after")), (503, "refused", "1"));
+    let one = gate.upstream_when(&a, "counted", |one| one.in_flight == 0 && one.reads.requests > 0).await;
+    // Every 100 ms it would be fifteen.
+    assert!(one.reads.connect_errors <= 7, "{one:?}");
+}
+
+#[tokio::test]
 async fn a_service_that_closes_its_shared_connection_after_every_few_requests_loses_none() {
     let gate = TestGate::start_with(|settings| settings.upstream = UpstreamProtocol::Http2).await;
     let a = Service::start(1).await;

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use handover_agent::gate::control::{Admission, Upstream};
+use handover_agent::gate::control::{Admission, Reason, Upstream};
 use handover_agent::gate::settings::Mode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::bench::{PATIENCE, TestGate, until};
 use crate::program::{Site, report_when, route};
@@ -88,6 +88,52 @@ async fn either_side_may_speak_first_and_each_half_close_is_passed_on_by_itself(
     assert_eq!(read_to_end(&mut client).await, b"answer");
     let report = gate.report_when("ended", |report| report.in_flight == 0).await;
     assert_eq!((report.upstreams[0].writes.answered_2xx, report.upstreams[0].writes.errors()), (1, 0));
+}
+
+#[tokio::test]
+async fn an_address_with_its_share_of_connections_in_hand_is_refused_more() {
+    let gate = TestGate::start_with(|settings| {
+        settings.mode = Mode::Tcp;
+        settings.limits.in_flight_per_peer = Some(1);
+    })
+    .await;
+    let service = Plain::start(1).await;
+    gate.open(&[service.upstream(1)]).await;
+    let first = TcpStream::connect(gate.address).await.expect("connected");
+    let _at_service = service.next().await;
+    let mut second = TcpStream::connect(gate.address).await.expect("connected");
+    assert_eq!(read_to_end(&mut second).await, b"");
+    gate.report_when("counted", |report| report.own_answers.get(&Reason::PeerLimit) == Some(&1)).await;
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(([127, 0, 0, 2], 0).into()).expect("bound");
+    let _elsewhere = socket.connect(gate.address).await.expect("connected");
+    service.next().await;
+    drop(first);
+}
+
+#[tokio::test]
+async fn the_last_words_of_a_service_reach_a_client_that_is_still_sending() {
+    let (gate, service) = (gate().await, Plain::start(1).await);
+    gate.open(&[service.upstream(1)]).await;
+    for _ in 0..20 {
+        let (mut read, mut write) = TcpStream::connect(gate.address).await.expect("connected").into_split();
+        let sending = tokio::spawn(async move { while write.write_all(&[b'x'; 32 << 10]).await.is_ok() {} });
+        let mut at_service = service.next().await;
+        at_service.read_u8().await.expect("it begins");
+        at_service.write_all(b"FATAL: too many").await.expect("written");
+        // With bytes unread, so that the kernel resets.
+        drop(at_service);
+        let mut words = Vec::new();
+        let heard = async {
+            while words.len() < 15 {
+                assert!(read.read_buf(&mut words).await.expect("no reset before the words") > 0, "no words");
+            }
+        };
+        tokio::time::timeout(PATIENCE, heard).await.expect("in time");
+        assert_eq!(words, b"FATAL: too many");
+        sending.abort();
+    }
+    gate.report_when("ended", |report| report.in_flight == 0).await;
 }
 
 #[tokio::test]

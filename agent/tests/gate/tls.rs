@@ -158,6 +158,28 @@ async fn a_handshake_that_does_not_come_or_is_none_is_cut_off() {
 }
 
 #[tokio::test]
+async fn a_handshake_under_way_is_not_cut_when_the_gate_leaves_and_a_client_that_says_nothing_is() {
+    let directory = tempfile::tempdir().expect("a directory");
+    certificate(directory.path(), 30);
+    let settings = tls(directory.path());
+    let gate = TestGate::start_with(|all| {
+        all.tls = Some(TlsSettings { handshake_time: Duration::from_secs(600), ..settings });
+        all.limits.leave_grace = Duration::from_millis(100);
+    })
+    .await;
+    gate.open(&[]).await;
+    let mut begins = TcpStream::connect(gate.address).await.expect("connected");
+    // A record of 256 bytes, of which the first is there.
+    begins.write_all(&[0x16, 3, 1, 1, 0, 1]).await.expect("written");
+    let mut silent = TcpStream::connect(gate.address).await.expect("connected");
+    gate.report_when("both are there", |report| report.connections == 2).await;
+    gate.put(Admission::Shut, &[]).await;
+    assert_eq!(silent.read(&mut [0; 9]).await.expect("closed in good order"), 0);
+    gate.report_when("and the other is still there", |report| report.connections == 1).await;
+    assert_eq!(begins.try_read(&mut [0; 9]).expect_err("open").kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[tokio::test]
 async fn a_websocket_goes_through_tls_too() {
     let directory = tempfile::tempdir().expect("a directory");
     certificate(directory.path(), 30);

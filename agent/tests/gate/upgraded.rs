@@ -92,6 +92,42 @@ async fn a_side_that_has_said_all_still_hears_the_rest() {
 }
 
 #[tokio::test]
+async fn the_last_words_of_a_service_reach_a_client_that_is_still_sending() {
+    let (gate, a) = with(AtDrain::Finish).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    gate.open(&[handover_agent::gate::control::Upstream { address, ..a.upstream(1, 1) }]).await;
+    for _ in 0..20 {
+        let service = async {
+            let (mut stream, _) = listener.accept().await.expect("accepted");
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.expect("a head"));
+            }
+            let answer = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: talk\r\n\r\n";
+            stream.write_all(answer).await.expect("written");
+            stream
+        };
+        let (client, mut service) = tokio::join!(switched(&gate, "talk"), service);
+        let (mut read, mut write) = client.into_split();
+        let sending = tokio::spawn(async move { while write.write_all(&[b'x'; 32 << 10]).await.is_ok() {} });
+        service.read_u8().await.expect("it begins");
+        service.write_all(b"FATAL: too many").await.expect("written");
+        // With bytes unread, so that the kernel resets.
+        drop(service);
+        let mut words = Vec::new();
+        let heard = async {
+            while words.len() < 15 {
+                assert!(read.read_buf(&mut words).await.expect("no reset before the words") > 0, "no words");
+            }
+        };
+        tokio::time::timeout(PATIENCE, heard).await.expect("in time");
+        assert_eq!(words, b"FATAL: too many");
+        sending.abort();
+    }
+}
+
+#[tokio::test]
 async fn bytes_that_come_with_the_offer_are_not_lost() {
     let (gate, _a) = with(AtDrain::Finish).await;
     let mut stream = TcpStream::connect(gate.address).await.expect("connected");

@@ -86,6 +86,11 @@ impl Origin {
 }
 
 /// Puts `value` after what earlier proxies wrote.
+/// Whether a balancer in front says with it where a request comes from.
+pub(super) fn is_said_by_balancers(name: &HeaderName) -> bool {
+    *name == header::FORWARDED || name.as_str().starts_with("x-forwarded-")
+}
+
 fn add(headers: &mut HeaderMap, name: HeaderName, value: &HeaderValue) {
     let earlier = headers.get_all(&name).iter().filter_map(|value| value.to_str().ok());
     let all: Vec<&str> = earlier.chain(value.to_str().ok()).collect();

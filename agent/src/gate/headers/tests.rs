@@ -79,6 +79,23 @@ fn a_claimed_origin_is_replaced_unless_a_balancer_is_trusted() {
 }
 
 #[test]
+fn a_client_cannot_have_taken_away_what_a_balancer_says_of_it() {
+    let fields = [
+        ("host", "a"),
+        ("connection", "X-Forwarded-For, x-forwarded-port, Forwarded"),
+        ("x-forwarded-for", "10.0.0.1"),
+        ("x-forwarded-port", "443"),
+        ("forwarded", "for=10.0.0.1"),
+    ];
+    let appended = sent(head("/", &fields), Forwarded::Append);
+    assert_eq!(text(&appended.headers, "x-forwarded-for"), ["10.0.0.1, 192.0.2.7"]);
+    assert_eq!(text(&appended.headers, "x-forwarded-port"), ["443"]);
+    assert!(text(&appended.headers, "forwarded").concat().starts_with("for=10.0.0.1, "));
+    let replaced = sent(head("/", &fields), Forwarded::Replace);
+    assert_eq!(text(&replaced.headers, "x-forwarded-for"), ["192.0.2.7"]);
+}
+
+#[test]
 fn a_client_cannot_strip_the_forwarded_address_by_naming_it_in_connection() {
     let head = sent(head("/", &[("host", "a"), ("connection", "x-forwarded-for")]), Forwarded::Append);
     assert_eq!(text(&head.headers, "x-forwarded-for"), ["192.0.2.7"]);

@@ -79,3 +79,11 @@ fn settings_that_cannot_work_are_refused_with_the_values() {
     let error = check("[limits]\nstop_time = '1s'\nleave_grace = '2s'");
     assert!(error.contains("1s") && error.contains("2s"), "{error}");
 }
+
+#[test]
+fn a_state_file_under_the_name_that_new_states_are_written_to_is_refused() {
+    let mut settings = GateSettings::new(([127, 0, 0, 1], 0).into(), "c.sock".into(), "/var/lib/gate.new".into());
+    assert!(settings.check().expect_err("refused").to_string().contains("/var/lib/gate.new"));
+    settings.state_file = "/var/lib/gate.new.json".into();
+    assert_eq!(settings.check(), Ok(()));
+}

@@ -21,6 +21,7 @@ use super::control::Reason;
 use super::counts::Event;
 use super::cut::About;
 use super::keep_alive;
+use super::patience::Patience;
 use super::peers::Share;
 use super::ticket::{Gate, Ticket};
 
@@ -30,8 +31,12 @@ pub(super) async fn serve(gate: Arc<Gate>, client: TcpStream, peer: SocketAddr) 
         gate.refused_connections.fetch_add(1, Ordering::Relaxed);
         return;
     };
+    // A connection is to this mode what a request is to the other.
+    let _running = Running::begin(&place.share);
+    let within = place.share.is_within(gate.settings.limits.in_flight_of_a_peer());
     let reached = tokio::select! {
-        reached = reach(&gate, &place.share) => reached,
+        reached = reach(&gate, &place.share), if within => reached,
+        () = std::future::ready(()), if !within => Err(Reason::PeerLimit),
         // A client that waits may lose its patience.
         _ = client.ready(Interest::ERROR) => return,
     };
@@ -58,14 +63,33 @@ pub(super) async fn serve(gate: Arc<Gate>, client: TcpStream, peer: SocketAddr) 
         Ended::ByUpstream(error) => {
             tracing::debug!(%peer, %instance, %error, "the service broke off a connection");
             ticket.record(Event::Lost);
+            // It is in flight nowhere any more; but its client may not have read the service's last words.
+            drop((ticket, upstream));
+            relay::linger(&client).await;
         }
+    }
+}
+
+/// One of its address's connections in hand.
+struct Running<'a>(&'a Share);
+
+impl<'a> Running<'a> {
+    fn begin(share: &'a Share) -> Self {
+        share.begin();
+        Self(share)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 
 /// A connection to an upstream, with the ticket for it.
 async fn reach(gate: &Arc<Gate>, share: &Arc<Share>) -> Result<(TcpStream, Ticket), Reason> {
-    let (mut tried, mut patience) = (Vec::new(), None);
-    let mut ticket = gate.enter(Class::Write, share).await?;
+    let (mut tried, mut patience) = (Vec::new(), Patience::default());
+    let mut ticket = gate.enter(Class::Write, share, &mut patience).await?;
     loop {
         let address = ticket.upstream().address;
         match connect(gate, address).await {
@@ -78,9 +102,9 @@ async fn reach(gate: &Arc<Gate>, share: &Arc<Share>) -> Result<(TcpStream, Ticke
             Err(Reason::Connect) => {
                 // Out of every book while it waits: it is in flight nowhere.
                 drop(ticket);
-                gate.wait_for_reach(&mut patience, share).await?;
+                gate.wait_for_reach(Reason::Connect, &mut patience, share).await?;
                 tried.clear();
-                gate.enter(Class::Write, share).await?
+                gate.enter(Class::Write, share, &mut patience).await?
             }
             other => other?,
         };

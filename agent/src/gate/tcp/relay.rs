@@ -1,7 +1,9 @@
 //! Bytes both ways between two sockets, with half-closes kept.
 
 use std::cell::RefCell;
+use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -12,6 +14,9 @@ use tokio::time::Instant;
 /// With 8 KiB a MiB costs four times as much. One for all connections of a thread: a connection needs memory of its own only
 /// while the other side does not take what was read.
 const BUFFER_BYTES: usize = 64 << 10;
+/// How much of what a client still sends is read when its service has broken off, and for how long.
+const LINGER_BYTES: usize = 256 << 10;
+const LINGER_TIME: Duration = Duration::from_secs(5);
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER_BYTES]);
@@ -28,6 +33,22 @@ pub(super) enum Ended {
     ByClient(io::Error),
     /// The upstream's side broke.
     ByUpstream(io::Error),
+}
+
+impl Ended {
+    fn of_up(broken: Broken) -> Self {
+        match broken {
+            Broken::From(error) => Ended::ByClient(error),
+            Broken::To(error) => Ended::ByUpstream(error),
+        }
+    }
+
+    fn of_down(broken: Broken) -> Self {
+        match broken {
+            Broken::From(error) => Ended::ByUpstream(error),
+            Broken::To(error) => Ended::ByClient(error),
+        }
+    }
 }
 
 /// Which of its two sockets one direction broke on.
@@ -63,28 +84,72 @@ impl Moved {
     }
 }
 
-/// Passes on what either side says until both have said all.
+/// Passes on what either side says until both have said all. If one takes no more, what it has said before is still passed
+/// on; what the other says meanwhile is read and thrown away.
 pub(super) async fn relay(client: &TcpStream, upstream: &TcpStream, idle: Duration) -> Ended {
     let moved = Moved { began: Instant::now(), last_ms: AtomicU64::new(0) };
     let both = async {
-        let up = async {
-            one_way(client, upstream, &moved).await.map_err(|broken| match broken {
-                Broken::From(error) => Ended::ByClient(error),
-                Broken::To(error) => Ended::ByUpstream(error),
-            })
-        };
-        let down = async {
-            one_way(upstream, client, &moved).await.map_err(|broken| match broken {
-                Broken::From(error) => Ended::ByUpstream(error),
-                Broken::To(error) => Ended::ByClient(error),
-            })
-        };
-        tokio::try_join!(up, down)
+        let (mut up, mut down) = (pin!(one_way(client, upstream, &moved)), pin!(one_way(upstream, client, &moved)));
+        tokio::select! {
+            ended = &mut up => match ended {
+                Ok(()) => down.await.map_err(Ended::of_down),
+                Err(broken) => {
+                    rest(&broken, down, client).await;
+                    Err(Ended::of_up(broken))
+                }
+            },
+            ended = &mut down => match ended {
+                Ok(()) => up.await.map_err(Ended::of_up),
+                Err(broken) => {
+                    rest(&broken, up, upstream).await;
+                    Err(Ended::of_down(broken))
+                }
+            },
+        }
     };
     tokio::select! {
         biased;
         ended = both => ended.err().unwrap_or(Ended::Well),
         () = moved.stands_still(idle) => Ended::Idle,
+    }
+}
+
+/// Lets the other direction come to its end if it can, while `talker` is heard for nothing.
+async fn rest(broken: &Broken, other: impl Future<Output = Result<(), Broken>>, talker: &TcpStream) {
+    if matches!(broken, Broken::From(_)) {
+        // Nobody is there to whom it leads.
+        return;
+    }
+    tokio::select! {
+        // How it ends is no matter: the connection is broken.
+        _either = other => {}
+        () = async {
+            discard(talker, usize::MAX).await;
+            std::future::pending().await
+        } => {}
+    }
+}
+
+/// Reads and throws away, until the end or so much.
+async fn discard(from: &TcpStream, most: usize) {
+    let mut left = most;
+    while left > 0 && from.readable().await.is_ok() {
+        tokio::task::consume_budget().await;
+        match BUFFER.with_borrow_mut(|buffer| from.try_read(buffer)) {
+            Ok(0) => return,
+            Ok(count) => left = left.saturating_sub(count),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// Ends our side to a client that may still be sending, and reads on for a while: closing with unread bytes makes the kernel
+/// send a reset, and the client loses what it has not read.
+pub(super) async fn linger(client: &TcpStream) {
+    if shutdown(client, Shutdown::Write).is_ok() {
+        // What came in that time is enough.
+        let _either = tokio::time::timeout(LINGER_TIME, discard(client, LINGER_BYTES)).await;
     }
 }
 
