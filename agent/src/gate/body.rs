@@ -97,6 +97,8 @@ pub(super) enum AnswerError {
     TimeIsOver,
     #[error("the instance is being replaced; call again")]
     Drained,
+    #[error("the connection has become too old; call again on another")]
+    TooOld,
 }
 
 /// The body of an upstream's answer.
@@ -175,6 +177,8 @@ pub(super) struct Manner {
     pub(super) grpc: bool,
     /// When its time is over.
     pub(super) deadline: Option<Instant>,
+    /// When it has to end because its connection is too old; of gRPC only.
+    pub(super) ends_at: Option<Instant>,
 }
 
 /// What one request and its answer hold until both are over.
@@ -201,12 +205,12 @@ impl PassedBody {
         // Nearly no answer needs one.
         let cutter = (grpc || manner.deadline.is_some()).then(|| {
             let stream = grpc.then(|| (Arc::clone(&gate), Arc::clone(&exchange.ticket)));
-            Box::pin(cut_off(stream, manner.deadline)) as Pin<Box<dyn Future<Output = AnswerError> + Send + Sync>>
+            Box::pin(cut_off(stream, manner)) as Pin<Box<dyn Future<Output = AnswerError> + Send + Sync>>
         });
         let policy = grpc && gate.settings.upgraded.grpc != AtDrain::Finish;
-        let open = if manner.http2 && (policy || manner.deadline.is_some()) {
+        let open = if manner.http2 && (policy || manner.deadline.is_some() || manner.ends_at.is_some()) {
             let stream = policy.then(|| (Arc::clone(&gate), Arc::clone(&exchange.ticket)));
-            Open::overseen(exchange, cut_off(stream, manner.deadline))
+            Open::overseen(exchange, cut_off(stream, manner))
         } else {
             Open::Own(Some(exchange))
         };
@@ -282,7 +286,9 @@ impl PassedBody {
             let client_did_it = exchange.upload.failed().is_some();
             tracing::debug!(%error, client_did_it, "an answer broke off");
             exchange.link.cutter().cut();
-            exchange.ticket.record(if client_did_it { Event::ClientCut } else { Event::Lost });
+            // Nor is the age of its connection.
+            let blameless = client_did_it || matches!(error, AnswerError::TooOld);
+            exchange.ticket.record(if blameless { Event::ClientCut } else { Event::Lost });
         }
         self.cutter = None;
         self.falls_silent();
@@ -292,7 +298,7 @@ impl PassedBody {
             return Poll::Ready(Some(Err(error)));
         }
         let status = match &error {
-            AnswerError::Lost(_) | AnswerError::Drained => grpc::UNAVAILABLE,
+            AnswerError::Lost(_) | AnswerError::Drained | AnswerError::TooOld => grpc::UNAVAILABLE,
             AnswerError::TimeIsOver => grpc::DEADLINE_EXCEEDED,
         };
         let mut trailers = HeaderMap::new();
@@ -301,23 +307,26 @@ impl PassedBody {
     }
 }
 
-/// Ends when an answer must: its time is over, or, for one to a gRPC call, the drain of its upstream says so.
-async fn cut_off(stream: Option<(Arc<Gate>, Arc<Ticket>)>, deadline: Option<Instant>) -> AnswerError {
+/// Ends when an answer must: its time is over, or, for one to a gRPC call, the drain of its upstream or its connection's age
+/// says so.
+async fn cut_off(stream: Option<(Arc<Gate>, Arc<Ticket>)>, manner: Manner) -> AnswerError {
     let drained = async {
         match stream {
             Some((gate, ticket)) => tunnel::grpc_is_drained(&gate, &ticket).await,
             None => std::future::pending().await,
         }
     };
-    let time_is_over = async {
-        match deadline {
-            Some(at) => tokio::time::sleep_until(at).await,
-            None => std::future::pending().await,
-        }
-    };
     tokio::select! {
         () = drained => AnswerError::Drained,
-        () = time_is_over => AnswerError::TimeIsOver,
+        () = moment(manner.deadline) => AnswerError::TimeIsOver,
+        () = moment(manner.ends_at) => AnswerError::TooOld,
+    }
+}
+
+async fn moment(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -88,6 +88,13 @@ impl Watched {
         self.old.store(true, Ordering::Relaxed);
     }
 
+    /// When answers to gRPC calls on this connection have to end, because it has become too old.
+    pub(super) fn streams_end_at(&self) -> Option<Instant> {
+        let http2 = &self.gate.settings.http2;
+        let at = self.line().too_old_at(http2)? + http2.max_age_grace;
+        Some(Instant::now() + at.saturating_sub(self.gate.now()))
+    }
+
     /// Keeps a tunnel for when hyper lets go of the connection.
     pub(super) fn becomes(&self, tunnel: Tunnel) {
         *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
@@ -297,10 +304,12 @@ async fn keep<F: Future>(
     loop {
         let now = gate.now();
         let wanted = *leaving.borrow_and_update();
-        let (fate, notice) = {
+        let (fate, notice, old_at) = {
             let mut line = watched.line();
             line.look(now, || wire.has_ended());
-            (line.fate(limits, http2, wanted.since, now), wanted.dismissing && line.wants_notice())
+            let old_at = line.too_old_at(http2).filter(|_| !closing);
+            let dismissed = wanted.dismissing || old_at.is_some_and(|at| at <= now);
+            (line.fate(limits, http2, wanted.since, now), dismissed && line.wants_notice(), old_at)
         };
         if notice && !closing {
             closing = true;
@@ -321,6 +330,7 @@ async fn keep<F: Future>(
                 return None;
             }
         };
+        let wake = old_at.filter(|at| *at > now).map_or(wake, |at| wake.min(at));
         tokio::select! {
             biased;
             ended = serving.as_mut() => return Some(ended),

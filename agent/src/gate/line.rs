@@ -56,7 +56,7 @@ impl Line {
 
     /// The client turned out to speak HTTP/2.
     pub fn speaks_http2(&mut self, now: Duration) {
-        self.streams = Some(Streams::default());
+        self.streams = Some(Streams::new(now));
         self.head_since = None;
         self.idle_since = now;
     }
@@ -117,6 +117,11 @@ impl Line {
     /// Whether a client that should leave is to be told now, by GOAWAY; one that speaks HTTP/1.1 is told by an answer.
     pub fn wants_notice(&self) -> bool {
         self.streams.is_some_and(|streams| streams.can_be_dismissed())
+    }
+
+    /// When its client is to be told to make another connection, because this one has become old.
+    pub fn too_old_at(&self, http2: &Http2Limits) -> Option<Duration> {
+        self.streams.and_then(|streams| streams.too_old_at(http2))
     }
 
     /// The decision; `leaving_since` is when the gate was shut or told to stop.

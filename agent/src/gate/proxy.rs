@@ -124,8 +124,9 @@ fn pass_on(
         return switch(gate, line, answer, running, asked, offer);
     }
     let (mut head, body) = answer.response.into_parts();
-    let manner =
-        Manner { http2: asked.http2, grpc: asked.grpc && grpc::is_grpc(&head.headers), deadline: way.deadline };
+    let is_grpc = asked.grpc && grpc::is_grpc(&head.headers);
+    let ends_at = if is_grpc { line.streams_end_at() } else { None };
+    let manner = Manner { http2: asked.http2, grpc: is_grpc, deadline: way.deadline, ends_at };
     let tag = gate.settings.tag_responses.then(|| answer.ticket.upstream());
     headers::to_client(&mut head, tag, asked.id, !asked.http2 && gate.dismisses_clients());
     if let Some(cookie) = gate.settings.pin.cookie_for(&answer.ticket.upstream().version, way.ask.pin) {

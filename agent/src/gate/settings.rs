@@ -294,6 +294,8 @@ impl GateSettings {
         for (setting, given) in times {
             at_least_time(setting, given, Duration::from_millis(10), "every request would run out of time")?;
         }
+        let age = self.http2.max_age.unwrap_or(Duration::MAX);
+        at_least_time("http2.max_age", age, Duration::from_millis(10), "every connection would be too old")?;
         for (setting, given) in [("limits.stop_time", limits.stop_time), ("limits.replaced_time", limits.replaced_time)]
         {
             at_least_time(setting, given, limits.leave_grace, "it must outlast limits.leave_grace")?;

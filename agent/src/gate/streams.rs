@@ -34,6 +34,13 @@ pub struct Http2Limits {
     /// keep-alive pings are one a second at most. `connection_window_bytes` come on top: so much of a body may be on its way to
     /// a stream that is over, be read together with the head that begins one, or wait for the service.
     pub stray_bytes: u64,
+    /// How old a connection may get; then its client is told to make another one (GOAWAY), and what is in flight goes on. Off
+    /// by default. For clients that would stay for ever where they are: on one gate of many, or in one stream.
+    #[serde(with = "crate::duration::optional", skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<Duration>,
+    /// How long an answer to a gRPC call may go on after that; then it ends with UNAVAILABLE. Half a minute, as a drain has.
+    #[serde(with = "crate::duration")]
+    pub max_age_grace: Duration,
 }
 
 impl Default for Http2Limits {
@@ -47,6 +54,8 @@ impl Default for Http2Limits {
             faulty_streams: 1024,
             resets: 500,
             stray_bytes: 256 << 10,
+            max_age: None,
+            max_age_grace: Duration::from_secs(30),
         }
     }
 }
@@ -64,6 +73,8 @@ const UPDATED_BYTES: u64 = 2 << 10;
 /// What is known about the streams of one connection. All times are since the gate's start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Streams {
+    /// When the connection was made.
+    opened: Duration,
     /// Requests so far.
     served: u64,
     stray_bytes: u64,
@@ -77,6 +88,16 @@ pub struct Streams {
 }
 
 impl Streams {
+    /// Of a connection that was made just now.
+    pub fn new(now: Duration) -> Self {
+        Self { opened: now, ..Self::default() }
+    }
+
+    /// When the connection becomes too old, if it may.
+    pub fn too_old_at(&self, limits: &Http2Limits) -> Option<Duration> {
+        limits.max_age.map(|age| self.opened + age)
+    }
+
     /// Bytes arrived while no stream was open.
     pub fn stray(&mut self, count: usize) {
         self.stray_bytes = self.stray_bytes.saturating_add(count as u64);

@@ -335,7 +335,9 @@ async fn what_another_agent_of_the_service_needs_is_not_pruned_and_nothing_is_wh
     let site = Site::new();
     let config = site.config(&format!("keep = 0\n{}", site.copying()));
     let names = ["1.0.0", "1.1.0", "1.2.0", "1.3.0", "1.4.0"];
-    names.iter().for_each(|name| site.publish(name));
+    for name in names {
+        site.publish(name);
+    }
     let pruned = async |name: &str| {
         let staged = stage(&config, &version(name)).await.expect("staged");
         (staged.pruned, staged.not_pruned.unwrap_or_default())

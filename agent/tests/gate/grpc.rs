@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::bench::{PATIENCE, Service, TestGate};
+use crate::bench::{PATIENCE, Service, TestGate, until};
 use crate::http2::Client2;
 
 const GRPC: [(&str, &str); 2] = [("content-type", "application/grpc"), ("te", "trailers")];
@@ -106,6 +106,34 @@ async fn a_stream_whose_time_is_over_ends_with_deadline_exceeded() {
     let answer = client.begin(Method::POST, "/drip-grpc", &GRPC, "").await.expect("a head");
     let whole = answer.into_body().collect().await.expect("no reset");
     assert_eq!(text(whole.trailers().expect("trailers"), "grpc-status"), "4", "in the middle");
+}
+
+#[tokio::test]
+async fn a_connection_that_has_become_too_old_takes_no_new_call_and_its_stream_ends_with_unavailable() {
+    let gate = TestGate::start_with(|settings| {
+        settings.upstream = UpstreamProtocol::AsClient;
+        settings.http2.max_age = Some(Duration::from_millis(300));
+        settings.http2.max_age_grace = Duration::from_millis(700);
+    })
+    .await;
+    let a = Service::start_http2(1).await;
+    gate.open(&[a.upstream(1, 1)]).await;
+    let (mut client, _connection) = Client2::connect(&gate).await;
+    let endless = client.begin(Method::POST, "/drip-grpc", &GRPC, "").await.expect("a head");
+    let plain = client.begin(Method::GET, "/drip-plain", &[], "").await.expect("a head");
+    // Told to leave in good order: no call gets lost, the client knows that the next one needs another connection.
+    until("the client is told", async || client.begin(Method::GET, "/", &[], "").await.is_err()).await;
+    let whole = endless.into_body().collect().await.expect("no reset");
+    assert_eq!(whole.trailers().map(|fields| text(fields, "grpc-status")), Some("14"));
+    assert_eq!(whole.to_bytes(), "first,");
+    // Two: the service itself has not noticed that nobody waits for the other.
+    a.release(2);
+    let whole = plain.into_body().collect().await.expect("what is not gRPC goes on until it ends");
+    assert_eq!(whole.to_bytes(), format!("first,{}", a.name()));
+    let one = gate.upstream_when(&a, "over", |one| one.in_flight == 0).await;
+    assert_eq!(one.writes.errors(), 0, "its age is no fault of the service");
+    let (mut next, _connection) = Client2::connect(&gate).await;
+    assert_eq!(next.send(Method::GET, "/", "").await.expect("an answer").status, 200);
 }
 
 #[tokio::test]

@@ -67,7 +67,8 @@ impl Site {
         let head = lines.next().unwrap_or_default();
         let field = |line: &[&str], name: &str| {
             let at = head.iter().position(|column| *column == name);
-            at.and_then(|at| line.get(at)).map_or_else(String::new, |field| (*field).to_owned())
+            // "* " stands before the last result while the next check is on its way.
+            at.and_then(|at| line.get(at)).map_or_else(String::new, |field| field.trim_start_matches("* ").to_owned())
         };
         let is_ours =
             |line: &Vec<&str>| field(line, "pxname") == "billing" && field(line, "svname").starts_with("app-");

@@ -56,6 +56,7 @@ fn settings_that_cannot_work_are_refused_with_the_values() {
     };
     assert!(check("[limits]\nconnections = 0").contains("at least 1"));
     assert!(check("[limits]\nin_flight_per_peer = 0").contains("at least 1"));
+    assert!(check("[http2]\nmax_age = '0s'").contains("too old"));
     assert!(check("[hold]\ncount_per_peer = 0").contains("nobody could wait"));
     for path in ["ready", "/ready?x", "/a b"] {
         assert!(check(&format!("ready_path = '{path}'")).contains(path));
