@@ -145,7 +145,7 @@ fn ask_from(source: [u8; 4], port: SocketAddr) -> String {
 }
 
 #[test]
-fn strangers_cannot_fill_the_record_of_drains() {
+fn strangers_cannot_fill_the_record_of_drains_and_whoever_was_not_told_is_waited_for() {
     let (dir, port) = (tempfile::tempdir().expect("a directory"), free());
     let agent = Agent::start(&settings(port), dir.path());
     agent.tell(Wish::Drain);
@@ -153,4 +153,8 @@ fn strangers_cannot_fill_the_record_of_drains() {
     assert_eq!(answers.iter().filter(|answer| answer.contains("drain")).count(), 64);
     let record = std::fs::read_to_string(dir.path().join("balancers.json")).expect("the record");
     assert_eq!(record.matches("agent-check ").count(), 64, "{record}");
+    // Any of the others may be an HAProxy, which sends on.
+    let waiting = agent.waits(Wish::Drain, "balancer.agent_check.from");
+    assert_eq!(waiting.kind, BlockerKind::BalancerNotConfirmed);
+    assert!(waiting.sentence.contains("127.0.1."), "{}", waiting.sentence);
 }
