@@ -51,10 +51,10 @@ impl Record {
         content.ours.get(line).copied().unwrap_or_default()
     }
 
-    /// How many lines of this kind are ours.
-    pub fn count(&self, kind: &str) -> usize {
+    /// The lines that are ours and begin with this.
+    pub fn lines(&self, kind: &str) -> Vec<String> {
         let content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
-        content.ours.keys().filter(|line| line.starts_with(kind)).count()
+        content.ours.keys().filter(|line| line.starts_with(kind)).cloned().collect()
     }
 
     /// Remembers it, durably, before anything is done about it.

@@ -99,6 +99,15 @@ impl Proxy {
         self.find().expect("HAProxy answers")
     }
 
+    /// How its last agent-check ended, in its own letters.
+    pub(crate) fn agent_status(&self) -> String {
+        let answer = self.say("show stat");
+        let fields = |line: &str| -> Vec<String> { line.split(',').map(str::to_owned).collect() };
+        let at = answer.lines().next().map(fields).expect("a head").iter().position(|name| name == "agent_status");
+        let line = answer.lines().find(|line| line.starts_with("billing,app-01,")).map(fields).expect("the server");
+        line[at.expect("a column")].clone()
+    }
+
     pub(crate) fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
         let end = Instant::now() + LIMIT;
         while !condition(self) {

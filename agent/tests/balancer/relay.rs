@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
@@ -20,6 +21,7 @@ type Shared = Arc<(Mutex<Pace>, Condvar)>;
 pub(crate) struct Relay {
     pub(crate) path: PathBuf,
     pace: Shared,
+    looks: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -28,18 +30,19 @@ impl Relay {
         let path = dir.join("relay.sock");
         let (listener, pace) =
             (UnixListener::bind(&path).expect("a socket"), Shared::new((Pace::Quick.into(), Condvar::new())));
-        let shared = pace.clone();
+        let (shared, looks) = (pace.clone(), Arc::new(AtomicUsize::new(0)));
+        let looked = looks.clone();
         let thread = std::thread::spawn(move || {
             std::thread::scope(|scope| {
                 for stream in listener.incoming() {
                     if *shared.0.lock().expect("a pace") == Pace::End {
                         return;
                     }
-                    scope.spawn(|| pass(stream.expect("accepted"), &haproxy, &shared));
+                    scope.spawn(|| pass(stream.expect("accepted"), &haproxy, &shared, &looked));
                 }
             });
         });
-        Self { path, pace, thread: Some(thread) }
+        Self { path, pace, looks, thread: Some(thread) }
     }
 
     /// Answers nothing more after the next `state ready`, which HAProxy gets.
@@ -51,6 +54,11 @@ impl Relay {
         self.set(Pace::Quick);
     }
 
+    /// How often HAProxy was asked for its state.
+    pub(crate) fn looks(&self) -> usize {
+        self.looks.load(Ordering::SeqCst)
+    }
+
     fn set(&self, pace: Pace) {
         *self.pace.0.lock().expect("a pace") = pace;
         self.pace.1.notify_all();
@@ -58,12 +66,15 @@ impl Relay {
 }
 
 /// One command, as HAProxy takes them. The agent may have given up before it is answered.
-fn pass(agent: UnixStream, haproxy: &Path, pace: &(Mutex<Pace>, Condvar)) {
+fn pass(agent: UnixStream, haproxy: &Path, pace: &(Mutex<Pace>, Condvar), looks: &AtomicUsize) {
     let (mut command, mut answer) = (String::new(), String::new());
     let _ended = BufReader::new(&agent).read_line(&mut command);
     if let Ok(mut stream) = UnixStream::connect(haproxy) {
         let _sent = stream.write_all(command.as_bytes());
         let _read = stream.read_to_string(&mut answer);
+    }
+    if command.starts_with("show servers state") {
+        looks.fetch_add(1, Ordering::SeqCst);
     }
     let mut now = pace.0.lock().expect("a pace");
     if *now == Pace::SlowOnceReady && command.contains("state ready") {

@@ -22,7 +22,22 @@ pub const LIMIT: usize = 64;
 #[derive(Debug, Clone, Default)]
 pub struct Askers {
     told: Option<(Wishes, Boot)>,
+    /// Since when anything was told.
+    began: Boot,
     seen: BTreeMap<(Target, IpAddr), Asker>,
+    /// Who asked last and was not told to drain, when, and why.
+    refused: Option<(IpAddr, Boot, String)>,
+}
+
+/// Room in the record for one more to whom a drain is said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Room {
+    /// There is.
+    Free,
+    /// If this one is forgotten: nobody has asked for it for long.
+    InsteadOf(Target, IpAddr),
+    /// There is none.
+    None,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +51,9 @@ struct Asker {
 impl Askers {
     /// From now on these are the answers.
     pub fn tell(&mut self, wishes: &Wishes, now: Boot) {
+        if self.told.is_none() {
+            self.began = now;
+        }
         if self.told.as_ref().is_none_or(|(before, _)| before != wishes) {
             self.told = Some((wishes.clone(), now));
         }
@@ -68,6 +86,22 @@ impl Askers {
         self.seen.get(&(target.clone(), asker))?.heard
     }
 
+    /// Whether a drain may be recorded for one more than these.
+    pub fn room(&self, recorded: &[(Target, IpAddr)], now: Boot) -> Room {
+        if recorded.len() < LIMIT {
+            return Room::Free;
+        }
+        // Those of an earlier agent may have asked until it ended.
+        let last = |at: &(Target, IpAddr)| self.seen.get(at).map_or(self.began, |asker| asker.last);
+        let longest = recorded.iter().min_by_key(|at| last(at)).filter(|at| last(at) + GONE <= now);
+        longest.map_or(Room::None, |(target, asker)| Room::InsteadOf(target.clone(), *asker))
+    }
+
+    /// Somebody asked and could not be told to drain. It may send, so that no drain is known for as long as it may be there.
+    pub fn refused(&mut self, asker: IpAddr, why: &str, now: Boot) {
+        self.refused = Some((asker, now, why.to_owned()));
+    }
+
     /// All targets.
     pub fn wishes(&self) -> Option<&Wishes> {
         self.told.as_ref().map(|(wishes, _)| wishes)
@@ -95,6 +129,11 @@ impl Askers {
     pub fn known(&self, settle: Duration, now: Boot) -> Result<Option<Wishes>, Waiting> {
         let Some((wishes, since)) = &self.told else { return Ok(None) };
         let unknown = |kind, sentence| Err(Waiting { kind, sentence });
+        let drains = wishes.values().any(|wish| *wish == Wish::Drain);
+        if let Some((address, _, why)) = self.refused.as_ref().filter(|(_, at, _)| drains && *at + GONE > now) {
+            let sentence = format!("HAProxy at {address}, which asks the agent-check port, to be told to drain: {why}");
+            return unknown(BlockerKind::BalancerNotConfirmed, sentence);
+        }
         for target in wishes.keys() {
             let of_target = self.seen.iter().filter(|((it, _), _)| it == target);
             let present: Vec<_> = of_target.filter(|(_, asker)| asker.last + GONE > now).collect();

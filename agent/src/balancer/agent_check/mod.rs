@@ -5,6 +5,7 @@
 
 mod answer;
 pub mod askers;
+mod recorded;
 
 use std::io;
 use std::net::IpAddr;
@@ -21,7 +22,8 @@ use super::record::{Ours, Record};
 use super::settings::AgentCheckSettings;
 use crate::clock;
 use crate::core::front::{BalancerSeen, Target, Wish};
-use askers::Askers;
+use askers::{Askers, LIMIT, Room};
+use recorded::{NAME, line};
 
 pub use answer::{SEND_LIMIT_BYTES, answer, asked, wants_more};
 
@@ -31,7 +33,6 @@ const CONNECTIONS: usize = 64;
 const EXCHANGE: Duration = Duration::from_secs(2);
 /// How often the askers are looked at while something is not known yet.
 const LOOK: Duration = Duration::from_millis(100);
-const NAME: &str = "agent-check";
 
 struct Desk {
     askers: Mutex<Askers>,
@@ -110,17 +111,13 @@ impl Desk {
         };
         let line = line(&target, peer);
         let drained = self.record.of(&line).drain;
-        if wish == Wish::Drain && !drained && self.record.count(NAME) >= askers::LIMIT {
-            // Whoever can reach the port must not fill the disk. A drain that is not recorded is not said.
-            debug!(%peer, "a drain is not said: as many addresses as may be are recorded already");
-            return Ok(());
-        }
         // Written before it is said: the drain of an agent that dies now is known to the next one.
         if wish == Wish::Drain
             && !drained
-            && let Err(error) = self.record.set(&line, Ours { drain: true, weight: false })
+            && let Err(why) = self.note_drain(&line)
         {
-            warn!(error = %crate::report::chain(&error), "a drain cannot be recorded, and so is not said");
+            debug!(%peer, why, "a drain cannot be recorded, and so is not said");
+            self.askers().refused(peer, &why, clock::boot());
             return Ok(());
         }
         stream.write_all(answer(wish, drained).as_bytes()).await?;
@@ -139,6 +136,24 @@ impl Desk {
         let target = asked(sent, askers.wishes()?)?;
         let wish = askers.wish(&target, peer, self.settle, clock::boot())?;
         Some((target, wish))
+    }
+
+    /// Whoever can reach the port must not fill the disk.
+    fn note_drain(&self, line: &str) -> Result<(), String> {
+        let recorded: Vec<_> = self.record.lines(NAME).iter().filter_map(|line| recorded::asker(line)).collect();
+        let set = |line: &str, ours| self.record.set(line, ours).map_err(|error| crate::report::chain(&error));
+        match self.askers().room(&recorded, clock::boot()) {
+            Room::Free => {}
+            Room::InsteadOf(target, peer) => {
+                warn!(%peer, "an address that was told to drain has not asked since; its drain is forgotten to make room");
+                set(&recorded::line(&target, peer), Ours::default())?;
+            }
+            Room::None => {
+                let name = "name the HAProxies in `balancer.agent_check.from`";
+                return Err(format!("drains are recorded for {LIMIT} addresses already; {name}"));
+            }
+        }
+        set(line, Ours { drain: true, weight: false })
     }
 }
 
@@ -162,12 +177,5 @@ async fn read_to_end(stream: &mut TcpStream) {
         if !matches!(stream.read(&mut rest).await, Ok(count) if count > 0) {
             return;
         }
-    }
-}
-
-fn line(target: &Target, peer: IpAddr) -> String {
-    match target {
-        Target::Host => format!("{NAME} {peer}"),
-        Target::Slot(slot) => format!("{NAME} {peer} {slot}"),
     }
 }

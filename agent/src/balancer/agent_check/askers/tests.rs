@@ -95,6 +95,61 @@ fn one_that_never_asked_about_what_is_to_serve_is_told_to_drain_once_it_has_had_
     assert_eq!(waits.sentence, "HAProxy at 10.0.0.2 to ask the agent-check port about slot a again");
 }
 
+/// As many recorded as may be: strangers that asked in a drain, at these moments.
+fn strangers(askers: &mut Askers, asked: impl Fn(u32) -> Boot) -> Vec<(Target, IpAddr)> {
+    let limit = u32::try_from(LIMIT).expect("small");
+    let recorded: Vec<_> = (1..=limit).map(|n| (Target::Host, IpAddr::from(n.to_be_bytes()))).collect();
+    for (n, at) in (0..).zip(&recorded) {
+        askers.answered(at.clone(), Wish::Drain, true, SETTLE, asked(n));
+    }
+    recorded
+}
+
+#[test]
+fn strangers_that_are_gone_make_room_for_an_haproxy_to_be_told_to_drain() {
+    let mut askers = Askers::default();
+    askers.tell(&host(Wish::Drain), at(0));
+    let mut recorded = strangers(&mut askers, |n| if n == 7 { at(1) } else { at(3) });
+    assert_eq!(askers.room(&recorded, at(60)), Room::None, "all of them may be HAProxies");
+    let (target, longest) = recorded[7].clone();
+    assert_eq!(askers.room(&recorded, at(61)), Room::InsteadOf(target, longest));
+    recorded.remove(7);
+    assert_eq!(askers.room(&recorded, at(3)), Room::Free);
+    // Those that an earlier agent recorded have had the time to ask this one.
+    let (mut next, earlier) = (Askers::default(), [recorded, vec![one()]].concat());
+    next.tell(&host(ALL), at(100));
+    assert_eq!(next.room(&earlier, at(159)), Room::None);
+    assert!(matches!(next.room(&earlier, at(160)), Room::InsteadOf(..)));
+}
+
+#[test]
+fn while_one_that_asks_cannot_be_told_no_drain_is_known_and_the_reason_is_said() {
+    let mut askers = Askers::default();
+    askers.tell(&host(ALL), at(0));
+    askers.answered(one(), ALL, false, SETTLE, at(0));
+    askers.tell(&host(Wish::Drain), at(1));
+    strangers(&mut askers, |_| at(2));
+    // It asks on and on, for longer than one that is silent is waited for.
+    for second in 1..=120 {
+        askers.refused(one().1, "the record is full", at(second));
+        let waits = askers.known(SETTLE, at(second)).expect_err("it sends");
+        assert!(
+            waits.sentence.contains("10.0.0.1") && waits.sentence.contains("the record is full"),
+            "{}",
+            waits.sentence
+        );
+    }
+    askers.answered(one(), Wish::Drain, true, SETTLE, at(121));
+    strangers(&mut askers, |_| at(170));
+    assert!(askers.known(SETTLE, at(179)).is_err(), "it may not have been the only one");
+    assert_eq!(askers.known(SETTLE, at(180)), Ok(Some(host(Wish::Drain))));
+    askers.tell(&host(ALL), at(181));
+    askers.refused(one().1, "the record is full", at(181));
+    askers.answered(one(), ALL, false, SETTLE, at(182));
+    let waits = askers.known(SETTLE, at(183)).expect_err("the strangers have not asked since");
+    assert!(!waits.sentence.contains("full"), "of no concern where nothing drains: {}", waits.sentence);
+}
+
 #[test]
 fn an_undo_is_said_for_a_while_and_then_forgotten() {
     let mut askers = Askers::default();
