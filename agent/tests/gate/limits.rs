@@ -7,7 +7,7 @@ use hyper::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::bench::{Service, TestGate, until};
+use crate::bench::{PATIENCE, Service, TestGate, until};
 use crate::visitor::{get, raw};
 
 const SHORT: Duration = Duration::from_millis(60);
@@ -100,7 +100,7 @@ async fn a_client_that_does_not_read_its_answer_is_cut_off_and_its_request_ends(
     let head = format!("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
     stream.write_all(head.as_bytes()).await.expect("written");
     // Writes until nobody takes more: the answer is in the way.
-    let _ = tokio::time::timeout(crate::bench::PATIENCE, stream.write_all(&body)).await;
+    let _ = tokio::time::timeout(PATIENCE, stream.write_all(&body)).await;
     let one = gate.upstream_when(&a, "ended", |one| one.writes.requests == 1 && one.in_flight == 0).await;
     assert_eq!(one.writes.errors(), 0, "not the service's fault: {one:?}");
 }
@@ -222,11 +222,11 @@ async fn two_hundred_slow_clients_of_every_kind_do_not_hold_up_a_fast_one() {
         while stream.try_write(&large).is_ok() {}
     }
     gate.upstream_when(&a, "the slow ones are there", |one| one.in_flight == 100).await;
-    let (mut fast, began) = (gate.client().await, std::time::Instant::now());
+    // Not one of them ends before the fast one has all its answers.
+    let mut fast = gate.client().await;
     for _ in 0..200 {
-        assert_eq!(fast.get("/").await.status, 200);
+        let answer = tokio::time::timeout(PATIENCE, fast.get("/")).await.expect("an answer beside slow clients");
+        assert_eq!(answer.status, 200);
     }
-    let each = began.elapsed() / 200;
-    assert!(each < Duration::from_millis(50), "{each:?} for a request beside slow clients");
     gate.report_when("the slow ones are still there", |report| report.connections == 201).await;
 }
