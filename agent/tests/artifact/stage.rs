@@ -258,8 +258,9 @@ async fn nothing_is_pruned_when_nobody_can_say_what_ran() {
 async fn what_another_agent_of_the_service_needs_is_not_pruned_and_nothing_is_where_it_cannot_be_asked() {
     let site = Site::new();
     let config = site.config(&format!("keep = 0\n{}", site.copying()));
-    let names = ["1.0.0", "1.1.0", "1.2.0", "1.3.0", "1.4.0"];
-    names.map(|name| site.publish(name));
+    for name in ["1.0.0", "1.1.0", "1.2.0", "1.3.0", "1.4.0"] {
+        site.publish(name);
+    }
     let pruned = async |name: &str| {
         let staged = stage(&config, &version(name)).await.expect("staged");
         (staged.pruned, staged.not_pruned.unwrap_or_default())
