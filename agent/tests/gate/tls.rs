@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use handover_agent::gate::control::Admission;
 use handover_agent::gate::server::{GateError, Server};
 use handover_agent::gate::settings::GateSettings;
 use handover_agent::gate::tls::TlsSettings;
