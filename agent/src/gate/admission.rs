@@ -332,6 +332,7 @@ impl Core {
             connections: 0,
             tls: None,
             refused_connections: 0,
+            carried_from: Vec::new(),
             own_answers: self.own_answers.clone(),
         }
     }

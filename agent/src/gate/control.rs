@@ -279,4 +279,7 @@ pub struct GateReport {
     /// Answers that the gate made itself, by reason.
     #[serde(default)]
     pub own_answers: BTreeMap<Reason, u64>,
+    /// Gates that have ended and whose counts are in these: a newer gate that followed the same ones must not add them again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub carried_from: Vec<String>,
 }

@@ -112,7 +112,9 @@ pub(in crate::gate) async fn has_ended(gate: &Gate, start_id: &str) -> bool {
 
 /// Adds what those have counted that ended.
 pub(in crate::gate) fn add_carried(gate: &Gate, report: &mut GateReport) {
-    gate.succession.older().carried.add_to(report);
+    let older = gate.succession.older();
+    let living = || older.living.iter().flatten().flatten();
+    older.carried.add_to(report, |id| living().any(|one| one.carried_from.iter().any(|from| from == id)));
 }
 
 /// Adds what those say that live.

@@ -19,42 +19,55 @@ struct Totals {
     upgraded_closed: u64,
 }
 
-/// What gates have counted that ended since, so that counters do not fall back when they end.
+/// What one gate has counted that has ended.
 #[derive(Debug, Default)]
-pub(super) struct Carried {
+struct Ended {
     upstreams: BTreeMap<InstanceId, Totals>,
     own_answers: BTreeMap<Reason, u64>,
     refused_connections: u64,
 }
 
+/// What gates have counted that ended since, so that counters do not fall back when they end. By their start ids: the gate
+/// from which this one takes over may have followed the same ones.
+#[derive(Debug, Default)]
+pub(super) struct Carried(BTreeMap<String, Ended>);
+
 impl Carried {
     /// Keeps the counts of a gate that ended, and forgets instances that neither it nor `now` knows.
     pub(super) fn take(&mut self, ended: &GateReport, now: &GateReport) {
         let known = |id: &InstanceId| now.upstreams.iter().any(|upstream| upstream.instance == *id);
-        self.upstreams.retain(|id, _| known(id));
+        self.0.retain(|id, _| !ended.carried_from.contains(id));
+        self.0.values_mut().for_each(|one| one.upstreams.retain(|id, _| known(id)));
+        let mut kept = Ended {
+            own_answers: ended.own_answers.clone(),
+            refused_connections: ended.refused_connections,
+            ..Ended::default()
+        };
         for upstream in &ended.upstreams {
-            let totals = self.upstreams.entry(upstream.instance.clone()).or_default();
+            let totals = kept.upstreams.entry(upstream.instance.clone()).or_default();
             add(&mut totals.reads, &upstream.reads);
             add(&mut totals.writes, &upstream.writes);
             totals.upgraded += upstream.upgraded_total;
             totals.upgraded_closed += upstream.upgraded_closed;
         }
-        add_answers(&mut self.own_answers, &ended.own_answers);
-        self.refused_connections += ended.refused_connections;
+        self.0.insert(ended.gate_start_id.clone(), kept);
     }
 
-    /// Adds them to what lives.
-    pub(super) fn add_to(&self, report: &mut GateReport) {
-        for upstream in &mut report.upstreams {
-            if let Some(totals) = self.upstreams.get(&upstream.instance) {
-                add(&mut upstream.reads, &totals.reads);
-                add(&mut upstream.writes, &totals.writes);
-                upstream.upgraded_total += totals.upgraded;
-                upstream.upgraded_closed += totals.upgraded_closed;
+    /// Adds them to what lives, but for those that are in the counts of one that lives `elsewhere`.
+    pub(super) fn add_to(&self, report: &mut GateReport, elsewhere: impl Fn(&str) -> bool) {
+        for (id, ended) in self.0.iter().filter(|(id, _)| !elsewhere(id)) {
+            for upstream in &mut report.upstreams {
+                if let Some(totals) = ended.upstreams.get(&upstream.instance) {
+                    add(&mut upstream.reads, &totals.reads);
+                    add(&mut upstream.writes, &totals.writes);
+                    upstream.upgraded_total += totals.upgraded;
+                    upstream.upgraded_closed += totals.upgraded_closed;
+                }
             }
+            add_answers(&mut report.own_answers, &ended.own_answers);
+            report.refused_connections += ended.refused_connections;
+            report.carried_from.push(id.clone());
         }
-        add_answers(&mut report.own_answers, &self.own_answers);
-        report.refused_connections += self.refused_connections;
     }
 }
 

@@ -35,6 +35,7 @@ fn report(start_id: &str, applied: u64, upstreams: Vec<UpstreamReport>) -> GateR
         held: 1,
         connections: 2,
         refused_connections: 3,
+        carried_from: Vec::new(),
         tls: None,
         own_answers: BTreeMap::from([(Reason::Shut, 1)]),
     }
@@ -72,7 +73,7 @@ fn counts_of_a_gate_that_ended_are_kept_and_its_work_is_not() {
     let mut now = report("new", 9, vec![upstream(1, 0, 4)]);
     carried.take(&report("old", 9, vec![upstream(1, 2, 6)]), &now);
     carried.take(&report("oldest", 9, vec![upstream(1, 0, 10)]), &now);
-    carried.add_to(&mut now);
+    carried.add_to(&mut now, |_| false);
     let one = &now.upstreams[0];
     assert_eq!((one.in_flight, one.reads.requests, one.reads.answered_2xx), (0, 20, 18));
     assert_eq!((one.upgraded, one.upgraded_total, one.upgraded_closed), (0, 20, 3));
@@ -84,7 +85,29 @@ fn what_was_carried_for_an_instance_that_is_gone_is_forgotten() {
     let mut carried = Carried::default();
     carried.take(&report("a", 1, vec![upstream(1, 0, 4)]), &report("new", 1, vec![upstream(1, 0, 0)]));
     carried.take(&report("b", 2, vec![upstream(2, 0, 4)]), &report("new", 2, vec![upstream(2, 0, 0)]));
-    assert_eq!(carried.upstreams.len(), 1);
+    assert_eq!(carried.0.values().map(|one| one.upstreams.len()).sum::<usize>(), 1);
+}
+
+#[test]
+fn a_gate_that_two_gates_followed_to_its_end_is_counted_once() {
+    let mut carried = Carried::default();
+    let middle = |carried_from: &[&str]| GateReport {
+        carried_from: carried_from.iter().map(|id| (*id).to_owned()).collect(),
+        ..report("middle", 9, vec![upstream(1, 0, 10)])
+    };
+    let requests = |carried: &Carried, middle: Option<&GateReport>| {
+        let mut now = report("new", 9, vec![upstream(1, 0, 4)]);
+        carried.add_to(&mut now, |id| middle.is_some_and(|one| one.carried_from.iter().any(|from| from == id)));
+        if let Some(middle) = middle {
+            include(&mut now, Some(middle));
+        }
+        now.upstreams[0].reads.requests
+    };
+    carried.take(&report("oldest", 9, vec![upstream(1, 0, 6)]), &middle(&[]));
+    assert_eq!(requests(&carried, Some(&middle(&[]))), 20, "the middle one has not counted it");
+    assert_eq!(requests(&carried, Some(&middle(&["oldest"]))), 14, "it has");
+    carried.take(&middle(&["oldest"]), &report("new", 9, vec![upstream(1, 0, 4)]));
+    assert_eq!(requests(&carried, None), 14, "and has ended itself");
 }
 
 #[test]
