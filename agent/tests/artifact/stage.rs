@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use handover_agent::artifact::neighbours;
 use handover_agent::artifact::progress::Progress;
@@ -9,7 +11,7 @@ use handover_agent::artifact::stage::{StageError, stage, stage_watched};
 use handover_agent::state::StateFile;
 use handover_artifact::{MANIFEST, Manifest, Refusal, SIGNATURE};
 
-use crate::site::{Server, Site, version};
+use crate::site::{Server, Site, answer, version};
 
 #[tokio::test]
 async fn a_version_comes_by_http_whole_verified_and_write_protected() {
@@ -31,6 +33,25 @@ async fn a_version_comes_by_a_command() {
     let staged = stage(&site.config(&site.copying()), &version("1.5.0")).await.expect("staged");
     assert_eq!(staged.verified.manifest.expect("a manifest").files.len(), 3);
     assert_eq!(site.builds(), ["1.5.0"]);
+}
+
+#[tokio::test]
+async fn a_fault_on_the_way_ends_no_staging_and_a_true_refusal_does_at_once() {
+    let site = Site::new();
+    site.publish("1.5.0");
+    let (root, faults) = (site.path("published"), AtomicUsize::new(0));
+    let server = Server::with(move |path| match faults.fetch_add(1, Ordering::SeqCst) {
+        // One answer is an error, and one connection breaks off.
+        0 => b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n".to_vec(),
+        4 => b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\nhalf".to_vec(),
+        _ => answer(&root, path),
+    });
+    let server = server.await;
+    stage(&site.config(&server.fetch()), &version("1.5.0")).await.expect("staged");
+    assert_eq!(server.asked(), 6, "manifest, signature and two files, and two of them again");
+    let error = stage(&site.config(&server.fetch()), &version("1.6.0")).await.expect_err("not published");
+    assert!(matches!(error, StageError::Fetch { .. }), "{error}");
+    assert_eq!(server.asked(), 7, "what is not there is not asked for again");
 }
 
 #[tokio::test]
@@ -203,6 +224,32 @@ async fn old_versions_are_pruned_but_none_that_is_linked_ran_last_or_was_put_the
 }
 
 #[tokio::test]
+async fn a_full_disk_is_made_room_on_by_what_is_beyond_keep_and_by_nothing_else() {
+    // In memory, where nobody else writes meanwhile.
+    let site = Site::within(Path::new("/dev/shm"));
+    let large = 8 << 20;
+    for name in ["1.0.0", "1.1.0"] {
+        let dir = site.publish(name);
+        fs::write(dir.join("lib/some data"), vec![7; large]).expect("written");
+        site.pack(&dir, name, &[]);
+        stage(&site.config(&format!("keep = 2\n{}", site.copying())), &version(name)).await.expect("staged");
+    }
+    site.publish("1.2.0");
+    let about = nix::sys::statvfs::statvfs(&site.path("builds")).expect("told");
+    let free = about.blocks_available() * about.fragment_size();
+    let config = |keep: usize| {
+        let keep_free = format!("keep_free_bytes = {}", free + large as u64 / 2);
+        site.config(&format!("keep = {keep}\n{keep_free}\n{}", site.copying()))
+    };
+    let error = stage(&config(2), &version("1.2.0")).await.expect_err("full");
+    assert!(matches!(error, StageError::Space { .. }), "{error}");
+    assert_eq!(site.builds(), ["1.0.0", "1.1.0"], "both are to be kept");
+    let staged = stage(&config(1), &version("1.2.0")).await.expect("room was made");
+    assert_eq!(staged.pruned, [version("1.0.0")]);
+    assert_eq!(site.builds(), ["1.1.0", "1.2.0"]);
+}
+
+#[tokio::test]
 async fn versions_of_another_service_in_the_same_directory_are_left_alone() {
     let site = Site::new();
     let theirs = site.publish("7.0.0");
@@ -241,6 +288,35 @@ async fn a_staging_that_nobody_waits_for_any_more_clears_away_what_has_come() {
 }
 
 #[tokio::test]
+async fn how_much_of_a_file_has_come_is_looked_at_by_the_staging_itself() {
+    let site = Site::new();
+    site.publish("1.5.0");
+    // Everything but the large file comes at once; of that one the half.
+    let from = site.path("published");
+    let script = format!(
+        "case \"{{file}}\" in *data) head -c 50000 \"{from}/{{version}}/{{file}}\" > \"{{to}}\"; sleep 60 ;; \
+         *) cp \"{from}/{{version}}/{{file}}\" \"{{to}}\" ;; esac",
+        from = from.display()
+    );
+    let config = site.config(&format!("fetch = {{ exec = [\"sh\", \"-c\", '{script}'] }}"));
+    let (progress, wanted) = (Progress::default(), version("1.5.0"));
+    let half = async {
+        while progress.now().done_bytes < 50_000 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        // Nobody who asks looks at the file system, which may hang.
+        let before = progress.now().done_bytes;
+        fs::remove_dir_all(site.path("builds")).expect("removed");
+        (before, progress.now().done_bytes)
+    };
+    let (before, after) = tokio::select! {
+        ended = stage_watched(&config, &wanted, &progress) => panic!("it ended: {ended:?}"),
+        half = tokio::time::timeout(std::time::Duration::from_secs(30), half) => half.expect("seen"),
+    };
+    assert!((50_000..100_000).contains(&before) && before == after, "{before} {after}");
+}
+
+#[tokio::test]
 async fn nothing_is_pruned_when_nobody_can_say_what_ran() {
     let site = Site::new();
     let config = site.config(&format!("keep = 0\n{}", site.copying()));
@@ -258,7 +334,8 @@ async fn nothing_is_pruned_when_nobody_can_say_what_ran() {
 async fn what_another_agent_of_the_service_needs_is_not_pruned_and_nothing_is_where_it_cannot_be_asked() {
     let site = Site::new();
     let config = site.config(&format!("keep = 0\n{}", site.copying()));
-    for name in ["1.0.0", "1.1.0", "1.2.0", "1.3.0", "1.4.0"] {
+    let names = ["1.0.0", "1.1.0", "1.2.0", "1.3.0", "1.4.0"];
+    for name in names {
         site.publish(name);
     }
     let pruned = async |name: &str| {
