@@ -84,7 +84,7 @@ async fn without_an_agent_it_answers_on_and_notices_by_itself_that_the_instance_
     // Every try to connect makes it known for a second; so ask right after one, as often as it takes.
     crate::bench::until("it says so", async || {
         let lost = Client::connect(site.listen).await.get("/").await.status;
-        lost == 502 && ready().await == 503
+        lost == 503 && ready().await == 503
     })
     .await;
     assert!(again.runs());
