@@ -200,13 +200,7 @@ async fn open(gate: &Gate, stream: Wire, watched: Arc<Watched>) -> io::Result<(S
         let http2 = socket.speaks_http2().await?;
         return Ok((socket, http2));
     };
-    let shaken = async {
-        stream.heard().await?;
-        watched.line().handshaking = true;
-        tls.acceptor.accept(stream).await
-    };
-    let stream = tokio::time::timeout(tls.handshake_time(), shaken).await??;
-    watched.line().handshaking = false;
+    let stream = tokio::time::timeout(tls.handshake_time(), tls.acceptor.accept(stream)).await??;
     let agreed = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     watched.line().idle_since = gate.now();
     let mut socket = Socket::new(Stream::Tls(Box::new(stream)), watched);

@@ -26,8 +26,6 @@ pub struct Line {
     pub deadline: Option<Duration>,
     /// Since when nothing was taken by a client that has ended its side, while its answer is on its way.
     pub ended_since: Option<Duration>,
-    /// A TLS handshake is under way, which has a time of its own.
-    pub handshaking: bool,
     /// For a connection that speaks HTTP/2.
     pub streams: Option<Streams>,
 }
@@ -138,7 +136,7 @@ impl Line {
             }
         } else if let (Some(since), true) = (self.ended_since, self.running > 0) {
             (since + limits.stall_time, Fate::Cut("the client has ended its side, and nothing is said to it"))
-        } else if self.running > 0 || self.handshaking {
+        } else if self.running > 0 {
             return Fate::KeepUntil(now + limits.stall_time);
         } else if let Some(since) = self.head_since {
             (since + limits.header_time, Fate::Cut("the client sends its request too slowly"))
@@ -190,12 +188,6 @@ mod tests {
         assert_eq!(line.fate(&limits(), &Http2Limits::default(), Some(S(1)), S(500)), Fate::KeepUntil(S(560)));
         line.end(true, S(500));
         assert_eq!(line.fate(&limits(), &Http2Limits::default(), None, S(501)), Fate::KeepUntil(S(575)));
-    }
-
-    #[test]
-    fn a_connection_that_shakes_hands_is_not_idle_when_the_gate_leaves() {
-        let line = Line { handshaking: true, ..Line::default() };
-        assert_eq!(line.fate(&limits(), &Http2Limits::default(), Some(S(1)), S(5)), Fate::KeepUntil(S(65)));
     }
 
     #[test]

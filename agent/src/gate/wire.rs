@@ -37,11 +37,6 @@ impl Wire {
         let _either = self.0.ready(Interest::ERROR).await;
     }
 
-    /// Ends when something has come from the client; it is not read.
-    pub(super) async fn heard(&self) -> io::Result<()> {
-        self.0.readable().await
-    }
-
     /// Lets the end of this connection be a reset, which no client can take for the end of an answer.
     pub(super) fn breaks(&self) {
         // One that refuses is broken already.

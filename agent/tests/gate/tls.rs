@@ -5,7 +5,6 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use handover_agent::gate::control::Admission;
 use handover_agent::gate::server::{GateError, Server};
 use handover_agent::gate::settings::GateSettings;
 use handover_agent::gate::tls::TlsSettings;
@@ -156,28 +155,6 @@ async fn a_handshake_that_does_not_come_or_is_none_is_cut_off() {
     let plain = crate::visitor::raw(gate.address, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert!(!plain.contains("HTTP/1.1 200"), "{plain}");
     until("both are gone", async || gate.link.reports().borrow().as_ref().is_some_and(|r| r.connections == 0)).await;
-}
-
-#[tokio::test]
-async fn a_handshake_under_way_is_not_cut_when_the_gate_leaves_and_a_client_that_says_nothing_is() {
-    let directory = tempfile::tempdir().expect("a directory");
-    certificate(directory.path(), 30);
-    let settings = tls(directory.path());
-    let gate = TestGate::start_with(|all| {
-        all.tls = Some(TlsSettings { handshake_time: Duration::from_secs(600), ..settings });
-        all.limits.leave_grace = Duration::from_millis(100);
-    })
-    .await;
-    gate.open(&[]).await;
-    let mut begins = TcpStream::connect(gate.address).await.expect("connected");
-    // A record of 256 bytes, of which the first is there.
-    begins.write_all(&[0x16, 3, 1, 1, 0, 1]).await.expect("written");
-    let mut silent = TcpStream::connect(gate.address).await.expect("connected");
-    gate.report_when("both are there", |report| report.connections == 2).await;
-    gate.put(Admission::Shut, &[]).await;
-    assert_eq!(silent.read(&mut [0; 9]).await.expect("closed in good order"), 0);
-    gate.report_when("and the other is still there", |report| report.connections == 1).await;
-    assert_eq!(begins.try_read(&mut [0; 9]).expect_err("open").kind(), std::io::ErrorKind::WouldBlock);
 }
 
 #[tokio::test]
