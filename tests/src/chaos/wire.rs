@@ -76,7 +76,8 @@ pub fn dials(shape: &Path) -> PathBuf {
 pub fn run(pairs: Vec<(SocketAddr, SocketAddr)>, file: PathBuf) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async move {
-        let shape = Current::default();
+        // What stands there already holds from the first byte on.
+        let shape: Current = Arc::new(Mutex::new(read(&file).unwrap_or_default()));
         let dialled = std::fs::OpenOptions::new().create(true).append(true).open(dials(&file))?;
         let dialled = Arc::new(dialled);
         for (number, (from, to)) in pairs.into_iter().enumerate() {
