@@ -129,14 +129,14 @@ fn rewritten(config: &str, command: &str, log: &Path) -> String {
         (start, start + config[start..].find(to).expect("as the fleet writes it"))
     };
     let (command_at, grace_at) = part("command = [", "grace = ");
-    let (probes_at, lease_at) = part("[[probe]]", "[lease]");
-    let (_, slots_at) = part("[lease]", "[[slot]]");
-    let grace = &config[grace_at..probes_at];
+    let (lease_at, probes_at) = part("[lease]", "[[probe]]");
+    let (_, slots_at) = part("[[probe]]", "[[slot]]");
+    let grace = &config[grace_at..lease_at];
     let log = log.display();
     format!(
         "{}command = {command}\n{grace}[driver.env]\nWORK_LOG = \"{log}\"\n{PROBE}[lease]\nservice = \"pull\"\nc_unit = \"500ms\"\nttl = \"15s\"\nc_kill = \"6s\"\n{}{}",
         &config[..command_at],
-        &config[lease_at + "[lease]\n".len()..slots_at]
+        &config[lease_at + "[lease]\n".len()..probes_at]
             .replace("c_unit = \"500ms\"\n", "")
             .replace("c_kill = \"2s\"\n", ""),
         &config[slots_at..],

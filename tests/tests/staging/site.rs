@@ -71,7 +71,8 @@ impl Site {
         let entries = std::fs::read_dir(&self.fleet.hosts[index].builds).expect("listed");
         let mut names: Vec<_> =
             entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
-        names.retain(|name| !name.ends_with(".lock"));
+        // Locks, and the mark by which agents that share a directory know of each other.
+        names.retain(|name| !name.ends_with(".lock") && !name.starts_with(".handover-agent-"));
         names.sort();
         names
     }
