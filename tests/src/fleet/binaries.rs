@@ -51,7 +51,7 @@ pub fn build() -> Result<()> {
     let release = own.components().any(|part| part.as_os_str() == "release");
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace's directory")?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root).args(["build", "--quiet", "--bins"]);
+    cargo.current_dir(root).args(["build", "--bins"]);
     if release {
         cargo.arg("--release");
     }

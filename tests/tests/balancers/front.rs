@@ -2,8 +2,10 @@
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use handover_tests::fleet::{Fleet, Process, free_ports};
+use nix::sys::signal::Signal;
 
 /// The program, or a sentence that says how to get it.
 pub(crate) fn program(name: &str) -> PathBuf {
@@ -21,6 +23,24 @@ pub(crate) struct Front {
     pub(crate) listen: SocketAddr,
     /// Its process.
     pub(crate) process: Process,
+}
+
+impl Drop for Front {
+    /// nginx writes over its environment, by which the fleet finds what it has to end.
+    fn drop(&mut self) {
+        if self.process.has_ended() {
+            return;
+        }
+        let _ended_already = self.process.signal(Signal::SIGTERM);
+        let until = Instant::now() + Duration::from_secs(5);
+        while !self.process.has_ended() {
+            if Instant::now() > until {
+                let _ended_just_now = self.process.kill();
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
 }
 
 /// Where clients will connect; known before the balancer runs.
