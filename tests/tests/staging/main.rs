@@ -4,7 +4,7 @@
 mod server;
 mod site;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use handover_tests::fleet::Spec;
 use nix::fcntl::{Flock, FlockArg};
@@ -93,6 +93,20 @@ fn a_host_that_cannot_stage_says_why_and_neither_a_staging_nor_a_rollout_touches
     (0..3).for_each(|index| assert_eq!(site.built(index), ["1.0.0", "1.1.0"]));
 }
 
+/// The lock of the third host; its agent may still be clearing away.
+fn staging_by_hand(site: &Site) -> Flock<std::fs::File> {
+    let path = site.fleet.hosts[2].builds.join(".handover-stage.lock");
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let lock = std::fs::File::create(&path).expect("a lock");
+        match Flock::lock(lock, FlockArg::LockExclusiveNonblock) {
+            Ok(held) => return held,
+            Err((_, error)) => assert!(Instant::now() < until, "somebody goes on staging: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 #[test]
 fn a_staging_that_is_taken_back_stops_and_leaves_nothing_half() {
     let site = Site::new();
@@ -109,8 +123,7 @@ fn a_staging_that_is_taken_back_stops_and_leaves_nothing_half() {
         .wait_within(Duration::from_secs(20), "what has come to be cleared away", |_| stopped(&site))
         .expect("empty");
     assert_eq!(site.order().expect("an order")["state"], "undone");
-    let lock = std::fs::File::create(site.fleet.hosts[2].builds.join(".handover-stage.lock")).expect("a lock");
-    let by_hand = Flock::lock(lock, FlockArg::LockExclusiveNonblock).expect("nobody stages");
+    let by_hand = staging_by_hand(&site);
     let timed_out = site.fleet.cli().run(&["--timeout", "1s", "stage", "1.0.0"]).expect("a command");
     assert_eq!(timed_out.code, 6, "it goes on: {}{}", timed_out.out, timed_out.err);
     site.server.release(held);
